@@ -1,0 +1,25 @@
+//! `rollmath._core`: thin bindings, one file a core module. Functions take the public name they work for (`who`),
+//! so that an error speaks of the call that the user wrote.
+
+use pyo3::prelude::*;
+
+mod args;
+mod errors;
+mod groups;
+mod lists;
+mod pool;
+mod ragged;
+mod reduce;
+
+/// Rust core of rollmath.
+#[pymodule]
+fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    m.add_function(wrap_pyfunction!(pool::num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(pool::set_num_threads, m)?)?;
+    groups::register(m)?;
+    lists::register(m)?;
+    ragged::register(m)?;
+    reduce::register(m)?;
+    Ok(())
+}

@@ -1,0 +1,173 @@
+//! Python lists of lists of numbers into one flat array, reading each object once.
+
+use numpy::{IntoPyArray, PyArray1};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use crate::errors::Call;
+
+type Flat<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>);
+
+/// Where an element came from, for messages.
+fn place(flat: usize, offsets: &[i64]) -> String {
+    let row = offsets.partition_point(|&o| o <= flat as i64) - 1;
+    format!("lists[{row}][{}]", flat - offsets[row] as usize)
+}
+
+/// Rows as lists, and their offsets. Rows that are no lists (tuples, arrays) are turned into lists first.
+fn rows<'py>(call: &Call<'_>, lists: &Bound<'py, PyList>) -> PyResult<(Vec<Bound<'py, PyList>>, Vec<i64>)> {
+    let mut rows = Vec::with_capacity(lists.len());
+    let mut offsets = Vec::with_capacity(lists.len() + 1);
+    let mut total = 0i64;
+    offsets.push(0);
+    for (i, row) in lists.iter().enumerate() {
+        let row = match row.cast_into::<PyList>() {
+            Ok(list) => list,
+            Err(other) => {
+                let row = other.into_inner();
+                let tolist = row
+                    .call_method0("tolist")
+                    .or_else(|_| row.py().get_type::<PyList>().call1((&row,)));
+                tolist
+                    .ok()
+                    .and_then(|l| l.cast_into::<PyList>().ok())
+                    .ok_or_else(|| {
+                        call.type_error(format!(
+                            "'lists' must hold lists of numbers, got something else at index {i}"
+                        ))
+                    })?
+            }
+        };
+        total += row.len() as i64;
+        offsets.push(total);
+        rows.push(row);
+    }
+    Ok((rows, offsets))
+}
+
+/// Reads every element of `rows` with `read`, which returns `None` after setting a Python error.
+fn flatten<'py, T: Clone + numpy::Element + Default>(
+    call: &Call<'_>,
+    py: Python<'py>,
+    rows: &[Bound<'py, PyList>],
+    offsets: &[i64],
+    what: &str,
+    read: impl Fn(*mut ffi::PyObject) -> Option<T>,
+) -> PyResult<Bound<'py, PyArray1<T>>> {
+    let total = offsets[offsets.len() - 1] as usize;
+    let mut out = Vec::with_capacity(total);
+    for (i, row) in rows.iter().enumerate() {
+        let list = row.as_ptr();
+        let n = (offsets[i + 1] - offsets[i]) as ffi::Py_ssize_t;
+        for k in 0..n {
+            // SAFETY: `list` is a list that `row` keeps alive. PyList_GetItem checks `k` (an element's __index__
+            // may have shortened the list) and returns a borrowed reference, used before any Python code can run.
+            let value = unsafe {
+                let item = ffi::PyList_GetItem(list, k);
+                if item.is_null() { None } else { read(item) }
+            };
+            match value {
+                Some(value) => out.push(value),
+                None => {
+                    let at = place(out.len(), offsets);
+                    let cause = PyErr::take(py);
+                    let text = format!("'lists' must hold {what}, got something else at {at}");
+                    let error = call.type_error(text);
+                    error.set_cause(py, cause);
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(out.into_pyarray(py))
+}
+
+/// # Safety
+/// `item` is a live object and the interpreter is held.
+unsafe fn read_int(item: *mut ffi::PyObject) -> Option<i64> {
+    // SAFETY: as of this function.
+    unsafe {
+        let value = if ffi::PyLong_Check(item) != 0 {
+            ffi::PyLong_AsLongLong(item)
+        } else {
+            // NumPy integers and others with __index__; floats have none and are refused.
+            let index = ffi::PyNumber_Index(item);
+            if index.is_null() {
+                return None;
+            }
+            let value = ffi::PyLong_AsLongLong(index);
+            ffi::Py_DECREF(index);
+            value
+        };
+        if value == -1 && !ffi::PyErr_Occurred().is_null() {
+            None
+        } else {
+            Some(value)
+        }
+    }
+}
+
+/// # Safety
+/// `item` is a live object and the interpreter is held.
+unsafe fn read_float(item: *mut ffi::PyObject) -> Option<f64> {
+    // SAFETY: as of this function.
+    unsafe {
+        let value = ffi::PyFloat_AsDouble(item);
+        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
+            None
+        } else {
+            Some(value)
+        }
+    }
+}
+
+/// One flat array and its offsets. `dtype`: int64, int32, float64, float32, or "" to take int64 or float64 by the
+/// first element (int64 if there is none).
+#[pyfunction]
+fn from_lists<'py>(
+    py: Python<'py>,
+    who: &str,
+    lists: &Bound<'py, PyList>,
+    dtype: &str,
+) -> PyResult<Flat<'py>> {
+    let call = Call::new(who);
+    let (rows, offsets) = rows(&call, lists)?;
+    let first_is_float = || {
+        let first = rows
+            .iter()
+            .find(|r| !r.is_empty())
+            .and_then(|r| r.get_item(0).ok());
+        first.is_some_and(|f| f.call_method0("__index__").is_err())
+    };
+    let dtype = match dtype {
+        "" if first_is_float() => "float64",
+        "" => "int64",
+        given => given,
+    };
+    let (ints, floats) = ("integers (that fit the dtype)", "numbers");
+    // SAFETY: `flatten` passes live objects and holds the interpreter.
+    let values = unsafe {
+        match dtype {
+            "int64" => flatten(&call, py, &rows, &offsets, ints, |i| read_int(i))?.into_any(),
+            "int32" => flatten(&call, py, &rows, &offsets, ints, |i| {
+                read_int(i).and_then(|v| i32::try_from(v).ok())
+            })?
+            .into_any(),
+            "float64" => flatten(&call, py, &rows, &offsets, floats, |i| read_float(i))?.into_any(),
+            "float32" => flatten(&call, py, &rows, &offsets, floats, |i| {
+                read_float(i).map(|v| v as f32)
+            })?
+            .into_any(),
+            other => {
+                let names = "int64, int32, float64, float32";
+                return Err(call.value_error(format!("'dtype' must be one of {names}, got {other}")));
+            }
+        }
+    };
+    Ok((values, PyArray1::from_vec(py, offsets)))
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(from_lists, m)?)
+}
