@@ -29,7 +29,7 @@ def test_python_blocks_run(source: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("line", [x for language, s in BLOCKS if language == "bash" for x in s.splitlines() if x])
 def test_shell_lines_run(line: str, tmp_path: Path) -> None:
-    command = line.split("#")[0].strip()
+    command = line.split("#", maxsplit=1)[0].strip()
     known = {
         "make test": None,  # this is what runs here
         "make demo": [sys.executable, "-m", "rollmath", "demo", "--short", "--out", str(tmp_path / "out")],
