@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -53,7 +54,8 @@ class Ragged:
             raise TypeError(msg)
         checked, _ = integers("Ragged", "offsets", offsets)
         _core.check_offsets("Ragged", "offsets", checked, len(values))
-        self._set(values, checked.copy() if checked is offsets else checked, None)
+        # A copy: the offsets of the caller may change later.
+        self._set(values, checked.copy(), None)
 
     def _set(self, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None) -> None:
         self.values, self.offsets = values, frozen(offsets)
@@ -80,6 +82,9 @@ class Ragged:
         """
         if isinstance(lists, np.ndarray) and lists.dtype != object:
             msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}; use Ragged.from_padded"
+            raise TypeError(msg)
+        if isinstance(lists, (str, bytes)) or not hasattr(lists, "__iter__"):
+            msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}"
             raise TypeError(msg)
         name = "" if dtype is None else np.dtype(dtype).name
         rows = lists if isinstance(lists, list) else list(lists)
@@ -143,7 +148,9 @@ class Ragged:
             return cls._make(_gather_on_device(x, offsets, out, who), offsets)
         bits, restore = _bits(who, "x", x)
         values = _output(who, out, (int(offsets[-1]),), x, bits)
-        _core.pack(who, bits.reshape(-1), shape[1], offsets, _bits(who, "out", values)[0])
+        target = _bits(who, "out", values)[0]
+        _check_apart(who, target, bits, "x")
+        _core.pack(who, bits.reshape(-1), shape[1], offsets, target)
         return cls._make(restore(values), offsets)
 
     @classmethod
@@ -179,12 +186,14 @@ class Ragged:
         who = "Ragged.to_padded"
         if width is None:
             width = int(out.shape[1]) if out is not None and len(out.shape) == 2 else self._width()
-        shape = (len(self), int(width))
+        shape = (len(self), _width(who, width))
+        _check_fill(who, fill, self.values.dtype)
         if self.positions is not None or (is_tensor(self.values) and self.values.device.type != "cpu"):
             return self._scatter(shape, fill, out)
         bits, restore = _bits(who, "values", self.values)
         padded = _output(who, out, shape, self.values, bits)
         target = _bits(who, "out", padded)[0]
+        _check_apart(who, target, bits, "values")
         one = _fill_bits(who, fill, self.values, bits.dtype)
         _core.unpack(who, bits, self.offsets, shape[1], one, target.reshape(-1))
         return restore(padded)
@@ -228,6 +237,11 @@ class Ragged:
 
     def __getitem__(self, row: int) -> Array:
         n = len(self)
+        try:
+            row = operator.index(row)
+        except TypeError:
+            msg = f"Ragged[...]: a row is an integer, got {describe(row)}"
+            raise TypeError(msg) from None
         if not -n <= row < n:
             msg = f"Ragged[...]: row {row} is out of range for {n} rows"
             raise IndexError(msg)
@@ -264,9 +278,9 @@ def _check_rows(who: str, name: str, got: int, expected: int) -> None:
         raise ValueError(msg)
 
 
-def _no_grad(who: str, x: Any) -> Any:
+def _no_grad(who: str, x: Any, name: str = "x") -> Any:
     if x.requires_grad:
-        msg = f"{who}(): 'x' requires grad, but no gradient flows through this function; call .detach()"
+        msg = f"{who}(): {name!r} requires grad, but no gradient flows through this function; call .detach()"
         raise ValueError(msg)
     return x
 
@@ -277,7 +291,7 @@ def _bits(who: str, name: str, x: Array) -> tuple[NDArray[Any], Any]:
         import torch  # noqa: PLC0415 - the caller has it loaded
 
         words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
-        x = _no_grad(who, x).contiguous()
+        x = _no_grad(who, x, name).contiguous()
         if x.element_size() not in words:
             msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
             raise TypeError(msg)
@@ -307,6 +321,33 @@ def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array, bi
         msg = f"{who}(): 'out' must be C-contiguous"
         raise ValueError(msg)
     return out
+
+
+def _width(who: str, width: Any) -> int:
+    try:
+        n = operator.index(width)
+    except TypeError:
+        msg = f"{who}(): 'width' must be an integer, got {describe(width)}"
+        raise TypeError(msg) from None
+    if n < 0:
+        msg = f"{who}(): 'width' must not be negative, got {n}"
+        raise ValueError(msg)
+    return n
+
+
+def _check_apart(who: str, out: NDArray[Any], x: NDArray[Any], name: str) -> None:
+    """Two arrays over one buffer (two views of a tensor, say) look unrelated to the core."""
+    if np.may_share_memory(out, x):
+        msg = f"{who}(): 'out' shares memory with {name!r}; pass an array of its own"
+        raise ValueError(msg)
+
+
+def _check_fill(who: str, fill: Any, dtype: Any) -> None:
+    """Refuses what an integer or bool dtype would cut off silently (1.5, NaN)."""
+    whole = str(dtype).removeprefix("torch.").startswith(("int", "uint", "bool"))
+    if whole and isinstance(fill, (float, np.floating)) and not float(fill).is_integer():
+        msg = f"{who}(): 'fill' must fit {dtype}, got {fill!r}"
+        raise ValueError(msg)
 
 
 def _fill_bits(who: str, fill: float, like: Array, word: np.dtype[Any]) -> NDArray[Any]:
