@@ -60,7 +60,7 @@ def _reduce(
 
 
 def segment_count(groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Number of (valid) rows of each group, int64.
+    """Number ``n`` of (valid) rows of each group, int64.
 
     >>> segment_count(["a", "b", "a"], valid=[True, True, False]).tolist()
     [1, 1]
@@ -91,7 +91,7 @@ def segment_var(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, vali
 
 
 def segment_std(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None) -> Array:
-    """Square root of :func:`segment_var`, taken in float64."""
+    """``sqrt(sum_i (x_i - mean)^2 / (n - ddof))``: the root of :func:`segment_var`, taken in float64."""
     made = as_groups("segment_std", groups)
     values, kind = floats("segment_std", "x", x, length=len(made))
     mask = mask_bytes("segment_std", "valid", valid, length=len(made))
@@ -100,12 +100,12 @@ def segment_std(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, vali
 
 
 def segment_min(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> Array:
-    """Smallest member of each group; NaN without valid rows."""
+    """Smallest member ``min_i x_i`` of each group; NaN without valid rows."""
     return _reduce("segment_min", x, groups, valid, "min")
 
 
 def segment_max(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> Array:
-    """Largest member of each group; NaN without valid rows."""
+    """Largest member ``max_i x_i`` of each group; NaN without valid rows."""
     return _reduce("segment_max", x, groups, valid, "max")
 
 
