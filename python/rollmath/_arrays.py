@@ -139,7 +139,13 @@ def floats(
     else:
         msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
         raise TypeError(msg)
-    return np.ascontiguousarray(array, dtype=dtype), kind
+    return contiguous(array, dtype), kind
+
+
+def contiguous(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+    """The array itself if the core can read it (C order, aligned, native bytes), else a copy that it can."""
+    array = np.ascontiguousarray(array, dtype=dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 def mask_bytes(
@@ -180,7 +186,7 @@ def integers(
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         msg = f"{who}(): {name!r} must fit int64, got {array.max()}"
         raise ValueError(msg)
-    return np.ascontiguousarray(array, dtype=np.int64), kind
+    return contiguous(array, np.int64), kind
 
 
 def choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> None:

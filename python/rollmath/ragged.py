@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, Kind, describe, frozen, host, integers, is_tensor, to_bytes
+from rollmath._arrays import Array, ArrayLike, Kind, contiguous, describe, frozen, host, integers, is_tensor, to_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -299,7 +299,7 @@ def _bits(who: str, name: str, x: Array) -> tuple[NDArray[Any], Any]:
     if x.dtype.hasobject or x.dtype.itemsize not in {1, 2, 4, 8}:
         msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
         raise TypeError(msg)
-    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}"), lambda y: y
+    return contiguous(x).view(f"u{x.dtype.itemsize}"), lambda y: y
 
 
 def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array, bits: NDArray[Any] | None) -> Array:
@@ -316,9 +316,9 @@ def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array, bi
     if tuple(out.shape) != shape:
         msg = f"{who}(): 'out' must have shape {shape}, got {tuple(out.shape)}"
         raise ValueError(msg)
-    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous
-    if not contiguous:
-        msg = f"{who}(): 'out' must be C-contiguous"
+    plain = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous and out.flags.aligned
+    if not plain:
+        msg = f"{who}(): 'out' must be C-contiguous and aligned"
         raise ValueError(msg)
     return out
 
