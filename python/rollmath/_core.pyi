@@ -72,7 +72,7 @@ def normalize(
     groups: Csr,
     x: NDArray[Any],
     valid: NDArray[np.uint8] | None,
-    center: str | float | NDArray[np.float64],
-    scale: str | float | NDArray[np.float64],
+    center: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
+    scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...
