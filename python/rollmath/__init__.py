@@ -1,1 +1,48 @@
+"""Exact, fast rollout and advantage math for reinforcement learning of language models and agents.
 
+Between "the rollouts and their rewards are in" and ``loss.backward()``: groups, ragged rows and rollout forests;
+advantages over them; losses. ``import rollmath`` needs NumPy alone; ``rollmath.loss`` and ``rollmath.vocab`` load
+torch when first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from rollmath import conventions, group, ops
+from rollmath._core import __version__, num_threads, set_num_threads
+from rollmath.conventions import Convention
+from rollmath.groups import Groups, GroupStats
+from rollmath.ragged import Ragged
+
+if TYPE_CHECKING:
+    from rollmath import loss, vocab
+
+_LAZY = ("loss", "vocab")
+
+__all__ = [
+    "Convention",
+    "GroupStats",
+    "Groups",
+    "Ragged",
+    "__version__",
+    "conventions",
+    "group",
+    "loss",
+    "num_threads",
+    "ops",
+    "set_num_threads",
+    "vocab",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"rollmath.{name}")
+    msg = f"module 'rollmath' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

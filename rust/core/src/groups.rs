@@ -55,70 +55,66 @@ impl Groups {
         })
     }
 
-    /// From one integer id a row. Also returns the row in which each group appears first.
+    /// From one integer id a row.
     ///
     /// # Errors
     /// [`Error::TooLarge`] past 2^32 - 1 rows.
-    pub fn from_ids(ids: &[i64]) -> Result<(Self, Vec<usize>)> {
+    pub fn from_ids(ids: &[i64]) -> Result<Self> {
         check_rows("ids", ids.len())?;
         let (lo, hi) = ids
             .iter()
             .fold((i64::MAX, i64::MIN), |(lo, hi), &x| (lo.min(x), hi.max(x)));
-        let mut first = Vec::new();
+        let mut n_groups = 0u32;
         let mut index = Vec::with_capacity(ids.len());
         // A table is several times faster than hashing and fits whenever the ids are near to dense.
         match (hi as i128 - lo as i128).try_into() {
             Ok(range) if !ids.is_empty() && usize::le(&range, &(4 * ids.len() + 1024)) => {
                 let mut table = vec![u32::MAX; range + 1];
-                for (row, &id) in ids.iter().enumerate() {
+                for &id in ids {
                     let slot = &mut table[(id - lo) as usize];
                     if *slot == u32::MAX {
-                        *slot = first.len() as u32;
-                        first.push(row);
+                        *slot = n_groups;
+                        n_groups += 1;
                     }
                     index.push(*slot);
                 }
             }
             _ => {
                 let mut table: FxHashMap<i64, u32> = FxHashMap::default();
-                for (row, &id) in ids.iter().enumerate() {
-                    let next = first.len() as u32;
-                    let g = *table.entry(id).or_insert(next);
-                    if g == next {
-                        first.push(row);
-                    }
+                for &id in ids {
+                    let g = *table.entry(id).or_insert(n_groups);
+                    n_groups += u32::from(g == n_groups);
                     index.push(g);
                 }
             }
         }
-        Ok((Self::from_index(index, first.len())?, first))
+        Self::from_index(index, n_groups as usize)
     }
 
-    /// Groups that hold the rows on which all of `parts` agree. Also returns the first row of each.
+    /// Groups that hold the rows on which all of `parts` agree.
     ///
     /// # Errors
     /// [`Error::Length`] if the parts differ in length.
-    pub fn product(parts: &[&Self]) -> Result<(Self, Vec<usize>)> {
+    pub fn product(parts: &[&Self]) -> Result<Self> {
         let [head, tail @ ..] = parts else {
             return Err(Error::Structure {
                 arg: "groups",
                 reason: "must name at least one part".into(),
             });
         };
-        let mut ids: Vec<i64> = head.index.iter().map(|&g| i64::from(g)).collect();
-        let mut width = head.n_groups();
+        let mut made = (*head).clone();
         for part in tail {
-            check_len("groups", part.len(), ids.len(), "the rows of the first part")?;
-            for (id, &g) in ids.iter_mut().zip(&part.index) {
-                *id = *id * part.n_groups() as i64 + i64::from(g);
-            }
-            // Re-number after each part, so that the running id stays below 2^64 for any number of parts.
-            let (dense, _) = Self::from_ids(&ids)?;
-            width = dense.n_groups();
-            ids = dense.index.into_iter().map(i64::from).collect();
+            check_len("groups", part.len(), made.len(), "the rows of the first part")?;
+            let width = part.n_groups() as i64;
+            let pairs = made.index.iter().zip(&part.index);
+            // Both factors are below 2^32. Numbering anew after each part keeps it so for any number of parts.
+            made = Self::from_ids(
+                &pairs
+                    .map(|(&a, &b)| i64::from(a) * width + i64::from(b))
+                    .collect::<Vec<_>>(),
+            )?;
         }
-        debug_assert!(width <= ids.len());
-        Self::from_ids(&ids)
+        Ok(made)
     }
 
     /// Number of rows.
@@ -186,28 +182,26 @@ mod tests {
             vec![7, 3, 7, 9, 3, 7],
             vec![7, -3_000_000_000_000, 7, i64::MAX, -3_000_000_000_000, 7],
         ] {
-            let (g, first) = Groups::from_ids(&ids).unwrap();
+            let g = Groups::from_ids(&ids).unwrap();
             assert_eq!(g.index(), [0, 1, 0, 2, 1, 0]);
             assert_eq!(g.order(), [0, 2, 5, 1, 4, 3]);
             assert_eq!(g.offsets(), [0, 3, 5, 6]);
-            assert_eq!(first, [0, 1, 3]);
         }
     }
 
     #[test]
     fn extreme_ids_do_not_overflow() {
-        let (g, _) = Groups::from_ids(&[i64::MIN, i64::MAX, i64::MIN]).unwrap();
+        let g = Groups::from_ids(&[i64::MIN, i64::MAX, i64::MIN]).unwrap();
         assert_eq!(g.index(), [0, 1, 0]);
-        assert_eq!(Groups::from_ids(&[]).unwrap().0.n_groups(), 0);
+        assert_eq!(Groups::from_ids(&[]).unwrap().n_groups(), 0);
     }
 
     #[test]
     fn product_splits() {
-        let (a, _) = Groups::from_ids(&[1, 1, 2, 2, 1]).unwrap();
-        let (b, _) = Groups::from_ids(&[0, 5, 0, 0, 0]).unwrap();
-        let (p, first) = Groups::product(&[&a, &b]).unwrap();
+        let a = Groups::from_ids(&[1, 1, 2, 2, 1]).unwrap();
+        let b = Groups::from_ids(&[0, 5, 0, 0, 0]).unwrap();
+        let p = Groups::product(&[&a, &b]).unwrap();
         assert_eq!(p.index(), [0, 1, 2, 2, 0]);
-        assert_eq!(first, [0, 1, 2]);
     }
 
     #[test]

@@ -12,34 +12,26 @@ use crate::errors::Call;
 #[pyclass(frozen, module = "rollmath._core", name = "Csr")]
 pub(crate) struct Csr(pub(crate) Groups);
 
-type WithFirst<'py> = (Csr, Bound<'py, PyArray1<i64>>);
-
-fn first<'py>(py: Python<'py>, rows: Vec<usize>) -> Bound<'py, PyArray1<i64>> {
-    rows.into_iter()
-        .map(|r| r as i64)
-        .collect::<Vec<_>>()
-        .into_pyarray(py)
-}
-
 #[pymethods]
 impl Csr {
-    /// From one int64 id a row; also the first row of each group.
+    /// From one int64 id a row.
     #[staticmethod]
-    fn from_ids<'py>(py: Python<'py>, who: &str, ids: &Bound<'py, PyAny>) -> PyResult<WithFirst<'py>> {
+    fn from_ids(py: Python<'_>, who: &str, ids: &Bound<'_, PyAny>) -> PyResult<Self> {
         let call = Call::new(who);
         let array = array1::<i64>(&call, "ids", ids)?;
         let ids = slice(&call, "ids", &array)?;
-        let (groups, rows) = py.detach(|| Groups::from_ids(ids)).map_err(|e| call.core(e))?;
-        Ok((Self(groups), first(py, rows)))
+        py.detach(|| Groups::from_ids(ids))
+            .map(Self)
+            .map_err(|e| call.core(e))
     }
 
-    /// From a list of hashable ids of one type; also the first row of each group.
+    /// From a list of hashable ids of one type.
     #[staticmethod]
-    fn from_objects<'py>(py: Python<'py>, who: &str, ids: &Bound<'py, PyList>) -> PyResult<WithFirst<'py>> {
+    fn from_objects<'py>(py: Python<'py>, who: &str, ids: &Bound<'py, PyList>) -> PyResult<Self> {
         let call = Call::new(who);
         let table = PyDict::new(py);
         let mut kind: Option<Bound<'py, PyType>> = None;
-        let (mut index, mut rows) = (Vec::with_capacity(ids.len()), Vec::new());
+        let (mut index, mut n_groups) = (Vec::with_capacity(ids.len()), 0u32);
         for (row, id) in ids.iter().enumerate() {
             let this = id.get_type();
             match &kind {
@@ -57,22 +49,19 @@ impl Csr {
                 }
                 None => kind = Some(this),
             }
-            let next = rows.len() as u32;
             let g = match table.get_item(&id)? {
                 Some(g) => g.extract::<u32>()?,
                 None => {
-                    table.set_item(&id, next)?;
-                    rows.push(row);
-                    next
+                    table.set_item(&id, n_groups)?;
+                    n_groups += 1;
+                    n_groups - 1
                 }
             };
             index.push(g);
         }
-        let n = rows.len();
-        let groups = py
-            .detach(|| Groups::from_index(index, n))
-            .map_err(|e| call.core(e))?;
-        Ok((Self(groups), first(py, rows)))
+        py.detach(|| Groups::from_index(index, n_groups as usize))
+            .map(Self)
+            .map_err(|e| call.core(e))
     }
 
     /// From the dense index of each row (int64), as pickled.
@@ -90,11 +79,12 @@ impl Csr {
 
     /// Rows on which all parts agree.
     #[staticmethod]
-    fn product<'py>(py: Python<'py>, who: &str, parts: Vec<PyRef<'py, Self>>) -> PyResult<WithFirst<'py>> {
+    fn product(py: Python<'_>, who: &str, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let call = Call::new(who);
         let parts: Vec<&Groups> = parts.iter().map(|p| &p.0).collect();
-        let (groups, rows) = py.detach(|| Groups::product(&parts)).map_err(|e| call.core(e))?;
-        Ok((Self(groups), first(py, rows)))
+        py.detach(|| Groups::product(&parts))
+            .map(Self)
+            .map_err(|e| call.core(e))
     }
 
     fn __len__(&self) -> usize {

@@ -1,0 +1,193 @@
+"""Arrays in, the same kind of arrays out.
+
+The rules, for every public function: float64 stays float64; float32, float16 and bfloat16 give float32; ints, bools
+and lists give float64 (NumPy) or float32 (torch). A torch tensor comes back as a torch tensor on its device; numbers
+from a CUDA tensor are copied to the host once. Nothing here imports torch: a tensor can only arrive once the caller
+has imported it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from rollmath import _core
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+#: What the public functions accept for numbers: a NumPy array, a torch tensor, or a sequence of numbers.
+ArrayLike: TypeAlias = Any
+#: What they return: the kind that came in.
+Array: TypeAlias = Any
+
+_INTS = "?bhilqBHILQ"
+_NARROW = {"float32": np.float32, "float16": np.float32}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where an argument came from, so that the result can go back there."""
+
+    device: torch.device | None = None
+
+    @property
+    def is_torch(self) -> bool:
+        """True for torch tensors."""
+        return self.device is not None
+
+    def wrap(self, x: NDArray[Any]) -> Array:
+        """The NumPy result as an array of this kind."""
+        if self.device is None:
+            return x
+        torch = sys.modules["torch"]
+        return torch.from_numpy(x).to(self.device)
+
+
+def is_tensor(x: object) -> bool:
+    """True for a torch tensor, without importing torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(x, torch.Tensor)
+
+
+def describe(x: object) -> str:
+    """Short words for an object in an error message."""
+    shape = getattr(x, "shape", None)
+    if shape is not None and hasattr(x, "dtype"):
+        return f"a {len(shape)}-D {str(x.dtype).removeprefix('torch.')} array"
+    return f"an object of type {type(x).__name__}"
+
+
+def host(who: str, name: str, x: ArrayLike) -> tuple[NDArray[Any], Kind]:
+    """Any array as NumPy, bfloat16 widened; lists become arrays.
+
+    Raises:
+        ValueError: for a tensor that requires grad.
+        TypeError: for something that holds no numbers.
+    """
+    if is_tensor(x):
+        return _from_torch(who, name, x)
+    if isinstance(x, np.ndarray):
+        return x, Kind()
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if array.dtype == object:
+        # A list of 0-d tensors or of None and numbers: say so instead of guessing.
+        msg = f"{who}(): {name!r} must be an array of numbers, got {describe(x)} that NumPy cannot read as numbers"
+        raise TypeError(msg)
+    return array, Kind()
+
+
+def _from_torch(who: str, name: str, x: torch.Tensor) -> tuple[NDArray[Any], Kind]:
+    torch = sys.modules["torch"]
+    if x.requires_grad:
+        msg = f"{who}(): {name!r} requires grad, but no gradient flows through this function; call .detach()"
+        raise ValueError(msg)
+    kind = Kind(x.device)
+    x = x.cpu()
+    if x.dtype == torch.bfloat16:
+        bits = x.contiguous().view(torch.uint16).numpy()
+        return _core.widen_bf16(bits.reshape(-1)).reshape(x.shape), kind
+    return x.numpy(), kind
+
+
+def check_vector(who: str, name: str, x: NDArray[Any], length: int | None, why: str) -> None:
+    """Raises unless ``x`` is 1-D and has ``length`` elements (``why`` says where the length comes from)."""
+    if x.ndim != 1:
+        msg = f"{who}(): {name!r} must be 1-D, got {describe(x)} of shape {x.shape}"
+        raise TypeError(msg)
+    if length is not None and len(x) != length:
+        msg = f"{who}(): {name!r} must have length {length} (= {why}), got {len(x)}"
+        raise ValueError(msg)
+
+
+def floats(
+    who: str, name: str, x: ArrayLike, *, length: int | None = None, why: str = "len(groups)"
+) -> tuple[NDArray[Any], Kind]:
+    """A contiguous 1-D float32 or float64 array by the rules above, and its kind.
+
+    Raises:
+        TypeError: wrong dtype or rank.
+        ValueError: wrong length; a tensor that requires grad.
+    """
+    array, kind = host(who, name, x)
+    check_vector(who, name, array, length, why)
+    if array.dtype.name in _NARROW:
+        dtype: type = np.float32
+    elif array.dtype == np.float64:
+        dtype = np.float64
+    elif array.dtype.char in _INTS:
+        dtype = np.float32 if kind.is_torch else np.float64
+    elif array.size == 0:
+        dtype = np.float64
+    else:
+        msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
+        raise TypeError(msg)
+    return np.ascontiguousarray(array, dtype=dtype), kind
+
+
+def mask_bytes(
+    who: str, name: str, x: ArrayLike | None, *, length: int | None = None, why: str = "len(groups)"
+) -> NDArray[np.uint8] | None:
+    """An optional mask as bytes 0 and nonzero. Bools and integers are masks (nonzero is True); floats are not."""
+    if x is None:
+        return None
+    array, _ = host(who, name, x)
+    check_vector(who, name, array, length, why)
+    return to_bytes(who, name, array)
+
+
+def to_bytes(who: str, name: str, array: NDArray[Any]) -> NDArray[np.uint8]:
+    """A mask of any shape as contiguous bytes, not copied if it is one already."""
+    if array.dtype.char not in _INTS and array.size:
+        msg = f"{who}(): {name!r} must be bool or integer (nonzero = True), got {array.dtype}"
+        raise TypeError(msg)
+    if array.dtype.itemsize == 1:
+        return np.ascontiguousarray(array).view(np.uint8)
+    return np.ascontiguousarray(array != 0).view(np.uint8)
+
+
+def integers(
+    who: str, name: str, x: ArrayLike, *, length: int | None = None, why: str = ""
+) -> tuple[NDArray[np.int64], Kind]:
+    """A contiguous 1-D int64 array; floats are refused rather than truncated.
+
+    Raises:
+        TypeError: not integers, or not 1-D.
+        ValueError: wrong length, or values past int64.
+    """
+    array, kind = host(who, name, x)
+    check_vector(who, name, array, length, why)
+    if array.size and (array.dtype.char not in _INTS or array.dtype == bool):
+        msg = f"{who}(): {name!r} must hold integers, got {array.dtype}"
+        raise TypeError(msg)
+    if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        msg = f"{who}(): {name!r} must fit int64, got {array.max()}"
+        raise ValueError(msg)
+    return np.ascontiguousarray(array, dtype=np.int64), kind
+
+
+def choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raises unless ``value`` is one of ``choices``; the message lists them."""
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        msg = f"{who}(): {name!r} must be one of {listed}, got {value!r}"
+        raise ValueError(msg)
+
+
+def frozen(x: NDArray[Any]) -> NDArray[Any]:
+    """The array itself, made read-only; for arrays that a noun owns."""
+    x.setflags(write=False)
+    return x
+
+
+def like(kind: Kind, compute: Callable[[], NDArray[Any]]) -> Array:
+    """Runs ``compute`` and returns its result as ``kind``."""
+    return kind.wrap(compute())

@@ -1,0 +1,163 @@
+"""Conventions: the numerical choices on which trainers silently disagree, by name.
+
+A :class:`Convention` says how a standard deviation is taken and what happens where it does not exist. What is
+subtracted and what is divided by belongs to the method. ``conventions.VERL`` and its relatives map method names to
+conventions, because a framework differs from method to method::
+
+    rm.group.grpo(rewards, groups, convention=rm.conventions.VERL)
+
+A convention reproduces the framework's *formula* in our arithmetic: float64, an exact mean for equal values, sums that
+do not depend on row order. Some frameworks return a rounding residue for groups without spread (up to 0.98 instead of
+0 for OpenRLHF's formula at a reward of 1000.1); that residue is not reproduced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypedDict, get_args
+
+EpsPlace = Literal["add", "max", "sqrt", "where_positive"]
+Singleton = Literal["zero", "raw", "abs", "nan", "raise"]
+ZeroSpread = Literal["zero", "unscaled", "nan", "raise"]
+Nan = Literal["raise", "omit", "propagate"]
+
+_CHOICES = {"eps_place": EpsPlace, "singleton": Singleton, "zero_spread": ZeroSpread, "nan": Nan}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """The numerical choices of a normalisation.
+
+    Attributes:
+        ddof: the variance of ``n`` values divides by ``n - ddof`` (1: sample, 0: population).
+        eps: guards the division.
+        eps_place: the denominator for a standard deviation ``s``: ``"add"`` s + eps; ``"max"`` max(s, eps); ``"sqrt"``
+            sqrt(s^2 + eps); ``"where_positive"`` s + eps if s > 0, else 1.
+        singleton: what the only valid member x of a group gets: ``"zero"`` 0; ``"raw"`` mean 0 and standard deviation
+            1 are taken, so x / (1 + eps) or x; ``"abs"`` mean 0 and standard deviation abs(x); ``"nan"``; ``"raise"``.
+        zero_spread: what the members of a group of several equal values get where the spread is divided by:
+            ``"zero"`` exactly 0; ``"unscaled"`` x - center; ``"nan"``; ``"raise"``.
+        nan: ``"raise"`` a NaN or infinite value is an error; ``"omit"`` NaN is a missing value, kept out of the
+            statistics and given 0, infinity is an error; ``"propagate"`` both spread over their group.
+    """
+
+    ddof: int = 1
+    eps: float = 1e-6
+    eps_place: EpsPlace = "add"
+    singleton: Singleton = "zero"
+    zero_spread: ZeroSpread = "zero"
+    nan: Nan = "raise"
+
+    def __post_init__(self) -> None:
+        for name, literal in _CHOICES.items():
+            choices, value = get_args(literal), getattr(self, name)
+            if value not in choices:
+                listed = ", ".join(map(repr, choices))
+                msg = f"Convention(): {name!r} must be one of {listed}, got {value!r}"
+                raise ValueError(msg)
+        if isinstance(self.ddof, bool) or not isinstance(self.ddof, int) or self.ddof < 0:
+            msg = f"Convention(): 'ddof' must be a whole number of at least 0, got {self.ddof!r}"
+            raise ValueError(msg)
+        if not 0 <= self.eps < float("inf"):
+            msg = f"Convention(): 'eps' must be finite and not negative, got {self.eps!r}"
+            raise ValueError(msg)
+
+
+class Override(TypedDict, total=False):
+    """Keywords with which a method call changes single fields of its convention."""
+
+    ddof: int
+    eps: float
+    eps_place: EpsPlace
+    singleton: Singleton
+    zero_spread: ZeroSpread
+    nan: Nan
+
+
+class Framework(Mapping[str, Convention]):
+    """Conventions of one framework, by method name; a method that it does not have raises and lists what it has."""
+
+    def __init__(self, name: str, methods: Mapping[str, Convention]) -> None:
+        self.name = name
+        self._methods = dict(methods)
+
+    def __getitem__(self, method: str) -> Convention:
+        try:
+            return self._methods[method]
+        except KeyError:
+            has = ", ".join(self._methods)
+            msg = f"{self.name} has no convention for {method!r}; it has: {has}. Pass a Convention instead"
+            raise ValueError(msg) from None
+
+    def __contains__(self, method: object) -> bool:
+        return method in self._methods
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._methods)
+
+    def __len__(self) -> int:
+        return len(self._methods)
+
+    def __repr__(self) -> str:
+        return f"Framework({self.name!r}: {', '.join(self)})"
+
+
+def resolve(who: str, method: str, convention: Convention | Framework, override: Override) -> Convention:
+    """The convention of a call: that of the framework for ``method``, with single fields overridden."""
+    if isinstance(convention, Framework):
+        convention = convention[method]
+    if not isinstance(convention, Convention):
+        msg = f"{who}(): 'convention' must be a Convention or a framework of rollmath.conventions, got {convention!r}"
+        raise TypeError(msg)
+    names = {f.name for f in fields(Convention)}
+    for name in override:
+        if name not in names:
+            listed = ", ".join(sorted(names))
+            msg = f"{who}() got an unexpected keyword argument {name!r}; a convention has: {listed}"
+            raise TypeError(msg)
+    return replace(convention, **override)
+
+
+#: The papers' formula: sample standard deviation plus 1e-6; a group of one and a group without spread get 0.
+DEFAULT = Convention()
+
+_RAW = Convention(singleton="raw")
+
+#: verl 0.9 (compute_grpo_outcome_advantage, compute_rloo_outcome_advantage and its vectorised twin, which disagree on
+#: a group of one).
+VERL_0_9 = Framework("VERL_0_9", {"grpo": _RAW, "rloo": _RAW, "rloo_vectorized": DEFAULT})
+VERL = VERL_0_9
+
+#: TRL 1.16 (GRPOTrainer, RLOOTrainer). A missing reward is NaN and gets 0.
+TRL_1_16 = Framework(
+    "TRL_1_16",
+    {"grpo": Convention(eps=1e-4, nan="omit"), "rloo": Convention(nan="omit")},
+)
+TRL = TRL_1_16
+#: TRL's asynchronous GRPO worker, whose numbers differ from the synchronous trainer's.
+TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8)})
+#: OpenRLHF 0.11: group_norm and rloo, both only for groups of two and more.
+OPENRLHF = Framework(
+    "OPENRLHF", {"grpo": Convention(eps=1e-9, singleton="raise"), "rloo": Convention(singleton="raise")}
+)
+#: slime 0.3; the sample standard deviation of one reward is NaN there.
+SLIME = Framework("SLIME", {"grpo": Convention(singleton="nan")})
+#: SkyRL: a group of one keeps its reward in GRPO and gets 0 in RLOO.
+SKYRL = Framework("SKYRL", {"grpo": _RAW, "rloo": DEFAULT})
+#: NeMo-RL 0.6, whose default GRPO is ``grpo(..., leave_one_out=True)`` with this convention.
+NEMO_RL = Framework("NEMO_RL", {"grpo": Convention(eps_place="where_positive", zero_spread="unscaled")})
+#: AReaL 1.0 with group statistics; leave-one-out means keep a lone reward.
+AREAL = Framework("AREAL", {"grpo": Convention(eps=1e-5), "rloo": _RAW})
+#: ROLL 0.3, agentic reward normalisation.
+ROLL = Framework("ROLL", {"grpo": DEFAULT})
+#: Trinity-RFT 0.6.
+TRINITY = Framework("TRINITY", {"grpo": _RAW, "rloo": _RAW})
+#: rLLM 0.3: population standard deviation.
+RLLM = Framework("RLLM", {"grpo": Convention(ddof=0, singleton="raw"), "rloo": _RAW})
+#: open-instruct.
+OPEN_INSTRUCT = Framework("OPEN_INSTRUCT", {"grpo": Convention(ddof=0, eps=1e-8)})
+#: torchrl 0.14 (MCAdvantage with one return a trajectory).
+TORCHRL = Framework("TORCHRL", {"grpo": Convention(eps_place="max", singleton="nan")})
+#: SPO's published code: population standard deviation of the siblings.
+SPO = Framework("SPO", {"spo": Convention(ddof=0, eps=1e-8)})

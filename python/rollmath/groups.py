@@ -1,0 +1,218 @@
+"""Groups: which rollouts belong to the same prompt."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from rollmath import _core
+from rollmath._arrays import ArrayLike, describe, floats, frozen, host, integers, is_tensor, mask_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SCALARS = (str, bytes, int, uuid.UUID, np.integer)
+
+
+class GroupStats(NamedTuple):
+    """One number a group, in the order of ``groups.ids``; NaN where a group has too few valid members."""
+
+    n: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    min: NDArray[np.float64]
+    max: NDArray[np.float64]
+
+
+class Groups:
+    """Rows named by explicit ids: any order, any sizes, never by position.
+
+    Ids are strings, bytes, ints, UUIDs, tuples of these, or NumPy or torch integers; one type a call. Groups are
+    numbered in the order of their first appearance. A group exists if it has a row; the ids may be empty.
+
+    Args:
+        ids: one id a row.
+
+    Raises:
+        TypeError: ids of several types, or of a type that is not an id (floats, bools, None).
+
+    >>> groups = Groups(["b", "a", "b", "c"])
+    >>> groups
+    Groups(4 rows in 3 groups of 1 to 2)
+    >>> groups.ids, groups.index.tolist(), groups.counts.tolist()
+    (('b', 'a', 'c'), [0, 1, 0, 2], [2, 1, 1])
+    """
+
+    def __init__(self, ids: ArrayLike) -> None:
+        self._csr, self._name = _factorize("Groups", ids)
+
+    @classmethod
+    def _make(cls, csr: _core.Csr, name: Callable[[int], Any]) -> Groups:
+        """From the core object and a function that names the group of a row."""
+        groups = cls.__new__(cls)
+        groups._csr, groups._name = csr, name
+        return groups
+
+    @classmethod
+    def product(cls, *parts: Groups | ArrayLike) -> Groups:
+        """Groups of the rows on which all parts agree: strata inside groups, say. Ids become tuples.
+
+        >>> Groups.product(["p", "p", "q"], [0, 1, 0]).ids
+        (('p', 0), ('p', 1), ('q', 0))
+        """
+        if not parts:
+            msg = "Groups.product(): needs at least one part"
+            raise ValueError(msg)
+        groups = [as_groups("Groups.product", part) for part in parts]
+        csr = _core.Csr.product("Groups.product", [g._csr for g in groups])
+        return cls._make(csr, lambda row: tuple(g.ids[g.index[row]] for g in groups))
+
+    @classmethod
+    def from_sizes(cls, sizes: ArrayLike) -> Groups:
+        """Consecutive runs of rows: ``from_sizes([2, 3])`` is ids 0 0 1 1 1. Every size is at least 1."""
+        lengths, _ = integers("Groups.from_sizes", "sizes", sizes)
+        if len(lengths) and lengths.min() < 1:
+            msg = f"Groups.from_sizes(): 'sizes' must be at least 1, got {lengths.min()}"
+            raise ValueError(msg)
+        return cls(np.repeat(np.arange(len(lengths)), lengths))
+
+    def __len__(self) -> int:
+        return len(self._csr)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return self._csr.n_groups
+
+    @cached_property
+    def ids(self) -> tuple[Any, ...]:
+        """Id of each group, in order of first appearance."""
+        return tuple(self._name(row) for row in self.first.tolist())
+
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """Group of each row, int64 ``[len(self)]``."""
+        return frozen(self._csr.index)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Rows sorted by group, each group in input order, int64 ``[len(self)]``."""
+        return frozen(self._csr.order)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Group ``g`` is ``order[offsets[g]:offsets[g + 1]]``, int64 ``[n_groups + 1]``."""
+        return frozen(self._csr.offsets)
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Rows of each group, int64 ``[n_groups]``."""
+        return frozen(np.diff(self.offsets))
+
+    @cached_property
+    def first(self) -> NDArray[np.int64]:
+        """Row in which each group appears first, int64 ``[n_groups]``."""
+        return frozen(self.order[self.offsets[:-1]])
+
+    def rows(self, group: int) -> NDArray[np.int64]:
+        """Rows of one group, by its number."""
+        return self.order[self.offsets[group] : self.offsets[group + 1]]
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        return (self.rows(g) for g in range(self.n_groups))
+
+    def take(self, rows: ArrayLike) -> Groups:
+        """The groups of a selection of rows (indices or a bool mask); groups left without rows vanish."""
+        picked, _ = host("Groups.take", "rows", rows)
+        index = np.ascontiguousarray(self.index[picked])
+        return Groups._make(_core.Csr.from_ids("Groups.take", index), lambda row: self.ids[index[row]])
+
+    def stats(self, x: ArrayLike, *, valid: ArrayLike | None = None, ddof: int = 1) -> GroupStats:
+        """Count, mean, standard deviation, minimum and maximum of each group, for logging.
+
+        Args:
+            x: one number a row; NaN spreads over its group.
+            valid: rows that take part (bool or int, nonzero = True).
+            ddof: the variance divides by ``n - ddof``; NaN where that is not positive.
+        """
+        values, _ = floats("Groups.stats", "x", x, length=len(self))
+        mask = mask_bytes("Groups.stats", "valid", valid, length=len(self))
+
+        def reduce(what: str, parameter: float = 0.0) -> NDArray[np.float64]:
+            return _core.reduce("Groups.stats", "x", self._csr, values, mask, what, parameter)
+
+        return GroupStats(
+            n=reduce("count").astype(np.int64),
+            mean=reduce("mean"),
+            std=np.sqrt(reduce("var", ddof)),
+            min=reduce("min"),
+            max=reduce("max"),
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Groups):
+            return NotImplemented
+        return self.ids == other.ids and np.array_equal(self.index, other.index)
+
+    def __hash__(self) -> int:
+        return hash((self.ids, len(self)))
+
+    def __repr__(self) -> str:
+        if not self.n_groups:
+            return "Groups(0 rows)"
+        lo, hi = self.counts.min(), self.counts.max()
+        sizes = f"{lo}" if lo == hi else f"{lo} to {hi}"
+        return f"Groups({len(self)} rows in {self.n_groups} groups of {sizes})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.index, self.ids)
+
+
+def as_groups(who: str, groups: Groups | ArrayLike, *, length: int | None = None) -> Groups:
+    """A :class:`Groups`, made from raw ids if need be; checks the number of rows."""
+    made = groups if isinstance(groups, Groups) else Groups._make(*_factorize(who, groups))
+    if length is not None and len(made) != length:
+        msg = f"{who}(): 'groups' must have length {length} (= the number of rows), got {len(made)}"
+        raise ValueError(msg)
+    return made
+
+
+def _restore(index: NDArray[np.int64], ids: tuple[Any, ...]) -> Groups:
+    csr = _core.Csr.from_index("Groups", np.ascontiguousarray(index), len(ids))
+    return Groups._make(csr, lambda row: ids[index[row]])
+
+
+def _factorize(who: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any]]:
+    if is_tensor(ids) or (isinstance(ids, np.ndarray) and ids.dtype.char in "bhilqBHILQ"):
+        dense, _ = integers(who, "ids", ids)
+        return _core.Csr.from_ids(who, dense), lambda row: int(dense[row])
+    if isinstance(ids, np.ndarray):
+        if ids.ndim != 1 or ids.dtype.kind not in "OUS":
+            msg = f"{who}(): 'ids' must be 1-D ids (strings, ints, UUIDs, tuples), got {describe(ids)}"
+            raise TypeError(msg)
+        ids = ids.tolist()
+    elif isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
+        msg = f"{who}(): 'ids' must be a sequence with one id a row, got {describe(ids)}"
+        raise TypeError(msg)
+    values = ids if isinstance(ids, list) else list(ids)
+    if values and not isinstance(values[0], (*_SCALARS, tuple)):
+        hint = "; stack its tensors or call .tolist()" if is_tensor(values[0]) else ""
+        msg = f"{who}(): 'ids' must be strings, ints, UUIDs or tuples, got {type(values[0]).__name__}{hint}"
+        raise TypeError(msg)
+    csr = _core.Csr.from_objects(who, values)
+    if values and isinstance(values[0], tuple):
+        _check_tuples(who, values)
+    return csr, list(values).__getitem__
+
+
+def _check_tuples(who: str, values: list[tuple[Any, ...]]) -> None:
+    """Floats and bools equal ints inside a tuple ((1,) == (True,)), so they would merge groups silently."""
+    for row, value in enumerate(values):
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, (*_SCALARS, tuple)):
+                msg = f"{who}(): tuples in 'ids' must hold strings, ints or UUIDs, got {item!r} at index {row}"
+                raise TypeError(msg)

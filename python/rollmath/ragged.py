@@ -1,0 +1,328 @@
+"""Ragged: rows of unequal length in one flat array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath import _core
+from rollmath._arrays import Array, ArrayLike, Kind, describe, frozen, host, integers, is_tensor, to_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike, NDArray
+
+
+class Ragged:
+    """Rows of unequal length: ``values[offsets[i]:offsets[i + 1]]`` is row ``i``.
+
+    The shape of ``cu_seqlens`` and of torch jagged tensors. Lengths define rows; a mask marks gaps *inside* rows and
+    is an array of its own. Against a padded ``[B, T]`` array, row ``i`` means its columns ``0 .. lengths[i] - 1``.
+
+    Args:
+        values: 1-D NumPy array or torch tensor of any dtype (a CUDA tensor stays where it is), or a list.
+        offsets: integers ``[rows + 1]``: first 0, never decreasing, last ``len(values)``.
+
+    Attributes:
+        values: what was given, not copied.
+        offsets: int64, read-only, on the host.
+        positions: for rows taken through a mask, the column of each value (int64); else None.
+
+    Raises:
+        ValueError: offsets that do not describe ``values``.
+        TypeError: wrong rank or dtype.
+
+    >>> rows = Ragged.from_lists([[1, 2, 3], [], [4]])
+    >>> rows
+    Ragged(3 rows, 4 values of int64)
+    >>> rows.lengths.tolist(), rows[0].tolist(), rows.to_padded(fill=-1).tolist()
+    ([3, 0, 1], [1, 2, 3], [[1, 2, 3], [-1, -1, -1], [4, -1, -1]])
+    """
+
+    values: Array
+    offsets: NDArray[np.int64]
+    positions: NDArray[np.int64] | None
+
+    def __init__(self, values: ArrayLike, offsets: ArrayLike) -> None:
+        if not is_tensor(values) and not isinstance(values, np.ndarray):
+            values, _ = host("Ragged", "values", values)
+        if len(values.shape) != 1:
+            msg = f"Ragged(): 'values' must be 1-D, got {describe(values)}; use Ragged.from_padded for rows"
+            raise TypeError(msg)
+        checked, _ = integers("Ragged", "offsets", offsets)
+        _core.check_offsets("Ragged", "offsets", checked, len(values))
+        self._set(values, checked.copy() if checked is offsets else checked, None)
+
+    def _set(self, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None) -> None:
+        self.values, self.offsets = values, frozen(offsets)
+        self.positions = positions if positions is None else frozen(positions)
+
+    @classmethod
+    def _make(cls, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None = None) -> Ragged:
+        """Of parts that are known to fit together."""
+        ragged = cls.__new__(cls)
+        ragged._set(values, offsets, positions)
+        return ragged
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[Any]], *, dtype: DTypeLike | None = None) -> Ragged:
+        """From a list of lists of numbers, each object read once.
+
+        Args:
+            lists: a row each; rows may also be tuples or arrays.
+            dtype: int64, int32, float64 or float32; default int64, or float64 if the first number is a float.
+
+        Raises:
+            TypeError: an element that is no number, a float among integers, or an integer that does not fit; the
+                message says which one.
+        """
+        if isinstance(lists, np.ndarray) and lists.dtype != object:
+            msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}; use Ragged.from_padded"
+            raise TypeError(msg)
+        name = "" if dtype is None else np.dtype(dtype).name
+        rows = lists if isinstance(lists, list) else list(lists)
+        return cls._make(*_core.from_lists("Ragged.from_lists", rows, name))
+
+    @classmethod
+    def from_lengths(cls, values: ArrayLike, lengths: ArrayLike) -> Ragged:
+        """From packed values and the length of each row."""
+        checked, _ = integers("Ragged.from_lengths", "lengths", lengths)
+        offsets = _core.offsets_from_lengths("Ragged.from_lengths", checked)
+        if not is_tensor(values):
+            values, _ = host("Ragged.from_lengths", "values", values)
+        if len(values.shape) != 1 or len(values) != offsets[-1]:
+            msg = (
+                f"Ragged.from_lengths(): 'values' must be 1-D of length {offsets[-1]} (= sum of lengths), "
+                f"got shape {tuple(values.shape)}"
+            )
+            raise ValueError(msg)
+        return cls._make(values, offsets)
+
+    @classmethod
+    def from_padded(
+        cls,
+        x: ArrayLike,
+        *,
+        lengths: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        out: Array | None = None,
+    ) -> Ragged:
+        """From a padded ``[B, T]`` array.
+
+        With ``lengths`` the first ``lengths[i]`` columns of each row are kept, gaps inside them too. With ``mask``
+        (``[B, T]``, bool or int, nonzero = True) only the marked elements are kept, and ``positions`` tells their
+        columns. Exactly one of the two.
+
+        Args:
+            x: ``[B, T]``, any dtype of 1, 2, 4 or 8 bytes. It is copied first if it is not C-contiguous. A CUDA tensor
+                is gathered on its device.
+            lengths: integers ``[B]``, each between 0 and ``T``.
+            mask: which elements to keep.
+            out: 1-D, for the values, of exactly their number and dtype (``lengths`` only).
+
+        Raises:
+            ValueError: wrong lengths, a tensor that requires grad, an ``out`` that does not fit or is read-only.
+            TypeError: wrong rank or dtype.
+        """
+        who = "Ragged.from_padded"
+        if (lengths is None) == (mask is None):
+            msg = f"{who}(): give either 'lengths' or 'mask'"
+            raise ValueError(msg)
+        if mask is not None:
+            if out is not None:
+                msg = f"{who}(): 'out' goes with 'lengths'"
+                raise ValueError(msg)
+            return cls._from_mask(x, mask)
+        checked, _ = integers(who, "lengths", lengths)
+        shape = _shape2(who, x)
+        offsets = _core.offsets_from_lengths(who, checked, shape[1], "the columns of x")
+        _check_rows(who, "lengths", len(checked), shape[0])
+        if is_tensor(x) and x.device.type != "cpu":
+            return cls._make(_gather_on_device(x, offsets, out, who), offsets)
+        bits, restore = _bits(who, "x", x)
+        values = _output(who, out, (int(offsets[-1]),), x, bits)
+        _core.pack(who, bits.reshape(-1), shape[1], offsets, _bits(who, "out", values)[0])
+        return cls._make(restore(values), offsets)
+
+    @classmethod
+    def _from_mask(cls, x: ArrayLike, mask: ArrayLike) -> Ragged:
+        who = "Ragged.from_padded"
+        rows, width = _shape2(who, x)
+        array, _ = host(who, "mask", mask)
+        if array.shape != (rows, width):
+            msg = f"{who}(): 'mask' must have shape ({rows}, {width}) (= x.shape), got {array.shape}"
+            raise ValueError(msg)
+        marks = to_bytes(who, "mask", array).reshape(-1)
+        offsets, positions = _core.mask_positions(who, marks, rows, width)
+        flat = positions + np.repeat(np.arange(rows) * width, np.diff(offsets))
+        if is_tensor(x):
+            torch_index = Kind(x.device).wrap(flat)
+            return cls._make(_no_grad(who, x).reshape(-1)[torch_index], offsets, positions)
+        x, _ = host(who, "x", x)
+        return cls._make(np.ascontiguousarray(x).reshape(-1)[flat], offsets, positions)
+
+    def to_padded(self, width: int | None = None, *, fill: float = 0, out: Array | None = None) -> Array:
+        """As a ``[B, T]`` array, ``fill`` where a row has no value.
+
+        Values taken through a mask go back to their columns.
+
+        Args:
+            width: ``T``; default the longest row (with ``positions``: the last column used).
+            fill: a number that the dtype can hold.
+            out: ``[B, T]`` C-contiguous, of the dtype of the values, to write into; returned.
+
+        Raises:
+            ValueError: a row longer than ``width``, or an ``out`` that does not fit.
+        """
+        who = "Ragged.to_padded"
+        if width is None:
+            width = int(out.shape[1]) if out is not None and len(out.shape) == 2 else self._width()
+        shape = (len(self), int(width))
+        if self.positions is not None or (is_tensor(self.values) and self.values.device.type != "cpu"):
+            return self._scatter(shape, fill, out)
+        bits, restore = _bits(who, "values", self.values)
+        padded = _output(who, out, shape, self.values, bits)
+        target = _bits(who, "out", padded)[0]
+        one = _fill_bits(who, fill, self.values, bits.dtype)
+        _core.unpack(who, bits, self.offsets, shape[1], one, target.reshape(-1))
+        return restore(padded)
+
+    def _width(self) -> int:
+        if self.positions is not None:
+            return int(self.positions.max()) + 1 if len(self.positions) else 0
+        return int(self.lengths.max()) if len(self) else 0
+
+    def _scatter(self, shape: tuple[int, int], fill: float, out: Array | None) -> Array:
+        columns = self.positions
+        if columns is None:
+            columns = np.arange(int(self.offsets[-1])) - np.repeat(self.offsets[:-1], self.lengths)
+        if len(columns) and columns.max() >= shape[1]:
+            msg = f"Ragged.to_padded(): 'width' must be over {columns.max()} (= the last column used), got {shape[1]}"
+            raise ValueError(msg)
+        flat = columns + np.repeat(np.arange(shape[0]) * shape[1], self.lengths)
+        padded = _output("Ragged.to_padded", out, shape, self.values, None)
+        padded[...] = fill
+        index = Kind(self.values.device).wrap(flat) if is_tensor(self.values) else flat
+        padded.reshape(-1)[index] = self.values
+        return padded
+
+    def to_lists(self) -> list[list[Any]]:
+        """As a list of lists."""
+        return [row.tolist() for row in self]
+
+    def with_values(self, values: ArrayLike) -> Ragged:
+        """The same rows with other values (one per token, any dtype)."""
+        made = Ragged(values, self.offsets)
+        made.positions = self.positions
+        return made
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each row, int64 ``[B]``."""
+        return frozen(np.diff(self.offsets))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Array:
+        n = len(self)
+        if not -n <= row < n:
+            msg = f"Ragged[...]: row {row} is out of range for {n} rows"
+            raise IndexError(msg)
+        row %= n
+        return self.values[int(self.offsets[row]) : int(self.offsets[row + 1])]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[row] for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        dtype = str(self.values.dtype).removeprefix("torch.")
+        return f"Ragged({len(self)} rows, {len(self.values)} values of {dtype})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.values, self.offsets, self.positions)
+
+
+def _restore(values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None) -> Ragged:
+    ragged = Ragged(values, offsets)
+    ragged.positions = positions
+    return ragged
+
+
+def _shape2(who: str, x: ArrayLike) -> tuple[int, int]:
+    if not hasattr(x, "shape") or len(x.shape) != 2:
+        msg = f"{who}(): 'x' must be a 2-D array [B, T], got {describe(x)}"
+        raise TypeError(msg)
+    return int(x.shape[0]), int(x.shape[1])
+
+
+def _check_rows(who: str, name: str, got: int, expected: int) -> None:
+    if got != expected:
+        msg = f"{who}(): {name!r} must have length {expected} (= the rows of x), got {got}"
+        raise ValueError(msg)
+
+
+def _no_grad(who: str, x: Any) -> Any:
+    if x.requires_grad:
+        msg = f"{who}(): 'x' requires grad, but no gradient flows through this function; call .detach()"
+        raise ValueError(msg)
+    return x
+
+
+def _bits(who: str, name: str, x: Array) -> tuple[NDArray[Any], Any]:
+    """``x`` as contiguous unsigned integers of its element size, and the way back (identity on arrays)."""
+    if is_tensor(x):
+        import torch  # noqa: PLC0415 - the caller has it loaded
+
+        words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
+        x = _no_grad(who, x).contiguous()
+        if x.element_size() not in words:
+            msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
+            raise TypeError(msg)
+        return x.view(words[x.element_size()]).numpy(), lambda y: y
+    if x.dtype.hasobject or x.dtype.itemsize not in {1, 2, 4, 8}:
+        msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
+        raise TypeError(msg)
+    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}"), lambda y: y
+
+
+def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array, bits: NDArray[Any] | None) -> Array:
+    """``out`` if it fits, else a fresh array of the kind and dtype of ``like``."""
+    del bits
+    if out is None:
+        if is_tensor(like):
+            return like.new_empty(shape)
+        return np.empty(shape, dtype=like.dtype)
+    fits = hasattr(out, "shape") and is_tensor(out) == is_tensor(like) and out.dtype == like.dtype
+    if not fits:
+        msg = f"{who}(): 'out' must be of the kind and dtype of the values ({like.dtype}), got {describe(out)}"
+        raise TypeError(msg)
+    if tuple(out.shape) != shape:
+        msg = f"{who}(): 'out' must have shape {shape}, got {tuple(out.shape)}"
+        raise ValueError(msg)
+    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous
+    if not contiguous:
+        msg = f"{who}(): 'out' must be C-contiguous"
+        raise ValueError(msg)
+    return out
+
+
+def _fill_bits(who: str, fill: float, like: Array, word: np.dtype[Any]) -> NDArray[Any]:
+    if is_tensor(like):
+        return _bits(who, "fill", like.new_full((1,), fill))[0]
+    try:
+        return np.full(1, fill, dtype=like.dtype).view(word)
+    except (OverflowError, ValueError, TypeError):
+        msg = f"{who}(): 'fill' must fit {like.dtype}, got {fill!r}"
+        raise ValueError(msg) from None
+
+
+def _gather_on_device(x: Any, offsets: NDArray[np.int64], out: Any, who: str) -> Any:
+    columns = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets))
+    flat = columns + np.repeat(np.arange(x.shape[0]) * x.shape[1], np.diff(offsets))
+    values = _no_grad(who, x).reshape(-1)[Kind(x.device).wrap(flat)]
+    if out is None:
+        return values
+    return _output(who, out, tuple(values.shape), x, None).copy_(values)
