@@ -28,7 +28,14 @@ impl Spans {
     /// # Errors
     /// [`Error::Range`] for a negative length.
     pub fn from_lengths(lengths: Vec<i64>) -> Result<Self> {
-        check_not_negative("lengths", &lengths, &lengths)?;
+        if let Some(v) = lengths.iter().position(|&n| n < 0) {
+            let got = format!("{} for node {v}", lengths[v]);
+            return Err(Error::Range {
+                arg: "lengths",
+                expected: "not negative".into(),
+                got,
+            });
+        }
         let order = (0..lengths.len() as u32)
             .filter(|&v| lengths[v as usize] > 0)
             .collect();
@@ -53,9 +60,14 @@ impl Spans {
         check_len("spans", rows.len(), lengths.len(), "the number of nodes")?;
         check_len("spans", starts.len(), lengths.len(), "the number of nodes")?;
         let mut spans = Self::from_lengths(lengths)?;
-        check_not_negative("rows", &rows, &spans.lengths)?;
-        check_not_negative("starts", &starts, &spans.lengths)?;
         let with_tokens = || spans.order.iter().map(|&v| v as usize);
+        if let Some(v) = with_tokens().find(|&v| rows[v] < 0 || starts[v] < 0) {
+            let text = format!(
+                "must not be negative, got row {} and start {} for node {v}",
+                rows[v], starts[v]
+            );
+            return structure("spans", text);
+        }
         let mut n_rows = with_tokens().map(|v| rows[v] + 1).max().unwrap_or(0);
         if let Some(offsets) = &offsets {
             check_offsets(
@@ -107,6 +119,14 @@ impl Spans {
     #[must_use]
     pub fn lengths(&self) -> &[i64] {
         &self.lengths
+    }
+
+    /// Number of tokens of all nodes, each counted once.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.lengths
+            .iter()
+            .fold(0, |n, &length| n.saturating_add(length as usize))
     }
 
     /// Row and start of each node, if places are known.
@@ -168,17 +188,6 @@ impl Forest {
     }
 }
 
-fn check_not_negative(arg: &'static str, x: &[i64], lengths: &[i64]) -> Result<()> {
-    match (0..x.len()).find(|&v| lengths[v] != 0 && x[v] < 0) {
-        Some(v) => Err(Error::Range {
-            arg,
-            expected: "not negative".into(),
-            got: format!("{} for node {v}", x[v]),
-        }),
-        None => Ok(()),
-    }
-}
-
 fn check_inside(offsets: &[i64], v: usize, row: i64, start: i64, length: i64) -> Result<()> {
     let n_rows = offsets.len() - 1;
     if row >= n_rows as i64 {
@@ -219,7 +228,10 @@ mod tests {
         );
         assert!(text(&[0], &[2], &[2], Some(&[0, 3])).contains("got 4 for node 0 in row 0 of length 3"));
         assert!(text(&[0], &[i64::MAX], &[2], Some(&[0, 3])).contains("must end within"));
-        assert!(text(&[-1], &[0], &[1], None).contains("'rows' must be not negative, got -1 for node 0"));
+        assert!(
+            text(&[-1], &[0], &[1], None)
+                .contains("'spans' must not be negative, got row -1 and start 0 for node 0")
+        );
         assert!(text(&[0], &[0], &[-1], None).contains("'lengths' must be not negative, got -1 for node 0"));
         assert!(text(&[0], &[], &[1], None).contains("'spans' must have length 1"));
     }

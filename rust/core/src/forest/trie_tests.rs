@@ -21,7 +21,7 @@ fn forest(
         prompts,
         payload,
     };
-    let groups = Groups::from_ids(ids).unwrap().0;
+    let groups = Groups::from_ids(ids).unwrap();
     let serial = from_sequences(sequences, &groups, Par::Serial);
     assert_eq!(serial, from_sequences(sequences, &groups, Par::Threads));
     serial
