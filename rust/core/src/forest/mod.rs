@@ -38,6 +38,10 @@ pub struct Forest {
     end: Vec<u32>,
     /// Place at which each tree starts, and the number of nodes at the end.
     trees: Vec<usize>,
+    /// Number of leaves before each tree, and of all at the end.
+    leaf_ends: Vec<usize>,
+    /// The ids of each tree fill the interval of its places.
+    compact: bool,
     /// Leaf of each rollout (node id), and the rollout of each leaf in canonical order.
     leaves: Vec<u32>,
     rollouts: Vec<u32>,

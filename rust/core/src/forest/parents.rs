@@ -44,7 +44,19 @@ impl Forest {
             .map(|&v| rollout_of[v as usize])
             .filter(|&r| r != NONE)
             .collect();
+        let mut leaf_ends = vec![0];
+        for w in trees.windows(2) {
+            let leaves = (w[0]..w[1]).filter(|&k| end[k] as usize == k + 1).count();
+            leaf_ends.push(leaf_ends[leaf_ends.len() - 1] + leaves);
+        }
+        let compact = trees.windows(2).all(|w| {
+            order[w[0]..w[1]]
+                .iter()
+                .all(|&v| (w[0]..w[1]).contains(&(v as usize)))
+        });
         Ok(Self {
+            leaf_ends,
+            compact,
             parents,
             depth,
             rank,

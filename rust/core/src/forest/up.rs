@@ -24,47 +24,37 @@ pub enum Up {
 /// One value a node (by id) from one value a rollout, in float64.
 ///
 /// Children's values are sorted before they are added, so that renumbering nodes or rollouts changes no bit; the mean
-/// of equal values is exactly that value.
+/// of equal values is exactly that value. NaN spreads to all ancestors.
 ///
 /// # Errors
 /// [`Error::Length`](crate::Error::Length) if `x` is not of one value a rollout.
 pub fn up<T: Real>(forest: &Forest, x: &[T], how: Up, par: Par) -> Result<Vec<f64>> {
     forest.check_rollouts("x", x.len())?;
-    let leaf = |rollout: u32| x[rollout as usize].wide();
-    let sorted = |below: &mut [f64], f: fn(&[f64]) -> f64| {
-        sort_values(below);
-        f(below)
-    };
-    let values = match how {
-        Up::Sum => fold(forest, 0.0, leaf, |below| sorted(below, total), par),
-        Up::MeanOfChildren => fold(forest, 0.0, leaf, |below| sorted(below, mean), par),
-        Up::Max => fold(forest, 0.0, leaf, |below| extreme(below, f64::max), par),
-        Up::Min => fold(forest, 0.0, leaf, |below| extreme(below, f64::min), par),
+    // Adding 0 makes -0 and 0, which have no order, the same.
+    let leaf = |rollout: u32| x[rollout as usize].wide() + 0.0;
+    Ok(match how {
+        Up::Sum => fold(forest, leaf, |below| sorted(below, |x| x.iter().sum()), par),
+        Up::MeanOfChildren => fold(forest, leaf, |below| sorted(below, mean), par),
+        Up::Max => fold(forest, leaf, |below| sorted(below, |x| x[x.len() - 1]), par),
+        Up::Min => fold(forest, leaf, |below| sorted(below, |x| x[0]), par),
         Up::LeafMean => {
-            let leaf = |rollout| Leaves::one(leaf(rollout));
-            let values = fold(forest, Leaves::one(0.0), leaf, Leaves::join, par);
-            return Ok(by_id(forest, &values, Leaves::mean, par));
+            let leaves = fold(forest, |rollout| Leaves::one(leaf(rollout)), Leaves::join, par);
+            leaves.into_iter().map(Leaves::mean).collect()
         }
-    };
-    Ok(by_id(forest, &values, |v| v, par))
+    })
 }
 
-fn total(sorted: &[f64]) -> f64 {
-    sorted.iter().sum::<f64>() + 0.0
-}
-
-fn extreme(below: &[f64], pick: fn(f64, f64) -> f64) -> f64 {
-    let any_nan = below.iter().any(|x| x.is_nan());
-    // f64::max and f64::min pass over NaN. Adding 0 makes -0 and 0, which have no order, the same.
-    if any_nan {
-        f64::NAN
-    } else {
-        below.iter().copied().fold(below[0], pick) + 0.0
+/// `f` of the values in ascending order; NaN if one is NaN.
+fn sorted(x: &mut [f64], f: impl Fn(&[f64]) -> f64) -> f64 {
+    if x.iter().any(|x| x.is_nan()) {
+        return f64::NAN;
     }
+    sort_values(x);
+    f(x) + 0.0
 }
 
 /// The leaves below a node, as far as their mean needs them.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Leaves {
     sum: f64,
     n: u32,
@@ -74,8 +64,6 @@ struct Leaves {
 
 impl Leaves {
     fn one(x: f64) -> Self {
-        // Adding 0 makes -0 and 0 the same, of which `common` might otherwise be either.
-        let x = x + 0.0;
         Self {
             sum: x,
             n: 1,
@@ -87,7 +75,7 @@ impl Leaves {
         below.sort_unstable_by(|a, b| a.sum.total_cmp(&b.sum));
         let same = below.iter().all(|l| l.common == below[0].common);
         Self {
-            sum: below.iter().map(|l| l.sum).sum(),
+            sum: below.iter().map(|l| l.sum).sum::<f64>() + 0.0,
             n: below.iter().map(|l| l.n).sum(),
             common: if same { below[0].common } else { f64::NAN },
         }
@@ -102,62 +90,55 @@ impl Leaves {
     }
 }
 
-/// Folds every subtree into one `S`, in canonical order: `leaf(rollout)` at leaves, `join(children)` above.
-fn fold<S: Copy + Send>(
+/// Folds every subtree into one `S`, by node id: `leaf(rollout)` at leaves, `join(children)` above.
+fn fold<S: Copy + Default + Send + Sync>(
     forest: &Forest,
-    blank: S,
     leaf: impl Fn(u32) -> S + Sync,
     join: impl Fn(&mut [S]) -> S + Sync,
     par: Par,
 ) -> Vec<S> {
-    let mut out = vec![blank; forest.len()];
+    let mut out = vec![S::default(); forest.len()];
     let pieces = match par {
         Par::Serial => vec![0, forest.n_trees()],
         Par::Threads => balanced(&forest.trees, 4 * rayon::current_num_threads()),
     };
     let bounds: Vec<usize> = pieces.iter().map(|&t| forest.trees[t]).collect();
-    let leaves_before = leaves_before(forest, &bounds);
+    // Values lie by place in the canonical order. Where the nodes of each tree have consecutive ids, these run over
+    // the same interval as their places, and each value can go right to where its id belongs.
+    let slot = |place: usize| match forest.compact {
+        true => forest.order[place] as usize,
+        false => place,
+    };
     for_pieces(par, &mut out, &bounds, |piece, values| {
         let base = bounds[piece];
-        let mut next_leaf = leaves_before[piece + 1];
+        let mut next_leaf = forest.leaf_ends[pieces[piece + 1]];
         let mut below = Vec::new();
-        for k in (0..values.len()).rev() {
-            let end = forest.end[base + k] as usize - base;
-            values[k] = if end == k + 1 {
+        for place in (base..bounds[piece + 1]).rev() {
+            let end = forest.end[place] as usize;
+            values[slot(place) - base] = if end == place + 1 {
                 next_leaf -= 1;
                 leaf(forest.rollouts[next_leaf])
             } else {
                 below.clear();
-                let mut child = k + 1;
+                let mut child = place + 1;
                 while child < end {
-                    below.push(values[child]);
-                    child = forest.end[base + child] as usize - base;
+                    below.push(values[slot(child) - base]);
+                    child = forest.end[child] as usize;
                 }
                 join(&mut below)
             };
         }
     });
-    out
-}
-
-/// Number of leaves before each of `bounds` (places in canonical order, ascending, from 0 to all).
-fn leaves_before(forest: &Forest, bounds: &[usize]) -> Vec<usize> {
-    let mut counts = vec![0];
-    for w in bounds.windows(2) {
-        let leaves = (w[0]..w[1]).filter(|&k| forest.end[k] as usize == k + 1).count();
-        counts.push(counts[counts.len() - 1] + leaves);
+    if forest.compact {
+        return out;
     }
-    counts
-}
-
-fn by_id<S: Copy + Sync>(forest: &Forest, values: &[S], f: impl Fn(S) -> f64 + Sync, par: Par) -> Vec<f64> {
-    let mut out = vec![0.0; values.len()];
-    for_ranges(par, &mut out, 16_384, |start, part| {
-        for (slot, &place) in part.iter_mut().zip(&forest.rank[start..]) {
-            *slot = f(values[place as usize]);
+    let mut by_id = vec![S::default(); out.len()];
+    for_ranges(par, &mut by_id, 16_384, |start, part| {
+        for (value, &place) in part.iter_mut().zip(&forest.rank[start..]) {
+            *value = out[place as usize];
         }
     });
-    out
+    by_id
 }
 
 /// Number of leaves below each node (by id); 1 for a leaf.
