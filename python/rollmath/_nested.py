@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class Nodes(NamedTuple):
     """Nodes in depth-first preorder; rewards of the leaves in this order."""
 
-    parents: list[int]
+    parents: NDArray[np.int64]
     rewards: NDArray[np.float64]
-    lengths: list[int] | None
+    lengths: NDArray[np.int64] | None
 
 
 class _Reader:
@@ -107,5 +107,7 @@ def flatten(who: str, records: Any, children: str, reward: str, tokens: str | No
         inside.add(id(record))
         stack.extend((below[i], node, i, depth + 1) for i in range(len(below) - 1, -1, -1))
     return Nodes(
-        reader.parents, np.array(reader.rewards, dtype=np.float64), None if tokens is None else reader.lengths
+        parents=np.array(reader.parents, dtype=np.int64),
+        rewards=np.array(reader.rewards, dtype=np.float64),
+        lengths=None if tokens is None else np.array(reader.lengths, dtype=np.int64),
     )

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, check_vector, describe, floats, frozen, host, integers, mask_bytes
+from rollmath._arrays import (
+    Array,
+    ArrayLike,
+    Immutable,
+    check_vector,
+    describe,
+    floats,
+    frozen,
+    host,
+    integers,
+    mask_bytes,
+)
 from rollmath._nested import flatten
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
@@ -26,7 +37,7 @@ class Spans(NamedTuple):
     lengths: NDArray[np.int64]
 
 
-class Forest:
+class Forest(Immutable):
     """Trees whose root-to-leaf paths are the rollouts: a flat group is a star, one trajectory a chain.
 
     Made by :meth:`from_parents`, :meth:`from_sequences` or :meth:`from_nested`; immutable. Everything is indexed as the
@@ -49,7 +60,7 @@ class Forest:
 
     groups: Groups
     rewards: NDArray[np.float64] | None
-    _core: _core.Preorder
+    _preorder: _core.Preorder
 
     def __init__(self) -> None:
         msg = "Forest(): make one with Forest.from_parents, Forest.from_sequences or Forest.from_nested"
@@ -58,8 +69,7 @@ class Forest:
     @classmethod
     def _make(cls, core: _core.Preorder, groups: Groups, rewards: NDArray[np.float64] | None = None) -> Forest:
         forest = cls.__new__(cls)
-        forest._core, forest.groups = core, groups
-        forest.rewards = rewards if rewards is None else frozen(rewards)
+        forest._fill(_preorder=core, groups=groups, rewards=rewards if rewards is None else frozen(rewards))
         return forest
 
     @classmethod
@@ -109,11 +119,7 @@ class Forest:
             offsets, _ = integers(who, "offsets", offsets)
         places = None if spans is None else (rows, starts)
         core = _core.Preorder.from_parents(who, above, None, lengths, places, offsets)
-        trees = Groups(np.arange(core.n_trees)) if groups is None else as_groups(who, groups)
-        if len(trees) != core.n_trees:
-            msg = f"{who}(): 'groups' must have length {core.n_trees} (= the number of roots), got {len(trees)}"
-            raise ValueError(msg)
-        return cls._make(core, trees)
+        return cls._make(core, _tree_groups(who, core, groups))
 
     @classmethod
     def from_sequences(
@@ -187,59 +193,58 @@ class Forest:
         """
         who = "Forest.from_nested"
         nodes = flatten(who, records, children, reward, tokens)
-        forest = cls.from_parents(nodes.parents, groups=groups, lengths=nodes.lengths)
-        forest.rewards = frozen(nodes.rewards)
-        return forest
+        core = _core.Preorder.from_parents(who, nodes.parents, None, nodes.lengths)
+        return cls._make(core, _tree_groups(who, core, groups), nodes.rewards)
 
     @property
     def n_nodes(self) -> int:
         """Number of nodes, roots among them."""
-        return len(self._core)
+        return len(self._preorder)
 
     @property
     def n_leaves(self) -> int:
         """Number of leaves, and so of rollouts."""
-        return self._core.n_leaves
+        return self._preorder.n_leaves
 
     @property
     def n_trees(self) -> int:
         """Number of trees."""
-        return self._core.n_trees
+        return self._preorder.n_trees
 
     @cached_property
     def parents(self) -> NDArray[np.int64]:
         """Parent of each node, -1 for roots, ``[n_nodes]``."""
-        return frozen(self._core.parents)
+        return frozen(self._preorder.parents)
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
         """Nodes in depth-first preorder: trees and children by ascending id, ``[n_nodes]``."""
-        return frozen(self._core.order)
+        return frozen(self._preorder.order)
 
     @cached_property
     def depth(self) -> NDArray[np.int64]:
         """Edges between each node and its root, ``[n_nodes]``."""
-        return frozen(self._core.depth)
+        return frozen(self._preorder.depth)
 
     @cached_property
     def leaves(self) -> NDArray[np.int64]:
         """Leaf (node id) of each rollout, ``[n_leaves]``."""
-        return frozen(self._core.leaves)
+        return frozen(self._preorder.leaves)
 
     @cached_property
     def leaf_counts(self) -> NDArray[np.int64]:
         """Number of leaves below each node, 1 for a leaf, ``[n_nodes]``."""
-        return frozen(self._core.leaf_counts)
+        return frozen(self._preorder.leaf_counts)
 
     @cached_property
     def tree(self) -> NDArray[np.int64]:
         """Tree of each node, ``[n_nodes]``."""
-        return frozen(self._core.tree)
+        return frozen(self._preorder.tree)
 
     @cached_property
     def roots(self) -> NDArray[np.int64]:
         """Root (node id) of each tree, ascending, ``[n_trees]``."""
-        return frozen(self._core.roots)
+        return frozen(self._preorder.roots)
 
     @cached_property
     def rollout_groups(self) -> Groups:
@@ -254,18 +259,18 @@ class Forest:
         def name(node: int) -> int:
             return int(parents[node]) if parents[node] >= 0 else -1 - node
 
-        return Groups._make(self._core.siblings("Forest.siblings"), name)
+        return Groups._make(self._preorder.siblings("Forest.siblings"), name)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64] | None:
         """Number of tokens of each node, ``[n_nodes]``; None if the forest was built without."""
-        lengths = self._core.lengths
+        lengths = self._preorder.lengths
         return lengths if lengths is None else frozen(lengths)
 
     @cached_property
     def spans(self) -> Spans | None:
         """Where the tokens of each node are; None if the forest was built without."""
-        places, lengths = self._core.places, self.lengths
+        places, lengths = self._preorder.places, self.lengths
         if places is None or lengths is None:
             return None
         return Spans(frozen(places[0]), frozen(places[1]), lengths)
@@ -279,7 +284,7 @@ class Forest:
         Raises:
             ValueError: the forest was built without spans or without offsets.
         """
-        return frozen(_core.forest_token_index("Forest.token_index", self._core, include_root=False))
+        return frozen(_core.forest_token_index("Forest.token_index", self._preorder, include_root=False))
 
     def leaf_rewards(self, node_values: ArrayLike) -> Array:
         """One reward a rollout from one a node, NaN where a node has none.
@@ -323,9 +328,9 @@ class Forest:
         """
         who = "Forest.prune"
         mask = mask_bytes(who, "keep", keep, length=self.n_leaves, why="forest.n_leaves")
-        core, kept = self._core.prune(who, mask)
-        roots = kept[core.roots]
         chosen = np.asarray(mask) != 0
+        core, kept = self._preorder.prune(who, chosen)
+        roots = kept[core.roots]
         rewards = None if self.rewards is None else self.rewards[chosen]
         pruned = Forest._make(core, self.groups.take(self.tree[roots]), rewards)
         report = PruneReport(
@@ -367,7 +372,7 @@ class Forest:
             msg = f"{who}(): 'x' must have length {self.n_nodes} (= forest.n_nodes) with per='node', got one a rollout"
             raise ValueError(f"{msg}; {fix}")
         words = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
-        values, offsets = _core.forest_expand(who, self._core, words, per, bool(include_root))
+        values, offsets = _core.forest_expand(who, self._preorder, words, per, bool(include_root))
         return Ragged._make(kind.wrap(values.view(array.dtype)), offsets)
 
     def token_weight(self, *, per: Literal["rollout", "node"] = "node", include_root: bool = False) -> Ragged:
@@ -391,7 +396,7 @@ class Forest:
         return f"Forest({', '.join(parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        core = self._core
+        core = self._preorder
         state = (core.parents, core.leaves, core.lengths, core.places, core.offsets)
         return _restore, (state, self.groups, self.rewards)
 
@@ -419,6 +424,14 @@ def as_forest(who: str, forest: object) -> Forest:
         return forest
     msg = f"{who}(): 'forest' must be a rollmath.Forest, got {describe(forest)}; make one with Forest.from_parents"
     raise TypeError(msg)
+
+
+def _tree_groups(who: str, core: _core.Preorder, groups: Groups | ArrayLike | None) -> Groups:
+    trees = Groups(np.arange(core.n_trees)) if groups is None else as_groups(who, groups)
+    if len(trees) != core.n_trees:
+        msg = f"{who}(): 'groups' must have length {core.n_trees} (= the number of roots), got {len(trees)}"
+        raise ValueError(msg)
+    return trees
 
 
 def _restore(state: tuple[Any, ...], groups: Groups, rewards: NDArray[np.float64] | None) -> Forest:

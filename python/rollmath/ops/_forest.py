@@ -42,7 +42,7 @@ def up(forest: Forest, leaf_values: ArrayLike, *, how: How) -> Array:
     made = as_forest("up", forest)
     choice("up", "how", how, _HOWS)
     x, kind = floats("up", "leaf_values", leaf_values, length=made.n_leaves, why="forest.n_leaves")
-    return kind.wrap(_core.forest_up("up", "leaf_values", made._core, x, how).astype(x.dtype, copy=False))
+    return kind.wrap(_core.forest_up("up", "leaf_values", made._preorder, x, how).astype(x.dtype, copy=False))
 
 
 def parent(forest: Forest, x: ArrayLike, *, root: float = 0.0) -> Array:
@@ -62,4 +62,4 @@ def parent(forest: Forest, x: ArrayLike, *, root: float = 0.0) -> Array:
     """
     made = as_forest("parent", forest)
     values, kind = floats("parent", "x", x, length=made.n_nodes, why="forest.n_nodes")
-    return kind.wrap(_core.forest_parent("parent", "x", made._core, values, float(root)))
+    return kind.wrap(_core.forest_parent("parent", "x", made._preorder, values, float(root)))

@@ -33,7 +33,7 @@ def spo(
     Args:
         forest: a :class:`~rollmath.Forest`.
         rewards: one number a rollout, ``[n_leaves]``, in the order of ``forest.leaves``.
-        edge: the difference itself (the paper; the code calls it "rloo") or divided by the siblings' spread ("grpo").
+        edge: the difference itself (``"rloo"`` in the official code) or divided by the siblings' spread (``"grpo"``).
         leave_one_out: take a node out of its own baseline.
         convention: ddof, eps and what degenerate nodes get, among siblings. Default ``conventions.SPO``: population
             standard deviation plus 1e-8.
@@ -48,8 +48,9 @@ def spo(
     Raises:
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad.
 
-    Source: SPO, arXiv 2505.23564, section 4 (SPO-tree); official code AIFrameResearch/SPO executed
-    (``extract_edges_from_tree``: both edges, equal). It trains on ``nonzero_edges`` alone. ``leave_one_out`` is ours.
+    Source: SPO-tree, arXiv 2505.23564. The formulas are those of the official code, AIFrameResearch/SPO, whose
+    ``extract_edges_from_tree`` was executed and agrees for both edges; it trains on :func:`nonzero_edges` alone.
+    ``leave_one_out`` is an option of ours.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> spo(forest, [0.0, 1.0, 0.0]).tolist()
