@@ -40,12 +40,21 @@ pub struct Forest {
     trees: Vec<usize>,
     /// Number of leaves before each tree, and of all at the end.
     leaf_ends: Vec<usize>,
-    /// The ids of each tree fill the interval of its places.
-    compact: bool,
+    numbering: Numbering,
     /// Leaf of each rollout (node id), and the rollout of each leaf in canonical order.
     leaves: Vec<u32>,
     rollouts: Vec<u32>,
     spans: Option<Spans>,
+}
+
+/// How node ids lie to the canonical order, which decides where a pass can write its values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbering {
+    /// Id and place are the same.
+    Preorder,
+    /// The ids of each tree fill the interval of its places.
+    TreeByTree,
+    Mixed,
 }
 
 impl Forest {

@@ -1,6 +1,6 @@
 //! A forest from the parent of each node.
 
-use super::{Forest, NONE, structure};
+use super::{Forest, NONE, Numbering, structure};
 use crate::error::{Error, Result, check_len};
 use crate::groups::MAX_ROWS;
 
@@ -49,14 +49,19 @@ impl Forest {
             let leaves = (w[0]..w[1]).filter(|&k| end[k] as usize == k + 1).count();
             leaf_ends.push(leaf_ends[leaf_ends.len() - 1] + leaves);
         }
-        let compact = trees.windows(2).all(|w| {
+        let in_its_tree = |w: &[usize]| {
             order[w[0]..w[1]]
                 .iter()
                 .all(|&v| (w[0]..w[1]).contains(&(v as usize)))
-        });
+        };
+        let numbering = match trees.windows(2).all(in_its_tree) {
+            true if order.is_sorted() => Numbering::Preorder,
+            true => Numbering::TreeByTree,
+            false => Numbering::Mixed,
+        };
         Ok(Self {
             leaf_ends,
-            compact,
+            numbering,
             parents,
             depth,
             rank,

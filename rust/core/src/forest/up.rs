@@ -1,6 +1,6 @@
 //! Upward passes: from the values of rollouts to those of nodes; and one step down, from parents to children.
 
-use super::{Forest, NONE};
+use super::{Forest, NONE, Numbering};
 use crate::error::Result;
 use crate::par::{Par, balanced, for_pieces, for_ranges};
 use crate::real::{Real, sort_values};
@@ -97,18 +97,36 @@ fn fold<S: Copy + Default + Send + Sync>(
     join: impl Fn(&mut [S]) -> S + Sync,
     par: Par,
 ) -> Vec<S> {
+    match forest.numbering {
+        Numbering::Preorder => fold_into(forest, |place| place, leaf, join, par),
+        Numbering::TreeByTree => fold_into(forest, |place| forest.order[place] as usize, leaf, join, par),
+        Numbering::Mixed => {
+            let by_place = fold_into(forest, |place| place, leaf, join, par);
+            let mut by_id = vec![S::default(); by_place.len()];
+            for_ranges(par, &mut by_id, 16_384, |start, part| {
+                for (value, &place) in part.iter_mut().zip(&forest.rank[start..]) {
+                    *value = by_place[place as usize];
+                }
+            });
+            by_id
+        }
+    }
+}
+
+/// The same with the value of each place in the canonical order at `slot(place)`, which lies in the same tree.
+fn fold_into<S: Copy + Default + Send + Sync>(
+    forest: &Forest,
+    slot: impl Fn(usize) -> usize + Sync,
+    leaf: impl Fn(u32) -> S + Sync,
+    join: impl Fn(&mut [S]) -> S + Sync,
+    par: Par,
+) -> Vec<S> {
     let mut out = vec![S::default(); forest.len()];
     let pieces = match par {
         Par::Serial => vec![0, forest.n_trees()],
         Par::Threads => balanced(&forest.trees, 4 * rayon::current_num_threads()),
     };
     let bounds: Vec<usize> = pieces.iter().map(|&t| forest.trees[t]).collect();
-    // Values lie by place in the canonical order. Where the nodes of each tree have consecutive ids, these run over
-    // the same interval as their places, and each value can go right to where its id belongs.
-    let slot = |place: usize| match forest.compact {
-        true => forest.order[place] as usize,
-        false => place,
-    };
     for_pieces(par, &mut out, &bounds, |piece, values| {
         let base = bounds[piece];
         let mut next_leaf = forest.leaf_ends[pieces[piece + 1]];
@@ -129,16 +147,7 @@ fn fold<S: Copy + Default + Send + Sync>(
             };
         }
     });
-    if forest.compact {
-        return out;
-    }
-    let mut by_id = vec![S::default(); out.len()];
-    for_ranges(par, &mut by_id, 16_384, |start, part| {
-        for (value, &place) in part.iter_mut().zip(&forest.rank[start..]) {
-            *value = out[place as usize];
-        }
-    });
-    by_id
+    out
 }
 
 /// Number of leaves below each node (by id); 1 for a leaf.
