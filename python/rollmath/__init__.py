@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, ops
+from rollmath import conventions, group, ops, tree
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath.conventions import Convention
+from rollmath.forest import Forest
 from rollmath.groups import Groups, GroupStats
 from rollmath.ragged import Ragged
 
@@ -23,6 +24,7 @@ _LAZY = ("loss", "vocab")
 
 __all__ = [
     "Convention",
+    "Forest",
     "GroupStats",
     "Groups",
     "Ragged",
@@ -33,6 +35,7 @@ __all__ = [
     "num_threads",
     "ops",
     "set_num_threads",
+    "tree",
     "vocab",
 ]
 
