@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops
 from rollmath._core import __version__, num_threads, set_num_threads
+from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
 from rollmath.groups import Groups, GroupStats
 from rollmath.ragged import Ragged
+from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from rollmath import loss, vocab
@@ -25,7 +27,9 @@ __all__ = [
     "Convention",
     "GroupStats",
     "Groups",
+    "LogProbs",
     "Ragged",
+    "Rows",
     "__version__",
     "conventions",
     "group",

@@ -9,6 +9,7 @@ __version__: str
 
 def num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
+
 @final
 class Csr:
     @staticmethod
