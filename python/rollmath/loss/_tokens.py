@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from rollmath._arrays import ArrayLike, choice, describe, host
+from rollmath._arrays import ArrayLike, choice, host
+from rollmath._autograd import first_order_only
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
@@ -43,7 +44,7 @@ def trained_advantages(
 
     Raises:
         ValueError: a shape that fits no level or two that differ, NaN or infinity, a tensor that requires grad.
-        TypeError: not floats or ints.
+        TypeError: not numbers.
     """
     if isinstance(advantages, Ragged):
         if not np.array_equal(advantages.offsets, rows.offsets):
@@ -57,10 +58,11 @@ def trained_advantages(
         values = advantages
     else:
         array = host(who, "advantages", advantages)[0]
-        values = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-    if values.dtype == torch.bool or values.is_complex():
-        msg = f"{who}(): 'advantages' must hold floats or ints, got {describe(values)}"
-        raise TypeError(msg)
+        if array.dtype.kind not in "fiub":
+            msg = f"{who}(): 'advantages' must hold floats, ints or bools, got {array.dtype}"
+            raise TypeError(msg)
+        floats = array if array.dtype.kind == "f" else array.astype(np.float64)
+        values = torch.from_numpy(np.require(floats, requirements=["C", "W"]))
     level = _level(who, tuple(values.shape), rows, level)
     if level == "token":
         index = trained_index(who, rows, tuple(values.shape), "advantages")
@@ -125,8 +127,8 @@ class _ClosedForm(torch.autograd.Function):
         return value.clone()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        first_order_only("policy_loss()")
         coefficient, index = ctx.saved_tensors
         gradient = torch.zeros(ctx.shape, dtype=ctx.dtype, device=coefficient.device)
         gradient.view(-1)[index] = (coefficient * g).to(ctx.dtype)

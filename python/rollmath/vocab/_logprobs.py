@@ -37,7 +37,8 @@ def logprobs(
         logits get ``-p_j / T``. A row of nothing but -inf, or with NaN or +inf in it, has no distribution: NaN. A row
         into which the gradient 0 flows (masked out with ``torch.where``, say) gets exactly 0, whatever its logits. On
         other devices than the CPU the values of labels and temperatures are not checked, since that would wait for the
-        device: a row with a wrong one gets NaN. There is no second derivative.
+        device: a row with a wrong one gets NaN. There is no second
+        derivative: ``create_graph=True`` raises.
 
     Raises:
         TypeError: logits that are no float tensor, labels that are no integer tensor.

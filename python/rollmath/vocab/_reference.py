@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
+
+from rollmath._autograd import first_order_only
 
 #: Names of what :class:`Reduce` can return, in its order.
 NAMES = ("logprob", "entropy", "lse", "sum_p_squared")
@@ -66,9 +67,9 @@ class Reduce(torch.autograd.Function):
         return tuple(stats[name] for name in names)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, None, None, None]:
         """The closed form, in the dtype of the logits."""
+        first_order_only("rollmath.vocab")
         logits, labels, per_row, top, log_l, entropy, squares = ctx.saved_tensors
         given = {name: g for name, g in zip(ctx.names, grads, strict=True) if g is not None}
         if not given:
