@@ -54,6 +54,7 @@ def test_another_negative_label_beside_ignore_index():
         (torch.tensor([1.0, -2.0]), ValueError, "positive and finite, got -2.0 at flat index 1"),
         (torch.tensor([1.0]), ValueError, r"'temperature' must have shape \(2,\)"),
         (torch.ones(2, requires_grad=True), ValueError, "'temperature' requires grad"),
+        (torch.ones((), requires_grad=True), ValueError, "'temperature' requires grad"),
     ],
 )
 def test_temperature(temperature, error, match):

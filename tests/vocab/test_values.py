@@ -80,6 +80,12 @@ def test_shapes(shape):
     assert stats[0] is stats[2] is stats[3] is None
 
 
+def test_kinds_of_one_temperature():
+    x, y = torch.randn(2, 5), torch.tensor([0, 4])
+    same = [vocab.logprobs(x, y, temperature=t) for t in (2, 2.0, np.float32(2), np.int64(2), torch.tensor(2.0))]
+    assert all(torch.equal(lp, same[0]) for lp in same)
+
+
 def test_vocabulary_of_one():
     stats = vocab.row_stats(torch.tensor([[5.0], [-3.0]]), torch.tensor([0, 0]), outputs=ALL)
     assert stats.logprob.tolist() == [0, 0]

@@ -52,7 +52,8 @@ def policy_loss(
     r"""Policy loss of the trained tokens, differentiable in theta: ``sum_t L(theta_t, prox_t, A_t) / tokens``.
 
     The gradient is the closed form of the objective. Only trained positions are read: log-probabilities of gaps and of
-    padding may be NaN or infinite, and their gradient is exactly 0. Nothing waits for the device.
+    padding may be NaN or infinite, and their gradient is exactly 0. Nothing is read back from
+    the device.
 
     Args:
         logprobs: :class:`~rollmath.LogProbs`, packed ``[positions]`` or padded ``[n_rows, T]`` with position ``t`` of
@@ -96,7 +97,7 @@ def policy_loss(
     require(who, "objective", objective, Objective, "an object with a method token_loss, such as PPO()")
     weight = token_weight(who, aggregation, rows, normalizer)
     theta = logprobs.theta
-    index = torch.from_numpy(trained_index(who, rows, logprobs.shape, "logprobs")).to(theta.device)
+    index = torch.from_numpy(trained_index(who, rows, logprobs.shape, "logprobs")).to(theta.device, non_blocking=True)
     dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
     with torch.no_grad():
         here, prox = (x.detach().reshape(-1)[index].to(dtype) for x in (theta, logprobs.proximal))

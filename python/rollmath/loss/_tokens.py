@@ -76,7 +76,7 @@ def trained_advantages(
         bad = float(values[~values.isfinite()][0])
         msg = f"{who}(): 'advantages' must be finite where tokens are trained, got {bad}"
         raise ValueError(msg)
-    values = values.to(device=like.device, dtype=like.dtype)
+    values = values.to(device=like.device, dtype=like.dtype, non_blocking=values.device.type == "cpu")
     if level == "token":
         return values
     counts = rows.trained[live]
@@ -85,7 +85,7 @@ def trained_advantages(
 
 def _on(x: NDArray[np.int64], like: torch.Tensor) -> torch.Tensor:
     # A copy, because columns of rows are read-only, which torch does not know.
-    return torch.tensor(x, device=like.device)
+    return torch.from_numpy(x.copy()).to(like.device, non_blocking=True)
 
 
 def _level(who: str, shape: tuple[int, ...], rows: Rows, level: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from rollmath._arrays import ArrayLike, describe
@@ -44,9 +45,13 @@ def check_labels(who: str, labels: torch.Tensor, logits: torch.Tensor, ignore_in
 
 def check_temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) -> float | torch.Tensor:
     """A positive number, or a column ``[N, 1]`` of them in the dtype of the arithmetic."""
-    if isinstance(temperature, torch.Tensor) and temperature.dim():
-        return _column(who, temperature, logits)
-    number = temperature.item() if isinstance(temperature, torch.Tensor) else temperature
+    if isinstance(temperature, torch.Tensor):
+        if temperature.requires_grad:
+            msg = f"{who}(): 'temperature' requires grad, but no gradient flows to it; call .detach()"
+            raise ValueError(msg)
+        if temperature.dim():
+            return _column(who, temperature, logits)
+    number = temperature.item() if isinstance(temperature, (torch.Tensor, np.generic)) else temperature
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {describe(temperature)}"
         raise TypeError(msg)
@@ -57,9 +62,6 @@ def check_temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) ->
 
 
 def _column(who: str, temperature: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    if temperature.requires_grad:
-        msg = f"{who}(): 'temperature' requires grad, but no gradient flows to it; call .detach()"
-        raise ValueError(msg)
     _check_place(who, "temperature", temperature, logits)
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     column = temperature.reshape(-1, 1).to(dtype)

@@ -26,7 +26,7 @@ def logprobs(
         logits: float tensor ``[..., V]``, any strides; ``logits[:, :-1]`` is not copied.
         labels: integer tensor ``[...]`` on the same device, each in ``[0, V)``.
         temperature: ``T``, a positive number or a tensor ``[...]`` with one a row; no gradient flows to it. It divides
-            the logits in float32, whatever their dtype.
+            the logits in float32, whatever their dtype. (A 0-d tensor is read as a number, which waits for its device.)
         ignore_index: a label that marks rows to skip, -100 for instance: they get 0 and no gradient.
 
     Returns:
