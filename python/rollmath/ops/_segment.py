@@ -74,12 +74,16 @@ def segment_mean(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike |
     return _reduce("segment_mean", x, groups, valid, "mean")
 
 
-def segment_var(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None) -> Array:
+def segment_var(
+    x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None
+) -> Array:
     """``sum_i (x_i - mean)^2 / (n - ddof)``, two-pass; exactly 0 for equal values, NaN where ``n <= ddof``."""
     return _reduce("segment_var", x, groups, valid, "var", ddof)
 
 
-def segment_std(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None) -> Array:
+def segment_std(
+    x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None
+) -> Array:
     """Square root of :func:`segment_var`, taken in float64."""
     made = as_groups("segment_std", groups)
     values, kind = floats("segment_std", "x", x, length=len(made))
