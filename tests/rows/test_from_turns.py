@@ -137,7 +137,7 @@ def test_prompt_and_positions_are_the_tokens_of_the_turns(rollouts):
 
 def test_a_real_rollout_that_lost_its_reasoning(samples):
     # The second prompt was rendered without the reasoning of the first answer, so it is no extension.
-    data = json.loads((samples / "nemo-gym" / "two_turns_broken_prefix.json").read_text())
+    data = json.loads((samples("nemo-gym") / "two_turns_broken_prefix.json").read_text())
     messages = [m for m in data["expected_output_return_token_id_information"]["messages"] if "prompt_token_ids" in m]
     turns = [
         turn(m["prompt_token_ids"], m["generation_token_ids"], logprobs=m["generation_log_probs"]) for m in messages

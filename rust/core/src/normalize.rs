@@ -103,7 +103,7 @@ pub struct Rules {
     pub nan: NanPolicy,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Stat {
     n: usize,
     mean: f64,
@@ -117,7 +117,8 @@ struct Stat {
 
 impl Stat {
     fn of(sorted: &[f64]) -> Self {
-        let mean = mean(sorted);
+        let nan = sorted.iter().any(|x| x.is_nan());
+        let mean = if nan { f64::NAN } else { mean(sorted) };
         let (n, at) = (sorted.len(), |i: usize| {
             sorted.get(i).copied().unwrap_or(f64::NAN)
         });
@@ -178,80 +179,148 @@ pub fn normalize<T: Real>(
     let mask = check_finite(x, valid, rules.nan)?;
     let valid = mask.as_deref().or(valid);
 
-    let empty = Stat::of(&[]);
-    let mut stats = vec![empty; groups.n_groups()];
-    for_groups(groups, &mut stats, par, |g, slot, members| {
-        gather(groups.rows(g), x, valid, members);
-        sort_values(members);
-        *slot = Stat::of(members);
-    });
-    check_degenerate(groups, &stats, rules)?;
-
+    check_degenerate(groups, x, valid, rules, par)?;
+    let per_row = PerRow {
+        x,
+        center,
+        scale,
+        rules,
+    };
     let mut out = vec![T::narrow(0.0); x.len()];
     let index = groups.index();
+    let mut plans = vec![
+        Plan {
+            center: 0.0,
+            factor: 0.0,
+            divisor: 1.0
+        };
+        groups.n_groups()
+    ];
+    let mut stats = vec![
+        Stat::default();
+        if matches!(scale, Scale::LeaveOneOutStd) {
+            groups.n_groups()
+        } else {
+            0
+        }
+    ];
+    if stats.is_empty() {
+        for_groups(groups, &mut plans, par, |g, plan, members| {
+            gather(groups.rows(g), x, valid, members);
+            sort_values(members);
+            *plan = Plan::of(&Stat::of(members), center, scale, rules);
+        });
+    } else {
+        for_groups(groups, &mut stats, par, |g, stat, members| {
+            gather(groups.rows(g), x, valid, members);
+            sort_values(members);
+            *stat = Stat::of(members);
+        });
+        for (plan, stat) in plans.iter_mut().zip(&stats) {
+            *plan = Plan::of(stat, center, scale, rules);
+        }
+    }
     for_ranges(par, &mut out, 16_384, |start, part| {
         for (k, slot) in part.iter_mut().enumerate() {
             let row = start + k;
             if is_valid(valid, row) {
-                let stat = &stats[index[row] as usize];
-                *slot = T::narrow(value(x[row].wide(), row, stat, center, scale, rules));
+                let g = index[row] as usize;
+                *slot = T::narrow(per_row.value(row, plans[g], stats.get(g)));
             }
         }
     });
     Ok(out)
 }
 
-fn value(x: f64, row: usize, s: &Stat, center: Center<'_>, scale: Scale<'_>, rules: Rules) -> f64 {
-    let by_group = matches!(center, Center::Mean | Center::LeaveOneOut);
-    let spread = matches!(scale, Scale::Std | Scale::LeaveOneOutStd);
-    if s.n == 1 && (by_group || spread) {
-        let std = match rules.singleton {
-            Singleton::Zero => return 0.0,
-            Singleton::Nan | Singleton::Raise => return f64::NAN,
-            Singleton::Raw => 1.0,
-            Singleton::Abs => x.abs(),
+/// What all members of a group share: `(x - center) * factor / divisor`, and exactly 0 where `factor` is 0.
+#[derive(Clone, Copy)]
+struct Plan {
+    center: f64,
+    factor: f64,
+    divisor: f64,
+}
+
+impl Plan {
+    fn of(s: &Stat, center: Center<'_>, scale: Scale<'_>, rules: Rules) -> Self {
+        let by_group = matches!(center, Center::Mean | Center::LeaveOneOut);
+        let spread = matches!(scale, Scale::Std | Scale::LeaveOneOutStd);
+        let n = s.n as f64;
+        let (middle, factor) = match center {
+            Center::Mean => (s.mean, 1.0),
+            // x - (n mean - x) / (n - 1), without the cancellation; equal values leave exactly 0.
+            Center::LeaveOneOut => (s.mean, n / (n - 1.0)),
+            Center::Value(c) => (c, 1.0),
+            Center::None | Center::Rows(_) => (0.0, 1.0),
         };
-        let base = if by_group { x } else { residual(x, row, s, center) };
-        let divisor = if spread {
-            denominator(std, rules)
+        let divisor = match scale {
+            Scale::Std => denominator(s.std(rules.ddof), rules),
+            Scale::Value(v) => denominator(v, rules),
+            Scale::None | Scale::LeaveOneOutStd | Scale::Rows(_) => 1.0,
+        };
+        let plan = Self {
+            center: middle,
+            factor,
+            divisor,
+        };
+        if s.n == 1 && (by_group || spread) {
+            let lone = |std: f64| Self {
+                center: if by_group { 0.0 } else { middle },
+                factor: 1.0,
+                divisor: if spread { denominator(std, rules) } else { divisor },
+            };
+            return match rules.singleton {
+                Singleton::Zero => Self { factor: 0.0, ..plan },
+                Singleton::Nan | Singleton::Raise => Self {
+                    factor: f64::NAN,
+                    ..plan
+                },
+                Singleton::Raw => lone(1.0),
+                // 0 / 0 with eps = 0 is "no signal".
+                Singleton::Abs if s.min == 0.0 => Self { factor: 0.0, ..plan },
+                Singleton::Abs => lone(s.min.abs()),
+            };
+        }
+        if spread && s.min == s.max {
+            return match rules.zero_spread {
+                ZeroSpread::Zero => Self { factor: 0.0, ..plan },
+                ZeroSpread::Unscaled => Self { divisor: 1.0, ..plan },
+                ZeroSpread::Nan | ZeroSpread::Raise => Self {
+                    factor: f64::NAN,
+                    ..plan
+                },
+            };
+        }
+        plan
+    }
+}
+
+/// The inputs of a row, with what may differ from row to row inside a group.
+struct PerRow<'a, T> {
+    x: &'a [T],
+    center: Center<'a>,
+    scale: Scale<'a>,
+    rules: Rules,
+}
+
+impl<T: Real> PerRow<'_, T> {
+    fn value(&self, row: usize, plan: Plan, stat: Option<&Stat>) -> f64 {
+        if plan.factor == 0.0 {
+            return 0.0;
+        }
+        let x = self.x[row].wide();
+        let center = if let Center::Rows(c) = self.center {
+            c[row]
         } else {
-            row_scale(row, scale, rules)
+            plan.center
         };
-        // abs with eps = 0 asks for 0 / 0, whose limit from either side is not defined; 0 is "no signal".
-        return if base == 0.0 { 0.0 } else { base / divisor };
-    }
-    let residual = residual(x, row, s, center);
-    if spread && s.min == s.max {
-        return match rules.zero_spread {
-            ZeroSpread::Zero => 0.0,
-            ZeroSpread::Unscaled => residual,
-            ZeroSpread::Nan | ZeroSpread::Raise => f64::NAN,
+        let divisor = match (self.scale, stat) {
+            (Scale::Rows(s), _) => denominator(s[row], self.rules),
+            (Scale::LeaveOneOutStd, Some(s)) if s.n > 1 && s.min != s.max => {
+                denominator(s.loo_std(x, self.rules.ddof), self.rules)
+            }
+            _ => plan.divisor,
         };
-    }
-    let divisor = match scale {
-        Scale::Std => denominator(s.std(rules.ddof), rules),
-        Scale::LeaveOneOutStd => denominator(s.loo_std(x, rules.ddof), rules),
-        _ => row_scale(row, scale, rules),
-    };
-    residual / divisor
-}
-
-fn residual(x: f64, row: usize, s: &Stat, center: Center<'_>) -> f64 {
-    match center {
-        Center::None => x,
-        Center::Mean => x - s.mean,
-        // x - (n mean - x) / (n - 1), without the cancellation; equal values leave exactly 0.
-        Center::LeaveOneOut => (x - s.mean) * (s.n as f64 / (s.n as f64 - 1.0)),
-        Center::Value(c) => x - c,
-        Center::Rows(c) => x - c[row],
-    }
-}
-
-fn row_scale(row: usize, scale: Scale<'_>, rules: Rules) -> f64 {
-    match scale {
-        Scale::Value(s) => denominator(s, rules),
-        Scale::Rows(s) => denominator(s[row], rules),
-        _ => 1.0,
+        (x - center) * plan.factor / divisor
     }
 }
 
@@ -323,7 +392,25 @@ fn check_finite<T: Real>(x: &[T], valid: Option<&[u8]>, nan: NanPolicy) -> Resul
     }
 }
 
-fn check_degenerate(groups: &Groups, stats: &[Stat], rules: Rules) -> Result<()> {
+fn check_degenerate<T: Real>(
+    groups: &Groups,
+    x: &[T],
+    valid: Option<&[u8]>,
+    rules: Rules,
+    par: Par,
+) -> Result<()> {
+    let (lone, flat) = (
+        rules.singleton == Singleton::Raise,
+        rules.zero_spread == ZeroSpread::Raise,
+    );
+    if !lone && !flat {
+        return Ok(());
+    }
+    let mut seen = vec![(0, false); groups.n_groups()];
+    for_groups(groups, &mut seen, par, |g, slot, members| {
+        gather(groups.rows(g), x, valid, members);
+        *slot = (members.len(), members.iter().all(|v| *v == members[0]));
+    });
     let fail = |g: usize, what: &str, fix: &str| {
         let reason = format!("has {what} (the group of row {}); {fix}", groups.rows(g)[0]);
         Err(Error::Structure {
@@ -331,18 +418,14 @@ fn check_degenerate(groups: &Groups, stats: &[Stat], rules: Rules) -> Result<()>
             reason,
         })
     };
-    if rules.singleton == Singleton::Raise
-        && let Some(g) = stats.iter().position(|s| s.n == 1)
-    {
+    if lone && let Some(g) = seen.iter().position(|s| s.0 == 1) {
         return fail(
             g,
             "a group with one valid member",
             "choose singleton='zero', 'raw', 'abs' or 'nan'",
         );
     }
-    if rules.zero_spread == ZeroSpread::Raise
-        && let Some(g) = stats.iter().position(|s| s.n > 1 && s.min == s.max)
-    {
+    if flat && let Some(g) = seen.iter().position(|s| s.0 > 1 && s.1) {
         return fail(
             g,
             "a group without spread",
