@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m bench`` times rollmath beside peers and beside the strongest cheap ways, checked outputs only."""
+"""Benchmarks: ``python -m bench`` times rollmath beside peers and the strongest cheap ways, checked outputs only."""

@@ -3,6 +3,7 @@
 import argparse
 import datetime
 import json
+import os
 import sys
 import uuid
 from pathlib import Path
@@ -38,13 +39,25 @@ def main(argv: list[str] | None = None) -> int:
         "run": uuid.uuid4().hex[:12],
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **machine.describe(),
-        "bandwidth_gb_s": machine.bandwidth(64 if options.quick else 256),
+        "bandwidth_gb_s": machine.bandwidth(16 if options.quick else 256),
     }
     print(" ".join(f"{k}={v}" for k, v in run.items() if k != "bandwidth_gb_s"))
     print("memory, GB/s:", " ".join(f"{k}={v}" for k, v in run["bandwidth_gb_s"].items()), flush=True)
 
-    arguments = ["-c", str(HERE / "pytest.ini"), "--rootdir", str(HERE), str(HERE), "-rs", "--tb=short"]
+    arguments = [
+        "-c",
+        str(HERE / "pytest.ini"),
+        "--rootdir",
+        str(HERE),
+        str(HERE),
+        "-p",
+        "benchmark",
+        "-rs",
+        "--tb=short",
+    ]
     arguments += ["--quick"] * options.quick + (["-k", options.k] if options.k else [])
+    # No other plugin: what is loaded (hypothesis, xdist, ...) takes seconds and may hook into the calls.
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     keep = Keep()
     status = pytest.main(arguments, plugins=[keep])
     rows = [row | run for row in keep.rows]

@@ -1,4 +1,4 @@
-"""Fixtures of the suites. ``python -m bench`` is the way to run them; ``pytest -c bench/pytest.ini bench`` works too."""
+"""Fixtures of the suites. Run them with ``python -m bench``; ``pytest -c bench/pytest.ini bench`` works too."""
 
 import pytest
 

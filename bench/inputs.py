@@ -2,6 +2,7 @@
 
 import uuid
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,7 +86,7 @@ def token_lists(rows: int, total: int, order: str) -> TokenLists:
     padded = np.zeros((rows, lengths.max()), np.int64)
     for i, n in enumerate(lengths):
         padded[i, :n] = packed[offsets[i] : offsets[i + 1]]
-    return TokenLists([objects[a:b] for a, b in zip(offsets, offsets[1:], strict=False)], offsets, packed, padded)
+    return TokenLists([objects[a:b] for a, b in pairwise(offsets)], offsets, packed, padded)
 
 
 class Sequences(NamedTuple):

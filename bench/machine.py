@@ -38,11 +38,14 @@ def version(package: str) -> str | None:
 
 
 def commit() -> str | None:
-    git = ["git", "-C", str(ROOT)]
+    """Of the sources that rollmath is imported from, with "+" if they are changed."""
+    import rollmath
+
+    git = ["git", "-C", str(Path(rollmath.__file__).parent)]
     try:
         head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--", "python", "rust", "Cargo.toml", "Cargo.lock"],
+            [*git, "status", "--porcelain", "--", ":/python", ":/rust", ":/Cargo.lock"],
             capture_output=True,
             text=True,
             check=True,
@@ -94,7 +97,7 @@ def pieces(x: np.ndarray, n: int) -> list[np.ndarray]:
 
 
 def bandwidth(megabytes: int) -> dict[str, float]:
-    """GB/s, best of five: read, write and copy (read + write) of touched memory, and the first write to fresh memory."""
+    """GB/s, best of five: read, write, copy (read + write) of touched memory, and the first write to fresh memory."""
     count = megabytes * 2**20 // 8
     source, target = np.ones(count, np.int64), np.ones(count, np.int64)
     kernels = {
@@ -108,12 +111,12 @@ def bandwidth(megabytes: int) -> dict[str, float]:
         parts = list(zip(pieces(source, threads), pieces(target, threads), strict=True))
         with ThreadPoolExecutor(threads) as pool:
             for name, (passes, kernel) in kernels.items():
-                best = min(_timed(lambda k=kernel: list(pool.map(lambda ab: k(*ab), parts))) for _ in range(5))
+                best = min(_timed(pool, kernel, parts) for _ in range(5))
                 out[f"{name}_t{threads}"] = round(passes * source.nbytes / best / 1e9, 1)
     return out
 
 
-def _timed(call) -> float:
+def _timed(pool: ThreadPoolExecutor, kernel, parts) -> float:
     start = time.perf_counter()
-    call()
+    list(pool.map(lambda ab: kernel(*ab), parts))
     return time.perf_counter() - start
