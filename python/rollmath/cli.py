@@ -24,4 +24,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     del known
     from rollmath import demo  # noqa: PLC0415 - the demo needs the packages of its extra
 
-    return demo.main([*rest, *arguments[1:]])
+    status: int = demo.main([*rest, *arguments[1:]])
+    return status
