@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+
 from rollmath import LogProbs, Ragged, Rows  # noqa: E402
 from rollmath.loss import PPO, Normalizer, policy_loss  # noqa: E402
 

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+
 from rollmath.loss import PPO, Objective  # noqa: E402
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rollmath import Groups, Ragged, Rows
 
 LISTS = [[1, 2, 3], [], [4, 5]]

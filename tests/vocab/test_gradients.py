@@ -4,8 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rollmath import vocab  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
+from rollmath import vocab  # noqa: E402
 
 ALL = ("logprob", "entropy", "lse", "sum_p_squared")
 

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from hypothesis.extra import numpy as hnp  # noqa: E402
+
 from rollmath import vocab  # noqa: E402
 from rollmath.vocab import _reference  # noqa: E402
 
