@@ -7,8 +7,9 @@ import pickle
 
 import numpy as np
 import pytest
-import rollmath as rm
 from numpy.testing import assert_allclose
+
+import rollmath as rm
 from rollmath import ops
 
 #: Every public function of one number a row, as (name, name of its first argument, call).

@@ -7,10 +7,11 @@ import math
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+
+import rollmath as rm
 
 grpo = rm.group.grpo
 

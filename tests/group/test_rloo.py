@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+
+import rollmath as rm
 
 rloo, stats = rm.group.rloo, rm.group.stats
 

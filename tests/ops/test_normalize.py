@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+
+import rollmath as rm
 from rollmath.ops import LogMeanExp, Quantile, WeightedMean, normalize
 
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 0.7]), st.integers(-640, 640).map(lambda k: k / 64))
