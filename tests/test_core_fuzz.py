@@ -104,7 +104,8 @@ def test_values_of_every_size_in_well_formed_calls(data, n):
             survives(_core.normalize, "f", "x", groups, x, valid, center, scale, rules)
 
 
-EMPTY = np.zeros(0, dtype=np.uint32)
+def empty():
+    return np.zeros(0, dtype=np.uint32)
 
 
 @pytest.mark.xfail(reason="core: rows * width wraps around, and n_groups is allocated before it is checked")
@@ -112,8 +113,8 @@ EMPTY = np.zeros(0, dtype=np.uint32)
     "call",
     [
         lambda: _core.Csr.from_index("f", np.zeros(0, dtype=np.int64), 2**62),
-        lambda: _core.pack("f", EMPTY, 2**63, np.zeros(3, dtype=np.int64), EMPTY),
-        lambda: _core.unpack("f", EMPTY, np.zeros(3, dtype=np.int64), 2**63, np.zeros(1, "u4"), EMPTY),
+        lambda: _core.pack("f", empty(), 2**63, np.zeros(3, dtype=np.int64), empty()),
+        lambda: _core.unpack("f", empty(), np.zeros(3, dtype=np.int64), 2**63, np.zeros(1, "u4"), empty()),
         lambda: _core.mask_positions("f", np.zeros(0, "u1"), 2**63, 2),
     ],
 )
