@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -235,6 +234,16 @@ def frozen(x: NDArray[Any]) -> NDArray[Any]:
     return x
 
 
-def like(kind: Kind, compute: Callable[[], NDArray[Any]]) -> Array:
-    """Runs ``compute`` and returns its result as ``kind``."""
-    return kind.wrap(compute())
+class Immutable:
+    """Base of the nouns: attributes are set once, by :meth:`_fill`; cached properties still work."""
+
+    def _fill(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        msg = f"{type(self).__name__} is immutable; make a new one instead of setting {name!r}"
+        raise AttributeError(msg)
+
+    def __delattr__(self, name: str) -> None:
+        msg = f"{type(self).__name__} is immutable; {name!r} cannot be deleted"
+        raise AttributeError(msg)

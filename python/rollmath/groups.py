@@ -12,6 +12,7 @@ import numpy as np
 from rollmath import _core
 from rollmath._arrays import (
     ArrayLike,
+    Immutable,
     check_ddof,
     check_vector,
     describe,
@@ -40,7 +41,7 @@ class GroupStats(NamedTuple):
     max: NDArray[np.float64]
 
 
-class Groups:
+class Groups(Immutable):
     """Rows named by explicit ids: any order, any sizes, never by position.
 
     Ids are strings, bytes, ints, UUIDs, tuples of these, or NumPy or torch integers; one type a call. Groups are
@@ -59,14 +60,18 @@ class Groups:
     (('b', 'a', 'c'), [0, 1, 0, 2], [2, 1, 1])
     """
 
+    _csr: _core.Csr
+    _name: Callable[[int], Any]
+
     def __init__(self, ids: ArrayLike) -> None:
-        self._csr, self._name = _factorize("Groups", ids)
+        csr, name = _factorize("Groups", ids)
+        self._fill(_csr=csr, _name=name)
 
     @classmethod
     def _make(cls, csr: _core.Csr, name: Callable[[int], Any]) -> Groups:
         """From the core object and a function that names the group of a row."""
         groups = cls.__new__(cls)
-        groups._csr, groups._name = csr, name
+        groups._fill(_csr=csr, _name=name)
         return groups
 
     @classmethod

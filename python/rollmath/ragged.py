@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, Kind, contiguous, describe, frozen, host, integers, is_tensor, to_bytes
+from rollmath._arrays import (
+    Array,
+    ArrayLike,
+    Immutable,
+    Kind,
+    contiguous,
+    describe,
+    frozen,
+    host,
+    integers,
+    is_tensor,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 
-class Ragged:
+class Ragged(Immutable):
     """Rows of unequal length: ``values[offsets[i]:offsets[i + 1]]`` is row ``i``.
 
     The shape of ``cu_seqlens`` and of torch jagged tensors. Lengths define rows; a mask marks gaps *inside* rows and
@@ -55,17 +67,13 @@ class Ragged:
         checked, _ = integers("Ragged", "offsets", offsets)
         _core.check_offsets("Ragged", "offsets", checked, len(values))
         # A copy: the offsets of the caller may change later.
-        self._set(values, checked.copy(), None)
-
-    def _set(self, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None) -> None:
-        self.values, self.offsets = values, frozen(offsets)
-        self.positions = positions if positions is None else frozen(positions)
+        self._fill(values=values, offsets=frozen(checked.copy()), positions=None)
 
     @classmethod
     def _make(cls, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None = None) -> Ragged:
         """Of parts that are known to fit together."""
         ragged = cls.__new__(cls)
-        ragged._set(values, offsets, positions)
+        ragged._fill(values=values, offsets=frozen(offsets), positions=positions)
         return ragged
 
     @classmethod
@@ -146,12 +154,12 @@ class Ragged:
         _check_rows(who, "lengths", len(checked), shape[0])
         if is_tensor(x) and x.device.type != "cpu":
             return cls._make(_gather_on_device(x, offsets, out, who), offsets)
-        bits, restore = _bits(who, "x", x)
-        values = _output(who, out, (int(offsets[-1]),), x, bits)
-        target = _bits(who, "out", values)[0]
+        bits = _bits(who, "x", x)
+        values = _output(who, out, (int(offsets[-1]),), x)
+        target = _bits(who, "out", values)
         _check_apart(who, target, bits, "x")
         _core.pack(who, bits.reshape(-1), shape[1], offsets, target)
-        return cls._make(restore(values), offsets)
+        return cls._make(values, offsets)
 
     @classmethod
     def _from_mask(cls, x: ArrayLike, mask: ArrayLike) -> Ragged:
@@ -190,13 +198,13 @@ class Ragged:
         _check_fill(who, fill, self.values.dtype)
         if self.positions is not None or (is_tensor(self.values) and self.values.device.type != "cpu"):
             return self._scatter(shape, fill, out)
-        bits, restore = _bits(who, "values", self.values)
-        padded = _output(who, out, shape, self.values, bits)
-        target = _bits(who, "out", padded)[0]
+        bits = _bits(who, "values", self.values)
+        padded = _output(who, out, shape, self.values)
+        target = _bits(who, "out", padded)
         _check_apart(who, target, bits, "values")
         one = _fill_bits(who, fill, self.values, bits.dtype)
         _core.unpack(who, bits, self.offsets, shape[1], one, target.reshape(-1))
-        return restore(padded)
+        return padded
 
     def _width(self) -> int:
         if self.positions is not None:
@@ -211,7 +219,7 @@ class Ragged:
             msg = f"Ragged.to_padded(): 'width' must be over {columns.max()} (= the last column used), got {shape[1]}"
             raise ValueError(msg)
         flat = columns + np.repeat(np.arange(shape[0]) * shape[1], self.lengths)
-        padded = _output("Ragged.to_padded", out, shape, self.values, None)
+        padded = _output("Ragged.to_padded", out, shape, self.values)
         padded[...] = fill
         index = Kind(self.values.device).wrap(flat) if is_tensor(self.values) else flat
         padded.reshape(-1)[index] = self.values
@@ -223,9 +231,7 @@ class Ragged:
 
     def with_values(self, values: ArrayLike) -> Ragged:
         """The same rows with other values (one per token, any dtype)."""
-        made = Ragged(values, self.offsets)
-        made.positions = self.positions
-        return made
+        return Ragged._make(Ragged(values, self.offsets).values, self.offsets, self.positions)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -260,9 +266,7 @@ class Ragged:
 
 
 def _restore(values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None) -> Ragged:
-    ragged = Ragged(values, offsets)
-    ragged.positions = positions
-    return ragged
+    return Ragged._make(Ragged(values, offsets).values, offsets.copy(), positions)
 
 
 def _shape2(who: str, x: ArrayLike) -> tuple[int, int]:
@@ -285,8 +289,8 @@ def _no_grad(who: str, x: Any, name: str = "x") -> Any:
     return x
 
 
-def _bits(who: str, name: str, x: Array) -> tuple[NDArray[Any], Any]:
-    """``x`` as contiguous unsigned integers of its element size, and the way back (identity on arrays)."""
+def _bits(who: str, name: str, x: Array) -> NDArray[Any]:
+    """``x`` as unsigned integers of its element size, not copied if it is contiguous."""
     if is_tensor(x):
         import torch  # noqa: PLC0415 - the caller has it loaded
 
@@ -295,16 +299,15 @@ def _bits(who: str, name: str, x: Array) -> tuple[NDArray[Any], Any]:
         if x.element_size() not in words:
             msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
             raise TypeError(msg)
-        return x.view(words[x.element_size()]).numpy(), lambda y: y
+        return x.view(words[x.element_size()]).numpy()  # type: ignore[no-any-return]
     if x.dtype.hasobject or x.dtype.itemsize not in {1, 2, 4, 8}:
         msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
         raise TypeError(msg)
-    return contiguous(x).view(f"u{x.dtype.itemsize}"), lambda y: y
+    return contiguous(x).view(f"u{x.dtype.itemsize}")
 
 
-def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array, bits: NDArray[Any] | None) -> Array:
+def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     """``out`` if it fits, else a fresh array of the kind and dtype of ``like``."""
-    del bits
     if out is None:
         if is_tensor(like):
             return like.new_empty(shape)
@@ -352,7 +355,7 @@ def _check_fill(who: str, fill: Any, dtype: Any) -> None:
 
 def _fill_bits(who: str, fill: float, like: Array, word: np.dtype[Any]) -> NDArray[Any]:
     if is_tensor(like):
-        return _bits(who, "fill", like.new_full((1,), fill))[0]
+        return _bits(who, "fill", like.new_full((1,), fill))
     try:
         return np.full(1, fill, dtype=like.dtype).view(word)
     except (OverflowError, ValueError, TypeError):
@@ -366,4 +369,4 @@ def _gather_on_device(x: Any, offsets: NDArray[np.int64], out: Any, who: str) ->
     values = _no_grad(who, x).reshape(-1)[Kind(x.device).wrap(flat)]
     if out is None:
         return values
-    return _output(who, out, tuple(values.shape), x, None).copy_(values)
+    return _output(who, out, tuple(values.shape), x).copy_(values)

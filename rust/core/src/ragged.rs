@@ -88,7 +88,7 @@ pub fn pack<T: Copy + Send + Sync>(
 ///
 /// # Errors
 /// [`Error::Length`] for a size that does not fit, [`Error::Range`] if a row is longer than `width`.
-pub fn unpack<T: Copy + Send + Sync>(
+pub fn unpack<T: bytemuck::Pod + Send + Sync>(
     values: &[T],
     offsets: &[i64],
     width: usize,
@@ -106,13 +106,21 @@ pub fn unpack<T: Copy + Send + Sync>(
             let line = &mut part[row * width - cuts[k]..(row + 1) * width - cuts[k]];
             let (head, tail) = line.split_at_mut(ends[row + 1] - ends[row]);
             head.copy_from_slice(&values[ends[row]..ends[row + 1]]);
-            tail.fill(fill);
+            fill_with(tail, fill);
         }
     });
     Ok(())
 }
 
-/// Length of each row and column of each kept element, for a mask of `width` columns (nonzero keeps).
+/// `memset` where the bytes of `fill` are all equal: it is faster than a loop on long rows.
+fn fill_with<T: bytemuck::Pod>(out: &mut [T], fill: T) {
+    match bytemuck::bytes_of(&fill) {
+        [first, rest @ ..] if rest.iter().all(|b| b == first) => bytemuck::cast_slice_mut(out).fill(*first),
+        _ => out.fill(fill),
+    }
+}
+
+/// Offsets of the rows and column of each kept element, for a mask of `width` columns (nonzero keeps).
 ///
 /// # Errors
 /// [`Error::Length`] if the mask does not divide into rows of `width`.

@@ -177,7 +177,9 @@ pub(crate) fn sum_squares(sorted: &[f64], mean: f64) -> f64 {
         squares += d * d;
         rest += d;
     }
-    (squares - rest * rest / sorted.len() as f64).max(0.0)
+    let squares = squares - rest * rest / sorted.len() as f64;
+    // Not `max`, which would turn the NaN of an infinite member into 0.
+    if squares < 0.0 { 0.0 } else { squares }
 }
 
 fn check_reduction(what: Reduction) -> Result<()> {
@@ -201,13 +203,15 @@ fn one(sorted: &[f64], what: Reduction) -> f64 {
     let n = sorted.len();
     match what {
         Reduction::Count => n as f64,
-        Reduction::Sum => sorted.iter().sum::<f64>() + 0.0,
+        // One bit pattern for NaN, whichever came first.
+        _ if sorted.iter().any(|x| x.is_nan()) => f64::NAN,
+        Reduction::Sum => sorted.iter().fold(0.0, |sum, x| sum + x),
         Reduction::Mean => mean(sorted),
         Reduction::Var { ddof } if n > ddof as usize => {
             sum_squares(sorted, mean(sorted)) / (n - ddof as usize) as f64
         }
         Reduction::Var { .. } => f64::NAN,
-        _ if n == 0 || sorted.iter().any(|x| x.is_nan()) => f64::NAN,
+        _ if n == 0 => f64::NAN,
         Reduction::Min => sorted[0],
         Reduction::Max => sorted[n - 1],
         Reduction::Quantile { q, method } => quantile(sorted, q, method),

@@ -1,6 +1,6 @@
 //! Python lists of lists of numbers into one flat array, reading each object once.
 
-use numpy::{IntoPyArray, PyArray1};
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -56,21 +56,25 @@ fn flatten<'py, T: Clone + numpy::Element + Default>(
     read: impl Fn(*mut ffi::PyObject) -> Option<T>,
 ) -> PyResult<Bound<'py, PyArray1<T>>> {
     let total = offsets[offsets.len() - 1] as usize;
-    let mut out = Vec::with_capacity(total);
+    // NumPy's allocation, because NumPy asks the system for huge pages: first touches cost more than the reading.
+    let array = PyArray1::<T>::zeros(py, total, false);
+    let mut guard = array.try_readwrite().map_err(|e| call.value_error(e))?;
+    let out = guard.as_slice_mut().map_err(|e| call.value_error(e))?;
+    let mut slots = out.iter_mut().enumerate();
     for (i, row) in rows.iter().enumerate() {
         let list = row.as_ptr();
         let n = (offsets[i + 1] - offsets[i]) as ffi::Py_ssize_t;
-        for k in 0..n {
+        for (k, (flat, slot)) in (0..n).zip(&mut slots) {
             // SAFETY: `list` is a list that `row` keeps alive. PyList_GetItem checks `k` (an element's __index__
-            // may have shortened the list) and returns a borrowed reference, used before any Python code can run.
+            // may have shortened the list) and returns a borrowed reference; `read` takes its own where Python code may run.
             let value = unsafe {
                 let item = ffi::PyList_GetItem(list, k);
                 if item.is_null() { None } else { read(item) }
             };
             match value {
-                Some(value) => out.push(value),
+                Some(value) => *slot = value,
                 None => {
-                    let at = place(out.len(), offsets);
+                    let at = place(flat, offsets);
                     let cause = PyErr::take(py);
                     let text = format!("'lists' must hold {what}, got something else at {at}");
                     let error = call.type_error(text);
@@ -80,7 +84,8 @@ fn flatten<'py, T: Clone + numpy::Element + Default>(
             }
         }
     }
-    Ok(out.into_pyarray(py))
+    drop(guard);
+    Ok(array)
 }
 
 /// # Safety
@@ -88,11 +93,15 @@ fn flatten<'py, T: Clone + numpy::Element + Default>(
 unsafe fn read_int(item: *mut ffi::PyObject) -> Option<i64> {
     // SAFETY: as of this function.
     unsafe {
-        let value = if ffi::PyLong_Check(item) != 0 {
+        // The exact check is inline; the other one is a call under the stable ABI.
+        let value = if ffi::PyLong_CheckExact(item) != 0 || ffi::PyLong_Check(item) != 0 {
             ffi::PyLong_AsLongLong(item)
         } else {
             // NumPy integers and others with __index__; floats have none and are refused.
+            // The list may drop the item while its __index__ runs.
+            ffi::Py_INCREF(item);
             let index = ffi::PyNumber_Index(item);
+            ffi::Py_DECREF(item);
             if index.is_null() {
                 return None;
             }
@@ -113,7 +122,9 @@ unsafe fn read_int(item: *mut ffi::PyObject) -> Option<i64> {
 unsafe fn read_float(item: *mut ffi::PyObject) -> Option<f64> {
     // SAFETY: as of this function.
     unsafe {
+        ffi::Py_INCREF(item);
         let value = ffi::PyFloat_AsDouble(item);
+        ffi::Py_DECREF(item);
         if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
             None
         } else {

@@ -83,7 +83,7 @@ fn pack(
     by_size!(call, "x", x, pack_as(py, call, x, width, offsets, out))
 }
 
-fn unpack_as<'py, T: Element + Copy + Send + Sync>(
+fn unpack_as<'py, T: Element + bytemuck::Pod + Send + Sync>(
     py: Python<'py>,
     call: Call<'_>,
     values: &Bound<'py, PyAny>,

@@ -1,0 +1,7 @@
+"""``python -m rollmath``."""
+
+import sys
+
+from rollmath.cli import main
+
+sys.exit(main())

@@ -1,0 +1,42 @@
+"""Every code block of the README does what it says (the demo in its short form)."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_there_are_blocks() -> None:
+    assert {language for language, _ in BLOCKS} >= {"bash", "python"}
+
+
+@pytest.mark.parametrize("source", [s for language, s in BLOCKS if language == "python"])
+def test_python_blocks_run(source: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", source], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    printed = re.findall(r"^print\(.*?\)\s+# (.*)$", source, re.MULTILINE)
+    for expected in printed:
+        assert expected in done.stdout
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("line", [x for language, s in BLOCKS if language == "bash" for x in s.splitlines() if x])
+def test_shell_lines_run(line: str, tmp_path: Path) -> None:
+    command = line.split("#", maxsplit=1)[0].strip()
+    known = {
+        "make test": None,  # this is what runs here
+        "make demo": [sys.executable, "-m", "rollmath", "demo", "--short", "--out", str(tmp_path / "out")],
+        "make help": ["make", "help"],
+    }
+    assert command in known, f"the README has a command that nothing tests: {command}"
+    arguments = known[command]
+    if arguments is not None:
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
