@@ -105,6 +105,10 @@ class Framework(Mapping[str, Convention]):
     def __len__(self) -> int:
         return len(self._methods)
 
+    def __hash__(self) -> int:
+        # Equal as mappings, equal hashes; so that a recipe that holds one can be a key.
+        return hash(frozenset(self._methods.items()))
+
     def __repr__(self) -> str:
         return f"Framework({self.name!r}: {', '.join(self)})"
 
