@@ -33,7 +33,8 @@ help:  ## list the targets
 .make/peers: .make/venv tests/peers/requirements.txt bench/peers/requirements.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-peers
 	$(if $(UV),,$(PEERS)/python -m pip install -q --upgrade pip)
-	$(call install,$(PEERS)) -r tests/peers/requirements.txt -r bench/peers/requirements.txt
+	$(call install,$(PEERS)) --no-deps -r tests/peers/requirements.txt
+	$(call install,$(PEERS)) -r bench/peers/requirements.txt
 	$(call install,$(PEERS)) --group test --group bench .
 	@touch $@
 

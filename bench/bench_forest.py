@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import rollmath as rm
 
+import rollmath as rm
 from bench import alternatives, inputs, tree_alternatives
 from bench.machine import THREADS, pieces
 from bench.measure import cases

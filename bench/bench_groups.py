@@ -1,8 +1,8 @@
 """Groups: GRPO from rewards and explicit ids to one advantage a rollout."""
 
 import numpy as np
-import rollmath as rm
 
+import rollmath as rm
 from bench import alternatives, inputs
 from bench.machine import THREADS
 from bench.measure import cases

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import rollmath as rm
 
+import rollmath as rm
 from bench import alternatives, inputs
 from bench.machine import THREADS
 from bench.measure import cases

@@ -7,6 +7,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+
 import rollmath as rm
 
 PACKAGES = ("group", "ops", "tree", "vocab", "loss", "temporal", "graph", "select")

@@ -8,9 +8,10 @@ import pickle
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rollmath as rm
 from rollmath import Convention, conventions
 
 FRAMEWORKS = {name: f for name, f in vars(conventions).items() if isinstance(f, conventions.Framework)}

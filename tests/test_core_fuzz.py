@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rollmath as rm
 from rollmath import _core
 
 SMALL = st.integers(-3, 9)

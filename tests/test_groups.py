@@ -8,9 +8,10 @@ import uuid
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rollmath as rm
 from rollmath import Groups
 
 IDS = st.lists(st.integers(-3, 6), max_size=40)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rollmath import Ragged
 
 LISTS = st.lists(st.lists(st.integers(-5, 5), max_size=6), max_size=8)

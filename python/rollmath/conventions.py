@@ -142,7 +142,7 @@ TRL_1_16 = Framework(
 )
 TRL = TRL_1_16
 #: TRL's asynchronous GRPO worker, whose numbers differ from the synchronous trainer's.
-TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8)})
+TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8, nan="omit")})
 #: OpenRLHF 0.11: group_norm and rloo, both only for groups of two and more.
 OPENRLHF = Framework(
     "OPENRLHF", {"grpo": Convention(eps=1e-9, singleton="raise"), "rloo": Convention(singleton="raise")}

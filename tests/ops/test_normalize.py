@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+
+import rollmath as rm
 from rollmath.ops import LogMeanExp, Quantile, WeightedMean, normalize
 
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 0.7]), st.integers(-640, 640).map(lambda k: k / 64))
@@ -101,7 +102,6 @@ def test_nan_in_the_batch_statistics():
     assert_allclose(alone, [math.nan, -1, 0, 1])
 
 
-@pytest.mark.xfail(reason="core: the variance of values with NaN is 0 instead of NaN")
 def test_nan_spreads_through_the_batch_standard_deviation():
     assert np.isnan(normalize([math.nan, 1.0, 2.0, 3.0], [0, 1, 1, 1], scale="batch_std", nan="propagate")).all()
 
@@ -111,20 +111,15 @@ def test_too_few_rows_for_a_batch_standard_deviation():
     assert normalize([], [], scale="batch_std").tolist() == []
 
 
-@pytest.mark.xfail(reason="core: 'raise' speaks although neither center nor scale is taken from the group")
 def test_singleton_has_no_say_where_nothing_is_taken_from_the_group():
     assert normalize([1.0], [0], center="none", scale="none", singleton="raise").tolist() == [1.0]
 
 
-@pytest.mark.xfail(
-    reason="the docs say that singleton speaks for every center from the group; Quantile is not", strict=True
-)
 @pytest.mark.parametrize("center", [Quantile(0.5), LogMeanExp(1.0), WeightedMean([2.0])])
 def test_singleton_speaks_for_every_center_of_the_group(center):
     assert normalize([3.0], [0], center=center, scale="none", singleton="raw").tolist() == [3.0]
 
 
-@pytest.mark.xfail(reason="0 / 0 with eps=0: groups without spread should give exactly 0")
 @pytest.mark.parametrize(("scale", "value"), [("bernoulli", 1.0), ("bernoulli_std", 0.0), ("mean", 0.0)])
 def test_no_spread_is_zero_for_every_scale_without_eps(scale, value):
     assert normalize([value, value], [0, 0], scale=scale, eps=0.0).tolist() == [0.0, 0.0]

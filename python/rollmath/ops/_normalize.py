@@ -103,12 +103,12 @@ def normalize(
 
     match center:
         case Quantile(q, method):
-            center = reduce("quantile", number(who, "q", q), method)[made.index]
+            center = ("groups", reduce("quantile", number(who, "q", q), method))
         case LogMeanExp(beta):
-            center = reduce("logmeanexp", number(who, "beta", beta))[made.index]
+            center = ("groups", reduce("logmeanexp", number(who, "beta", beta)))
         case WeightedMean(weights):
             w = floats(who, "weights", weights, length=len(made))[0].astype(np.float64, copy=False)
-            center = _core.weighted_mean(who, name, made._csr, values, w, mask)[made.index]
+            center = ("groups", _core.weighted_mean(who, name, made._csr, values, w, mask))
         case str():
             choice(who, "center", center, ("none", "mean", "loo"))
         case _:
@@ -117,10 +117,10 @@ def normalize(
     if isinstance(scale, str):
         choice(who, "scale", scale, _SCALES)
         if scale == "mean":
-            scale = reduce("mean")[made.index]
+            scale = ("groups", reduce("mean"))
         elif scale in {"bernoulli", "bernoulli_std"}:
-            p = reduce("mean")[made.index]
-            scale = p * (1 - p) if scale == "bernoulli" else np.sqrt(np.maximum(p * (1 - p), 0.0))
+            p = reduce("mean")
+            scale = ("groups", p * (1 - p) if scale == "bernoulli" else np.sqrt(np.maximum(p * (1 - p), 0.0)))
         elif scale == "batch_std":
             scale = _batch_std(who, values, mask, rules)
         elif scale == "batch_residual_std":
