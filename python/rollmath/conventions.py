@@ -41,7 +41,7 @@ class Convention:
         zero_spread: what the members of a group of several equal values get where the spread is divided by:
             ``"zero"`` exactly 0; ``"unscaled"`` x - center; ``"nan"``; ``"raise"``.
         nan: ``"raise"`` a NaN or infinite value is an error; ``"omit"`` NaN is a missing value, kept out of the
-            statistics and given 0, infinity is an error; ``"propagate"`` both spread over their group.
+            statistics and given 0, infinity is an error; ``"propagate"`` both make their whole group NaN.
     """
 
     ddof: int = 1

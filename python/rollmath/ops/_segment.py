@@ -171,16 +171,10 @@ def loo_mean(
     made = as_groups(who, groups)
     values, kind = floats(who, "x", x, length=len(made))
     mask = mask_bytes(who, "valid", valid, length=len(made))
-    count, total, low, high = (
-        _core.reduce(who, "x", made._csr, values, mask, what)[made.index] for what in ("count", "sum", "min", "max")
-    )
-    own = np.ones(len(made), dtype=bool) if mask is None else mask != 0
-    others = np.where(own, count - 1, count)
-    # Sums of 0/1 rewards are exact, and so is their difference; equal values leave their common value.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = (total - np.where(own, values.astype(np.float64), 0.0)) / others
-    out = np.where(low == high, low, out)
-    out[others == 0] = 0.0 if singleton == "zero" else np.nan
+    out = _core.loo_mean(who, "x", made._csr, values, mask)
+    if singleton == "zero":
+        member = np.ones(len(made)) if mask is None else (mask != 0).astype(np.float64)
+        out[_core.reduce(who, "x", made._csr, member, None, "sum")[made.index] <= member] = 0.0
     return kind.wrap(out.astype(values.dtype, copy=False))
 
 
