@@ -108,7 +108,6 @@ def empty():
     return np.zeros(0, dtype=np.uint32)
 
 
-@pytest.mark.xfail(reason="core: rows * width wraps around, and n_groups is allocated before it is checked")
 @pytest.mark.parametrize(
     "call",
     [

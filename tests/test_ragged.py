@@ -164,7 +164,11 @@ MESSAGES = [
         TypeError,
         r"must hold integers .*, got something else at lists\[1\]\[1\]",
     ),
-    (lambda: Ragged.from_lists([[1.0, "a"]]), TypeError, r"must hold numbers, got something else at lists\[0\]\[1\]"),
+    (
+        lambda: Ragged.from_lists([[1.0, "a"]]),
+        TypeError,
+        r"must hold numbers \(that fit the dtype\), got something else at lists\[0\]\[1\]",
+    ),
     (
         lambda: Ragged.from_lists([[2**40]], dtype="int32"),
         TypeError,
@@ -269,3 +273,8 @@ def test_read_only_buffers_and_gradients():
         Ragged(x.reshape(-1), [0, 4]).to_padded()
     with pytest.raises(ValueError, match="'out' requires grad"):
         Ragged(torch.ones(4), [0, 2, 4]).to_padded(out=x)
+
+
+def test_a_float32_that_would_become_infinite_is_named():
+    with pytest.raises(TypeError, match=r"'lists' must hold numbers \(that fit the dtype\), got .* at lists\[1\]\[0\]"):
+        rm.Ragged.from_lists([[1.0, math.inf], [1e300]], dtype=np.float32)

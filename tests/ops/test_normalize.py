@@ -156,3 +156,11 @@ def test_a_method_of_ones_own_in_three_lines():
     out = qae(np.float32([0.1, 0.2, 0.3, 0.4, 0.5]), rm.Groups([0] * 5), eps=0.0)
     assert out.dtype == np.float32
     assert_allclose(out, (np.arange(5) - 1) / np.std(np.arange(5), ddof=1), rtol=1e-6)
+
+
+def test_a_center_or_scale_that_is_not_finite_is_named():
+    with pytest.raises(ValueError, match=r"normalize\(\): 'center' must be finite where rows are valid, got nan"):
+        normalize([1.0, 2.0], [0, 0], center=[0.0, math.nan])
+    with pytest.raises(ValueError, match=r"normalize\(\): 'scale' must be finite where rows are valid, got inf"):
+        normalize([1.0, 2.0], [0, 0], scale=math.inf)
+    assert normalize([1.0, 2.0], [0, 0], center=[0.0, math.nan], scale="none", valid=[1, 0]).tolist() == [1.0, 0.0]

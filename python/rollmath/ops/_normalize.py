@@ -9,7 +9,7 @@ import numpy as np
 
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice, floats, mask_bytes, number
-from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
+from rollmath.conventions import DEFAULT, Convention, Override, resolve
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._segment import QuantileMethod
 
@@ -55,7 +55,7 @@ def normalize(
     center: Center = "mean",
     scale: Scale = "std",
     valid: ArrayLike | None = None,
-    convention: Convention | Framework = DEFAULT,
+    convention: Convention = DEFAULT,
     name: str = "x",
     who: str = "normalize",
     **override: Unpack[Override],
@@ -75,16 +75,19 @@ def normalize(
         convention: how a standard deviation is taken and guarded, and what degenerate groups get
             (:class:`~rollmath.Convention`); keywords such as ``eps=`` override single fields. ``eps`` guards every
             scale but ``"none"``. ``singleton`` speaks where center or scale is taken from the group,
-            ``zero_spread`` where the scale is the group's spread.
+            ``zero_spread`` where the scale is the group's spread. A :class:`Convention` only: what a framework does
+            depends on the method, and this is none.
         name: what the caller calls ``x``, for error messages.
         who: the caller's name, likewise.
         **override: fields of the convention.
 
     Returns:
-        One number a row, in the kind and float type of ``x``.
+        One number a row, in the kind and float type of ``x``. Squares must exist in float64: values past 1e150, or
+        spreads below 1e-150 with ``eps=0``, overflow or vanish.
 
     Raises:
-        ValueError: wrong lengths; NaN or infinity under ``nan="raise"``; degenerate groups where a policy says raise.
+        ValueError: wrong lengths; NaN or infinity under ``nan="raise"``, in ``center`` and ``scale`` too; degenerate
+            groups where a policy says raise.
         TypeError: wrong dtype or rank.
 
     >>> normalize([1.0, 0.0, 0.0, 1.0], [7, 7, 7, 7], eps=0.0).round(6).tolist()
@@ -112,7 +115,7 @@ def normalize(
         case str():
             choice(who, "center", center, ("none", "mean", "loo"))
         case _:
-            center = _per_row(who, "center", center, len(made))
+            center = _per_row(who, "center", center, len(made), mask, rules)
 
     if isinstance(scale, str):
         choice(who, "scale", scale, _SCALES)
@@ -126,14 +129,24 @@ def normalize(
         elif scale == "batch_residual_std":
             scale = _batch_std(who, run(center, "none"), mask, rules)
     else:
-        scale = _per_row(who, "scale", scale, len(made))
+        scale = _per_row(who, "scale", scale, len(made), mask, rules)
     return kind.wrap(run(center, scale))
 
 
-def _per_row(who: str, name: str, value: ArrayLike, length: int) -> float | NDArray[np.float64]:
+def _per_row(
+    who: str, name: str, value: ArrayLike, length: int, mask: NDArray[np.uint8] | None, rules: Convention
+) -> float | NDArray[np.float64]:
+    given: float | NDArray[np.float64]
     if isinstance(value, (int, float, np.number)):
-        return float(value)
-    return floats(who, name, value, length=length)[0].astype(np.float64, copy=False)
+        given = float(value)
+        seen = np.array([given])
+    else:
+        given = floats(who, name, value, length=length)[0].astype(np.float64, copy=False)
+        seen = given if mask is None else given[mask != 0]
+    if rules.nan != "propagate" and not np.isfinite(seen).all():
+        msg = f"{who}(): {name!r} must be finite where rows are valid, got {seen[~np.isfinite(seen)][0]}"
+        raise ValueError(msg)
+    return given
 
 
 def _batch_std(who: str, values: NDArray[Any], mask: NDArray[np.uint8] | None, rules: Convention) -> float:

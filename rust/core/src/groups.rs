@@ -22,6 +22,10 @@ impl Groups {
     /// [`Error::Structure`] if an index is out of range or a group has no row, [`Error::TooLarge`] past 2^32 - 1 rows.
     pub fn from_index(index: Vec<u32>, n_groups: usize) -> Result<Self> {
         check_rows("ids", index.len())?;
+        if n_groups > index.len() {
+            let reason = format!("has {} rows, too few for {n_groups} groups", index.len());
+            return Err(Error::Structure { arg: "index", reason });
+        }
         let mut offsets = vec![0usize; n_groups + 1];
         for (row, &g) in index.iter().enumerate() {
             match offsets.get_mut(g as usize + 1) {

@@ -70,8 +70,8 @@ pub fn pack<T: Copy + Send + Sync>(
     out: &mut [T],
     par: Par,
 ) -> Result<()> {
-    let (rows, ends) = shape(offsets, width)?;
-    check_len("x", x.len(), rows * width, "rows * width")?;
+    let (rows, ends, size) = shape(offsets, width)?;
+    check_len("x", x.len(), size, "rows * width")?;
     check_len("out", out.len(), ends[rows], "the sum of lengths")?;
     let bounds = pieces(&ends, par);
     let cuts: Vec<usize> = bounds.iter().map(|&r| ends[r]).collect();
@@ -96,9 +96,9 @@ pub fn unpack<T: bytemuck::Pod + Send + Sync>(
     out: &mut [T],
     par: Par,
 ) -> Result<()> {
-    let (rows, ends) = shape(offsets, width)?;
+    let (rows, ends, size) = shape(offsets, width)?;
     check_len("values", values.len(), ends[rows], "offsets[-1]")?;
-    check_len("out", out.len(), rows * width, "rows * width")?;
+    check_len("out", out.len(), size, "rows * width")?;
     // The work of a row is its width, whatever its length.
     let starts: Vec<usize> = (0..=rows).map(|r| r * width).collect();
     let bounds = pieces(&starts, par);
@@ -127,7 +127,7 @@ fn fill_with<T: bytemuck::Pod>(out: &mut [T], fill: T) {
 /// # Errors
 /// [`Error::Length`] if the mask does not divide into rows of `width`.
 pub fn mask_positions(mask: &[u8], rows: usize, width: usize) -> Result<(Vec<i64>, Vec<i64>)> {
-    check_len("mask", mask.len(), rows * width, "rows * width")?;
+    check_len("mask", mask.len(), area(rows, width)?, "rows * width")?;
     let mut offsets = Vec::with_capacity(rows + 1);
     let mut positions = Vec::new();
     offsets.push(0);
@@ -144,7 +144,17 @@ pub fn mask_positions(mask: &[u8], rows: usize, width: usize) -> Result<(Vec<i64
     Ok((offsets, positions))
 }
 
-fn shape(offsets: &[i64], width: usize) -> Result<(usize, Vec<usize>)> {
+fn area(rows: usize, width: usize) -> Result<usize> {
+    let got = (rows as u64).saturating_mul(width as u64);
+    rows.checked_mul(width).ok_or(Error::TooLarge {
+        arg: "width",
+        limit: usize::MAX as u64,
+        got,
+    })
+}
+
+/// Rows, where each ends among the values, and the size of the padded array.
+fn shape(offsets: &[i64], width: usize) -> Result<(usize, Vec<usize>, usize)> {
     let total = offsets.last().copied().unwrap_or(0).max(0);
     check_offsets("offsets", offsets, total as usize)?;
     if let Some(row) = offsets.windows(2).position(|w| (w[1] - w[0]) as usize > width) {
@@ -155,7 +165,12 @@ fn shape(offsets: &[i64], width: usize) -> Result<(usize, Vec<usize>)> {
             got,
         });
     }
-    Ok((offsets.len() - 1, offsets.iter().map(|&o| o as usize).collect()))
+    let rows = offsets.len() - 1;
+    Ok((
+        rows,
+        offsets.iter().map(|&o| o as usize).collect(),
+        area(rows, width)?,
+    ))
 }
 
 fn pieces(ends: &[usize], par: Par) -> Vec<usize> {

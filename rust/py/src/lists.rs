@@ -133,6 +133,12 @@ unsafe fn read_float(item: *mut ffi::PyObject) -> Option<f64> {
     }
 }
 
+/// A finite number must not become infinite.
+fn narrow(value: f64) -> Option<f32> {
+    let narrow = value as f32;
+    (narrow.is_finite() || !value.is_finite()).then_some(narrow)
+}
+
 /// One flat array and its offsets. `dtype`: int64, int32, float64, float32, or "" to take int64 or float64 by the
 /// first element (int64 if there is none).
 #[pyfunction]
@@ -156,7 +162,7 @@ fn from_lists<'py>(
         "" => "int64",
         given => given,
     };
-    let (ints, floats) = ("integers (that fit the dtype)", "numbers");
+    let (ints, floats) = ("integers (that fit the dtype)", "numbers (that fit the dtype)");
     // SAFETY: `flatten` passes live objects and holds the interpreter.
     let values = unsafe {
         match dtype {
@@ -167,7 +173,7 @@ fn from_lists<'py>(
             .into_any(),
             "float64" => flatten(&call, py, &rows, &offsets, floats, |i| read_float(i))?.into_any(),
             "float32" => flatten(&call, py, &rows, &offsets, floats, |i| {
-                read_float(i).map(|v| v as f32)
+                read_float(i).and_then(narrow)
             })?
             .into_any(),
             other => {
