@@ -277,4 +277,4 @@ def test_read_only_buffers_and_gradients():
 
 def test_a_float32_that_would_become_infinite_is_named():
     with pytest.raises(TypeError, match=r"'lists' must hold numbers \(that fit the dtype\), got .* at lists\[1\]\[0\]"):
-        rm.Ragged.from_lists([[1.0, math.inf], [1e300]], dtype=np.float32)
+        Ragged.from_lists([[1.0, np.inf], [1e300]], dtype=np.float32)
