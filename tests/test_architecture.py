@@ -14,7 +14,7 @@ PACKAGE = ROOT / "python" / "rollmath"
 # Outer layers import inner ones, never the reverse; a package may import itself.
 LAYERS = [
     {"_core"},
-    {"_arrays", "_extras"},
+    {"_arrays", "_extras", "_nested"},
     {"groups", "ragged", "conventions"},
     {"rows", "logprobs", "forest"},
     {"ops"},

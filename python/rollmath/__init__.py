@@ -10,11 +10,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, ops
+from rollmath import conventions, group, ops, tree
 from rollmath._core import __version__, num_threads, set_num_threads
+from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
+from rollmath.forest import Forest
 from rollmath.groups import Groups, GroupStats
 from rollmath.ragged import Ragged
+from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from rollmath import loss, vocab
@@ -23,9 +26,12 @@ _LAZY = ("loss", "vocab")
 
 __all__ = [
     "Convention",
+    "Forest",
     "GroupStats",
     "Groups",
+    "LogProbs",
     "Ragged",
+    "Rows",
     "__version__",
     "conventions",
     "group",
@@ -33,6 +39,7 @@ __all__ = [
     "num_threads",
     "ops",
     "set_num_threads",
+    "tree",
     "vocab",
 ]
 

@@ -1,5 +1,6 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
+from rollmath.ops._forest import parent, up
 from rollmath.ops._normalize import LogMeanExp, Quantile, WeightedMean, normalize
 from rollmath.ops._segment import (
     gather,
@@ -23,6 +24,7 @@ __all__ = [
     "gather",
     "loo_mean",
     "normalize",
+    "parent",
     "segment_count",
     "segment_logmeanexp",
     "segment_max",
@@ -33,4 +35,5 @@ __all__ = [
     "segment_sum",
     "segment_var",
     "segment_weighted_mean",
+    "up",
 ]

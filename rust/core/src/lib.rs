@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod error;
+pub mod forest;
 pub mod groups;
 pub mod normalize;
 pub mod par;
@@ -15,6 +16,7 @@ pub mod real;
 pub mod reduce;
 
 pub use error::{Error, Result};
+pub use forest::Forest;
 pub use groups::Groups;
 pub use par::Par;
 pub use real::Real;

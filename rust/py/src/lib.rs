@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 mod args;
 mod errors;
+mod forest;
 mod groups;
 mod lists;
 mod pool;
@@ -17,6 +18,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     m.add_function(wrap_pyfunction!(pool::num_threads, m)?)?;
     m.add_function(wrap_pyfunction!(pool::set_num_threads, m)?)?;
+    forest::register(m)?;
     groups::register(m)?;
     lists::register(m)?;
     ragged::register(m)?;

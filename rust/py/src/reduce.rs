@@ -142,11 +142,12 @@ fn rules(call: &Call<'_>, c: &Convention) -> PyResult<Rules> {
     })
 }
 
-/// A name, one number, or one number a row.
+/// A name, one number, `("groups", one number a group)`, or one number a row.
 #[derive(FromPyObject)]
 enum Choice<'py> {
     Name(String),
     Number(f64),
+    Groups((String, Bound<'py, PyAny>)),
     Rows(Bound<'py, PyAny>),
 }
 
@@ -168,17 +169,19 @@ fn normalize<'py>(
     let rules = rules(&call, &convention)?;
     let (x, valid) = (floats(&call, name, x)?, mask(&call, "valid", valid)?);
     let valid = bytes(&call, &valid)?;
-    let (center_rows, scale_rows) = (rows(&call, "center", &center)?, rows(&call, "scale", &scale)?);
-    let center = match (&center, &center_rows) {
-        (_, Some(rows)) => Center::Rows(slice(&call, "center", rows)?),
+    let (center_values, scale_values) = (values(&call, "center", &center)?, values(&call, "scale", &scale)?);
+    let center = match (&center, &center_values) {
+        (Choice::Groups(_), Some(values)) => Center::Groups(slice(&call, "center", values)?),
+        (_, Some(values)) => Center::Rows(slice(&call, "center", values)?),
         (Choice::Number(c), _) => Center::Value(*c),
         (Choice::Name(c), _) => choose!(call, "center", c.as_str(), {
             "none" => Center::None, "mean" => Center::Mean, "loo" => Center::LeaveOneOut,
         }),
         _ => Center::None,
     };
-    let scale = match (&scale, &scale_rows) {
-        (_, Some(rows)) => Scale::Rows(slice(&call, "scale", rows)?),
+    let scale = match (&scale, &scale_values) {
+        (Choice::Groups(_), Some(values)) => Scale::Groups(slice(&call, "scale", values)?),
+        (_, Some(values)) => Scale::Rows(slice(&call, "scale", values)?),
         (Choice::Number(s), _) => Scale::Value(*s),
         (Choice::Name(s), _) => choose!(call, "scale", s.as_str(), {
             "none" => Scale::None, "std" => Scale::Std, "loo_std" => Scale::LeaveOneOutStd,
@@ -194,13 +197,13 @@ fn normalize<'py>(
     }))
 }
 
-fn rows<'py>(
+fn values<'py>(
     call: &Call<'_>,
     name: &str,
     choice: &Choice<'py>,
 ) -> PyResult<Option<PyReadonlyArray1<'py, f64>>> {
     match choice {
-        Choice::Rows(array) => array1::<f64>(call, name, array).map(Some),
+        Choice::Rows(array) | Choice::Groups((_, array)) => array1::<f64>(call, name, array).map(Some),
         _ => Ok(None),
     }
 }

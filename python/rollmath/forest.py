@@ -1,0 +1,438 @@
+"""Forest: rollouts that share prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from rollmath import _core
+from rollmath._arrays import (
+    Array,
+    ArrayLike,
+    Immutable,
+    check_vector,
+    describe,
+    floats,
+    frozen,
+    host,
+    integers,
+    mask_bytes,
+)
+from rollmath._nested import flatten
+from rollmath.groups import Groups, as_groups
+from rollmath.ragged import Ragged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Spans(NamedTuple):
+    """Where the tokens of each node are: row, start in the row, number; int64 ``[n_nodes]`` each."""
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class Forest(Immutable):
+    """Trees whose root-to-leaf paths are the rollouts: a flat group is a star, one trajectory a chain.
+
+    Made by :meth:`from_parents`, :meth:`from_sequences` or :meth:`from_nested`; immutable. Everything is indexed as the
+    caller indexed it: nodes by the ids of ``from_parents`` (the other two number them in depth-first preorder),
+    rollouts by the input order of ``from_sequences``, else by ascending node id of their leaves.
+
+    Tokens are optional: with lengths, :meth:`expand` carries values to tokens; with spans and offsets,
+    :attr:`token_index` tells where these tokens are in the caller's arrays, which are never copied.
+
+    Attributes:
+        groups: the group of each tree, in the order of the roots' ids.
+        rewards: float64 ``[n_leaves]`` from :meth:`from_nested`, else None.
+
+    >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
+    >>> forest
+    Forest(5 nodes, 3 rollouts, 1 tree)
+    >>> forest.leaves.tolist(), forest.leaf_counts.tolist()
+    ([2, 3, 4], [3, 2, 1, 1, 1])
+    """
+
+    groups: Groups
+    rewards: NDArray[np.float64] | None
+    _preorder: _core.Preorder
+
+    def __init__(self) -> None:
+        msg = "Forest(): make one with Forest.from_parents, Forest.from_sequences or Forest.from_nested"
+        raise TypeError(msg)
+
+    @classmethod
+    def _make(cls, core: _core.Preorder, groups: Groups, rewards: NDArray[np.float64] | None = None) -> Forest:
+        forest = cls.__new__(cls)
+        forest._fill(_preorder=core, groups=groups, rewards=rewards if rewards is None else frozen(rewards))
+        return forest
+
+    @classmethod
+    def from_parents(
+        cls,
+        parents: ArrayLike,
+        *,
+        groups: Groups | ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        spans: tuple[ArrayLike, ArrayLike, ArrayLike] | None = None,
+        offsets: ArrayLike | None = None,
+    ) -> Forest:
+        """From the parent of each node.
+
+        Args:
+            parents: integers ``[n_nodes]``, -1 for roots; parents may come before or after their children.
+            groups: one id a root, by ascending node id; by default each tree is a group of its own.
+            lengths: number of tokens of each node, ``[n_nodes]``. A root's tokens are the prompt.
+            spans: instead of ``lengths``: (rows, starts, lengths), ``[n_nodes]`` each. The tokens of node ``v`` are
+                ``starts[v] .. starts[v] + lengths[v] - 1`` of row ``rows[v]``, any row that contains them. Spans must
+                not overlap; those of length 0 are not looked at.
+            offsets: with ``spans``: where each row starts in the flat array of tokens, ``[rows + 1]``
+                (``T * arange(B + 1)`` for a padded ``[B, T]``). Needed for :attr:`token_index` only.
+
+        Raises:
+            ValueError: a parent out of range, a node that is its own ancestor, wrong lengths, spans that overlap or
+                leave their row.
+            TypeError: not integers, or not 1-D.
+        """
+        who = "Forest.from_parents"
+        above, _ = integers(who, "parents", parents)
+        n = len(above)
+        if spans is not None:
+            if lengths is not None:
+                msg = f"{who}(): give either 'lengths' or 'spans', which have lengths of their own"
+                raise ValueError(msg)
+            if not isinstance(spans, tuple) or len(spans) != 3:
+                msg = f"{who}(): 'spans' must be a tuple (rows, starts, lengths), got {describe(spans)}"
+                raise TypeError(msg)
+            rows, starts, lengths = (integers(who, "spans", s, length=n, why="len(parents)")[0] for s in spans)
+        elif lengths is not None:
+            lengths, _ = integers(who, "lengths", lengths, length=n, why="len(parents)")
+        if offsets is not None:
+            if spans is None:
+                msg = f"{who}(): 'offsets' are those of the rows in 'spans'; give both"
+                raise ValueError(msg)
+            offsets, _ = integers(who, "offsets", offsets)
+        places = None if spans is None else (rows, starts)
+        core = _core.Preorder.from_parents(who, above, None, lengths, places, offsets)
+        return cls._make(core, _tree_groups(who, core, groups))
+
+    @classmethod
+    def from_sequences(
+        cls,
+        tokens: ArrayLike,
+        offsets: ArrayLike,
+        *,
+        groups: Groups | ArrayLike,
+        prompt_lengths: ArrayLike | None = None,
+        payload: ArrayLike | None = None,
+    ) -> Forest:
+        """From token sequences: a compressed prefix trie a group, so that a shared prefix is one node.
+
+        Every sequence is a rollout and owns a leaf, which has no tokens if another sequence equals or extends it.
+        Nothing merges across groups. Children are in order of first appearance.
+
+        Args:
+            tokens: integers, all sequences one after another; int32 and int64 are not copied.
+            offsets: where each sequence starts, and the end: ``[n_sequences + 1]``.
+            groups: one id a sequence; each group becomes one tree.
+            prompt_lengths: number of leading tokens of each sequence that are the prompt. Those become the root's, and
+                must be the same for all sequences of a group. Without it roots have no tokens.
+            payload: one integer a token (an expert routing, say) that must be the same, too, for tokens to merge.
+
+        Raises:
+            ValueError: arrays that do not fit together, prompts that differ within a group.
+            TypeError: not integers, or not 1-D.
+
+        >>> forest = Forest.from_sequences([1, 2, 3, 1, 2, 4, 4], [0, 3, 7], groups=["a", "a"])
+        >>> forest.parents.tolist(), forest.spans.lengths.tolist(), forest.token_index.tolist()
+        ([-1, 0, 1, 1], [0, 2, 1, 2], [0, 1, 2, 5, 6])
+        """
+        who = "Forest.from_sequences"
+        flat, _ = host(who, "tokens", tokens)
+        check_vector(who, "tokens", flat, None, "")
+        flat = np.ascontiguousarray(flat) if flat.dtype == np.int32 else integers(who, "tokens", flat)[0]
+        ends, _ = integers(who, "offsets", offsets)
+        rows = as_groups(who, groups)
+        prompts = None if prompt_lengths is None else integers(who, "prompt_lengths", prompt_lengths)[0]
+        extra = None if payload is None else integers(who, "payload", payload)[0]
+        core = _core.Preorder.from_sequences(who, flat, ends, rows._csr, prompts, extra)
+        return cls._make(core, rows.take(rows.first))
+
+    @classmethod
+    def from_nested(
+        cls,
+        records: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        children: str = "children",
+        reward: str = "reward",
+        tokens: str | None = None,
+        groups: Groups | ArrayLike | None = None,
+    ) -> Forest:
+        """From nested records, as tree searches log them; :attr:`rewards` keeps the rewards of the leaves.
+
+        Args:
+            records: one mapping a tree (or a single one). A node without children is a leaf.
+            children: the key of a node's list of children; missing, None or empty at leaves.
+            reward: the key of a leaf's number; missing or None at inner nodes.
+            tokens: the key of a node's list of tokens, of which the lengths are kept; only roots may lack it.
+            groups: one id a tree; by default each tree is a group of its own.
+
+        Raises:
+            ValueError: an inner node with a reward, a leaf without one, a record that contains itself; the message
+                names the path.
+            TypeError: a record that is no mapping, a reward that is no number.
+
+        >>> forest = Forest.from_nested({"children": [{"reward": 1}, {"children": [{"reward": 0}, {"reward": 2}]}]})
+        >>> forest.parents.tolist(), forest.rewards.tolist()
+        ([-1, 0, 0, 2, 2], [1.0, 0.0, 2.0])
+        """
+        who = "Forest.from_nested"
+        nodes = flatten(who, records, children, reward, tokens)
+        core = _core.Preorder.from_parents(who, nodes.parents, None, nodes.lengths)
+        return cls._make(core, _tree_groups(who, core, groups), nodes.rewards)
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, roots among them."""
+        return len(self._preorder)
+
+    @property
+    def n_leaves(self) -> int:
+        """Number of leaves, and so of rollouts."""
+        return self._preorder.n_leaves
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return self._preorder.n_trees
+
+    @cached_property
+    def parents(self) -> NDArray[np.int64]:
+        """Parent of each node, -1 for roots, ``[n_nodes]``."""
+        return frozen(self._preorder.parents)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Nodes in depth-first preorder: trees and children by ascending id, ``[n_nodes]``."""
+        return frozen(self._preorder.order)
+
+    @cached_property
+    def depth(self) -> NDArray[np.int64]:
+        """Edges between each node and its root, ``[n_nodes]``."""
+        return frozen(self._preorder.depth)
+
+    @cached_property
+    def leaves(self) -> NDArray[np.int64]:
+        """Leaf (node id) of each rollout, ``[n_leaves]``."""
+        return frozen(self._preorder.leaves)
+
+    @cached_property
+    def leaf_counts(self) -> NDArray[np.int64]:
+        """Number of leaves below each node, 1 for a leaf, ``[n_nodes]``."""
+        return frozen(self._preorder.leaf_counts)
+
+    @cached_property
+    def tree(self) -> NDArray[np.int64]:
+        """Tree of each node, ``[n_nodes]``."""
+        return frozen(self._preorder.tree)
+
+    @cached_property
+    def roots(self) -> NDArray[np.int64]:
+        """Root (node id) of each tree, ascending, ``[n_trees]``."""
+        return frozen(self._preorder.roots)
+
+    @cached_property
+    def rollout_groups(self) -> Groups:
+        """The group of each rollout: that of its tree."""
+        return self.groups.take(self.tree[self.leaves])
+
+    @cached_property
+    def siblings(self) -> Groups:
+        """Nodes grouped by parent; the id of a group is the parent's. A root ``v`` is alone in a group ``-1 - v``."""
+        parents = self.parents
+
+        def name(node: int) -> int:
+            return int(parents[node]) if parents[node] >= 0 else -1 - node
+
+        return Groups._make(self._preorder.siblings("Forest.siblings"), name)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Number of tokens of each node, ``[n_nodes]``; None if the forest was built without."""
+        lengths = self._preorder.lengths
+        return lengths if lengths is None else frozen(lengths)
+
+    @cached_property
+    def spans(self) -> Spans | None:
+        """Where the tokens of each node are; None if the forest was built without."""
+        places, lengths = self._preorder.places, self.lengths
+        if places is None or lengths is None:
+            return None
+        return Spans(frozen(places[0]), frozen(places[1]), lengths)
+
+    @cached_property
+    def token_index(self) -> NDArray[np.int64]:
+        """Flat position in the caller's tokens of each token of ``expand(x, per="node")``, ascending.
+
+        ``tokens[forest.token_index]`` has every token once, without prompts.
+
+        Raises:
+            ValueError: the forest was built without spans or without offsets.
+        """
+        return frozen(_core.forest_token_index("Forest.token_index", self._preorder, include_root=False))
+
+    def leaf_rewards(self, node_values: ArrayLike) -> Array:
+        """One reward a rollout from one a node, NaN where a node has none.
+
+        Args:
+            node_values: ``[n_nodes]``, by node id.
+
+        Returns:
+            ``[n_leaves]``, in the kind and float type of ``node_values``.
+
+        Raises:
+            ValueError: an inner node with a reward, or a leaf without one.
+        """
+        who = "Forest.leaf_rewards"
+        x, kind = floats(who, "node_values", node_values, length=self.n_nodes, why="forest.n_nodes")
+        given = ~np.isnan(x)
+        leaf = np.zeros(self.n_nodes, dtype=bool)
+        leaf[self.leaves] = True
+        if (wrong := np.flatnonzero(given & ~leaf)).size:
+            msg = f"{who}(): 'node_values' must be NaN at inner nodes, got {x[wrong[0]]} at node {wrong[0]}"
+            raise ValueError(msg)
+        if (wrong := np.flatnonzero(leaf & ~given)).size:
+            fix = "take such rollouts out with forest.prune(keep)"
+            msg = f"{who}(): 'node_values' must have a reward at every leaf, got NaN at node {wrong[0]}; {fix}"
+            raise ValueError(msg)
+        return kind.wrap(x[self.leaves])
+
+    def prune(self, keep: ArrayLike) -> Pruned:
+        """The forest of the rollouts to keep.
+
+        A node stays if a kept leaf is below it, so no inner node becomes a leaf. Nodes and rollouts keep their order
+        and are numbered anew; spans still point into the same rows.
+
+        Args:
+            keep: bool or int (nonzero = True), one a rollout, ``[n_leaves]``.
+
+        >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
+        >>> pruned, report = forest.prune([True, False, False])
+        >>> pruned, report.kept_nodes.tolist(), report.dropped_nodes.tolist()
+        (Forest(2 nodes, 1 rollout, 1 tree), [0, 2], [1, 3, 4])
+        """
+        who = "Forest.prune"
+        mask = mask_bytes(who, "keep", keep, length=self.n_leaves, why="forest.n_leaves")
+        chosen = np.asarray(mask) != 0
+        core, kept = self._preorder.prune(who, chosen)
+        roots = kept[core.roots]
+        rewards = None if self.rewards is None else self.rewards[chosen]
+        pruned = Forest._make(core, self.groups.take(self.tree[roots]), rewards)
+        report = PruneReport(
+            kept_nodes=kept,
+            dropped_nodes=np.setdiff1d(np.arange(self.n_nodes), kept, assume_unique=True),
+            kept_rollouts=np.flatnonzero(chosen),
+            dropped_rollouts=np.flatnonzero(~chosen),
+            dropped_trees=np.setdiff1d(np.arange(self.n_trees), self.tree[roots], assume_unique=True),
+        )
+        return Pruned(pruned, report)
+
+    def expand(self, x: ArrayLike, *, per: Literal["rollout", "node"], include_root: bool = False) -> Ragged:
+        """Gives each token the value of its node.
+
+        Args:
+            x: one value a node, ``[n_nodes]``; with ``per="rollout"`` also one value a rollout, ``[n_leaves]``.
+                Integers and bools keep their type.
+            per: ``"rollout"``: a token appears in each rollout that contains it, and rows are the rollouts in their
+                order. ``"node"``: a token appears once, aligned with :attr:`token_index`; rows are the rows of
+                ``spans`` (the sequences), or the nodes by id if only lengths are known.
+            include_root: with the prompt tokens, too.
+
+        Raises:
+            ValueError: a forest without lengths, a wrong length, values of rollouts for tokens of nodes.
+
+        >>> forest = Forest.from_parents([-1, 0, 0, 1, 1], lengths=[0, 2, 1, 1, 1])
+        >>> forest.expand([0, 1, 2, 3, 4], per="rollout").to_lists()
+        [[2], [1, 1, 3], [1, 1, 4]]
+        >>> forest.expand([0, 1, 2, 3, 4], per="node").to_lists()
+        [[], [1, 1], [2], [3], [4]]
+        """
+        who = "Forest.expand"
+        array, kind = host(who, "x", x)
+        if array.size and array.dtype.kind not in "iub":
+            array, kind = floats(who, "x", x)
+        check_vector(who, "x", array, None, "")
+        if per == "node" and len(array) == self.n_leaves != self.n_nodes:
+            fix = "take them up to nodes first, with rollmath.ops.up"
+            msg = f"{who}(): 'x' must have length {self.n_nodes} (= forest.n_nodes) with per='node', got one a rollout"
+            raise ValueError(f"{msg}; {fix}")
+        words = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+        values, offsets = _core.forest_expand(who, self._preorder, words, per, bool(include_root))
+        return Ragged._make(kind.wrap(values.view(array.dtype)), offsets)
+
+    def token_weight(self, *, per: Literal["rollout", "node"] = "node", include_root: bool = False) -> Ragged:
+        """``1 / n`` for each token, with ``n`` the number of rollouts that contain it; float64.
+
+        With ``per="rollout"`` the weights sum to the number of distinct tokens, so that a sum over rollouts counts
+        each token once.
+
+        >>> Forest.from_parents([-1, 0, 1, 1], lengths=[0, 2, 1, 1]).token_weight().values.tolist()
+        [0.5, 0.5, 1.0, 1.0]
+        """
+        return self.expand(1.0 / self.leaf_counts, per=per, include_root=include_root)
+
+    def __repr__(self) -> str:
+        def count(n: int, what: str) -> str:
+            return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+        parts = [count(self.n_nodes, "node"), count(self.n_leaves, "rollout"), count(self.n_trees, "tree")]
+        if self.lengths is not None:
+            parts.append(count(int(self.lengths.sum()), "token"))
+        return f"Forest({', '.join(parts)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        core = self._preorder
+        state = (core.parents, core.leaves, core.lengths, core.places, core.offsets)
+        return _restore, (state, self.groups, self.rewards)
+
+
+class PruneReport(NamedTuple):
+    """What :meth:`Forest.prune` kept and dropped, in the numbers of the forest before, ascending; int64."""
+
+    kept_nodes: NDArray[np.int64]
+    dropped_nodes: NDArray[np.int64]
+    kept_rollouts: NDArray[np.int64]
+    dropped_rollouts: NDArray[np.int64]
+    dropped_trees: NDArray[np.int64]
+
+
+class Pruned(NamedTuple):
+    """Result of :meth:`Forest.prune`."""
+
+    forest: Forest
+    report: PruneReport
+
+
+def as_forest(who: str, forest: object) -> Forest:
+    """The argument itself if it is a forest."""
+    if isinstance(forest, Forest):
+        return forest
+    msg = f"{who}(): 'forest' must be a rollmath.Forest, got {describe(forest)}; make one with Forest.from_parents"
+    raise TypeError(msg)
+
+
+def _tree_groups(who: str, core: _core.Preorder, groups: Groups | ArrayLike | None) -> Groups:
+    trees = Groups(np.arange(core.n_trees)) if groups is None else as_groups(who, groups)
+    if len(trees) != core.n_trees:
+        msg = f"{who}(): 'groups' must have length {core.n_trees} (= the number of roots), got {len(trees)}"
+        raise ValueError(msg)
+    return trees
+
+
+def _restore(state: tuple[Any, ...], groups: Groups, rewards: NDArray[np.float64] | None) -> Forest:
+    return Forest._make(_core.Preorder.from_parents("Forest", *state), groups, rewards)
