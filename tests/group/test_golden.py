@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 import rollmath as rm
 
 FILES = sorted((Path(__file__).parents[1] / "vectors" / "peers").glob("*.json"))

@@ -1,8 +1,6 @@
 """Conformance with other trainers' own functions: batches, comparison and a table of the largest differences."""
 
 import importlib
-import importlib.util
-import os
 import warnings
 from dataclasses import dataclass
 from types import ModuleType
@@ -58,14 +56,6 @@ def make_batch(seed: int, kind: str, dtype: str) -> Batch:
 )
 def batch(request) -> Batch:
     return make_batch(*request.param)
-
-
-def pytest_sessionstart(session):
-    """The tests skip where a peer is absent, except in the run that is there for them."""
-    if os.environ.get("ROLLMATH_REQUIRE_ALL") and session.config.option.markexpr == "peers":
-        missing = [name for name in ("verl", "trl") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise pytest.UsageError(f"not installed: {', '.join(missing)}; see tests/peers/requirements.txt")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+
 import rollmath as rm
 
 if importlib.util.find_spec("trl") is None:

@@ -4,6 +4,7 @@ import importlib.util
 
 import numpy as np
 import pytest
+
 import rollmath as rm
 
 if importlib.util.find_spec("verl") is None:
