@@ -119,10 +119,23 @@ class Record:
         self.framework = framework
         self.records: list[dict] = []
 
-    def add(self, function: str, method: str, call: Callable, values, ids, *, residue=False, refused=None, **options):
+    def add(
+        self,
+        function: str,
+        method: str,
+        call: Callable,
+        values,
+        ids,
+        *,
+        residue=False,
+        refused=None,
+        unlike=None,
+        **options,
+    ):
         """Run `call(values, ids)`; `method` and `options` say what of ours should give the same.
 
         `residue`: equal rewards, for which the peer returns rounding. `refused`: where the peer keeps such a call out.
+        `unlike`: why ours is not meant to give the same.
         """
         entry = {
             "function": function,
@@ -130,6 +143,7 @@ class Record:
             "options": options,
             "residue": residue,
             "refused": refused,
+            "unlike": unlike,
             "ids": np.asarray(ids).tolist(),
             "rewards": np.asarray(values).tolist(),
         }

@@ -46,4 +46,12 @@ one = [x[:1] for x in CONSTANT]
 record.add(f"{here} (group mean, group std), group of one", "grpo", run(1), *one)
 record.add(f"{here} (leave-one-out mean), group of one", "rloo", run(1, std_level=None, mean_leave1out=True), *one)
 record.add(f"{here} (group mean, group std)", "grpo", run(3), *CONSTANT, residue=True)
+record.add(
+    f"{here} (group mean, group std), five rows in groups of two",
+    "grpo",
+    run(2),
+    [1.0, 0.0, 0.0, 1.0, 1.0],
+    [0, 0, 1, 1, 2],
+    unlike="rows beyond the last full group keep mean 0 and standard deviation 0",
+)
 record.write(stubs)
