@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # uv is used where it is installed, because it is faster; pip does the same.
 install = $(if $(UV),uv pip install -q --python $(1)/python,$(1)/python -m pip install -q)
 SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-peers bench bench-quick lint format docs wheel clean

@@ -19,7 +19,7 @@ ROOT = HERE.parent
 
 # "fast" is the same on every run; "slow" looks for what nobody has seen yet.
 settings.register_profile("fast", max_examples=60, deadline=None, derandomize=True, database=None)
-settings.register_profile("slow", max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
+settings.register_profile("slow", max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("ROLLMATH_HYPOTHESIS", "fast"))
 
 #: How far a result may be from the float64 oracle, by the dtype of the result. The one place for tolerances. CPU

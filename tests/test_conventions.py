@@ -86,6 +86,7 @@ def test_frameworks_are_mappings():
     assert dict(verl)["grpo"].singleton == "raw"
     assert repr(verl) == "Framework('VERL_0_9': grpo, rloo, rloo_vectorized)"
     assert pickle.loads(pickle.dumps(verl)) == verl
+    assert {verl: 1}[pickle.loads(pickle.dumps(verl))] == 1
 
 
 def test_an_unknown_method_lists_what_there_is():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -101,3 +102,22 @@ def test_values_of_every_size_in_well_formed_calls(data, n):
         for center in ("none", "mean", "loo", x):
             rules = rm.Convention(nan=data.draw(st.sampled_from(["propagate", "omit"])), eps=0.0)
             survives(_core.normalize, "f", "x", groups, x, valid, center, scale, rules)
+
+
+def empty():
+    return np.zeros(0, dtype=np.uint32)
+
+
+@pytest.mark.xfail(reason="core: rows * width wraps around, and n_groups is allocated before it is checked")
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _core.Csr.from_index("f", np.zeros(0, dtype=np.int64), 2**62),
+        lambda: _core.pack("f", empty(), 2**63, np.zeros(3, dtype=np.int64), empty()),
+        lambda: _core.unpack("f", empty(), np.zeros(3, dtype=np.int64), 2**63, np.zeros(1, "u4"), empty()),
+        lambda: _core.mask_positions("f", np.zeros(0, "u1"), 2**63, 2),
+    ],
+)
+def test_sizes_past_all_memory(call):
+    with pytest.raises(ValueError, match="f"):
+        call()

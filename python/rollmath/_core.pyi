@@ -120,6 +120,9 @@ def weighted_mean(
     weights: NDArray[np.float64],
     valid: NDArray[np.uint8] | None,
 ) -> NDArray[np.float64]: ...
+def loo_mean(
+    who: str, name: str, groups: Csr, x: NDArray[Any], valid: NDArray[np.uint8] | None
+) -> NDArray[np.float64]: ...
 def normalize(
     who: str,
     name: str,

@@ -47,7 +47,7 @@ class Convention:
         zero_spread: what the members of a group of several equal values get where the spread is divided by:
             ``"zero"`` exactly 0; ``"unscaled"`` x - center; ``"nan"``; ``"raise"``.
         nan: ``"raise"`` a NaN or infinite value is an error; ``"omit"`` NaN is a missing value, kept out of the
-            statistics and given 0, infinity is an error; ``"propagate"`` both spread over their group.
+            statistics and given 0, infinity is an error; ``"propagate"`` both make their whole group NaN.
     """
 
     ddof: int = 1
@@ -110,6 +110,10 @@ class Framework(Mapping[str, Convention]):
 
     def __len__(self) -> int:
         return len(self._methods)
+
+    def __hash__(self) -> int:
+        # Equal as mappings, equal hashes; so that a recipe that holds one can be a key.
+        return hash(frozenset(self._methods.items()))
 
     def __repr__(self) -> str:
         return f"Framework({self.name!r}: {', '.join(self)})"

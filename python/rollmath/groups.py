@@ -224,7 +224,7 @@ def _restore(index: NDArray[np.int64], ids: tuple[Any, ...]) -> Groups:
 def _factorize(who: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any]]:
     if is_tensor(ids) or (isinstance(ids, np.ndarray) and ids.dtype.char in "bhilqBHILQ"):
         dense, _ = integers(who, "ids", ids)
-        if np.may_share_memory(dense, ids if isinstance(ids, np.ndarray) else host(who, "ids", ids)[0]):
+        if dense is ids or dense.base is not None:
             # The names are read on demand; what the caller does to the array later must not change them.
             dense = dense.copy()
         return _core.Csr.from_ids(who, dense), lambda row: int(dense[row])

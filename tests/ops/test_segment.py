@@ -146,6 +146,13 @@ def test_nan_and_infinity_follow_ieee():
     assert_allclose(ops.loo_mean(x[:4], ids[:4])[3], math.inf)
 
 
+def test_leave_one_out_is_exact_for_zeros_and_ones():
+    x = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    for n in range(2, 8):
+        expected = [(x[:n].sum() - v) / (n - 1) for v in x[:n]]
+        assert ops.loo_mean(x[:n], [0] * n).tolist() == expected
+
+
 def test_leave_one_out_of_groups_of_one_and_of_rows_left_out():
     assert_allclose(ops.loo_mean([5.0, 1.0], [0, 1], singleton="zero"), [0, 0])
     assert_allclose(ops.loo_mean([5.0, 1.0, 3.0], [0, 0, 0], valid=[0, 1, 1]), [2, 3, 1])

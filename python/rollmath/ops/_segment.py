@@ -171,14 +171,10 @@ def loo_mean(
     made = as_groups(who, groups)
     values, kind = floats(who, "x", x, length=len(made))
     mask = mask_bytes(who, "valid", valid, length=len(made))
-    count = _core.reduce(who, "x", made._csr, values, mask, "count")[made.index]
-    mean = _core.reduce(who, "x", made._csr, values, mask, "mean")[made.index]
-    own = np.ones(len(made), dtype=bool) if mask is None else mask != 0
-    others = np.where(own, count - 1, count)
-    # mean - (x - mean) / (n - 1) instead of (sum - x) / (n - 1): no cancellation, and exact for equal values.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.where(own, mean - (values.astype(np.float64) - mean) / others, mean)
-    out[others == 0] = 0.0 if singleton == "zero" else np.nan
+    out = _core.loo_mean(who, "x", made._csr, values, mask)
+    if singleton == "zero":
+        member = np.ones(len(made)) if mask is None else (mask != 0).astype(np.float64)
+        out[_core.reduce(who, "x", made._csr, member, None, "sum")[made.index] <= member] = 0.0
     return kind.wrap(out.astype(values.dtype, copy=False))
 
 

@@ -32,59 +32,50 @@ pub fn widen_bf16(bits: &[u16]) -> Vec<f32> {
     bits.iter().map(|&b| f32::from_bits(u32::from(b) << 16)).collect()
 }
 
+/// Sorts `$n` values by the comparators of a network, written out so that the values stay in registers.
+macro_rules! network {
+    ($x:expr, $n:literal; $($i:literal $j:literal),+) => {
+        if let Some(x) = $x.first_chunk_mut::<$n>() {
+            let mut lanes = *x;
+            $(
+                let (a, b) = (lanes[$i], lanes[$j]);
+                (lanes[$i], lanes[$j]) = if b < a { (b, a) } else { (a, b) };
+            )+
+            *x = lanes;
+        }
+    };
+}
+
 /// Sorts by value, so that a sum over the result does not depend on the order in which the values came.
 ///
 /// The usual group has 4 to 16 members; for these a sorting network has no branch to mispredict. Negative zero must
 /// have been turned into zero (`x + 0.0`), since the network takes the two for equal. With a NaN among the values the
 /// order is unspecified.
+#[rustfmt::skip]
 pub fn sort_values(x: &mut [f64]) {
     match x.len() {
         0 | 1 => {}
-        2..=4 => sort_network(x, [f64::INFINITY; 4], &NETWORK_4),
-        5..=8 => sort_network(x, [f64::INFINITY; 8], &NETWORK_8),
-        9..=16 => sort_network(x, [f64::INFINITY; 16], &NETWORK_16),
+        2 => network!(x, 2; 0 1),
+        3 => network!(x, 3; 0 2, 0 1, 1 2),
+        4 => network!(x, 4; 0 2, 1 3, 0 1, 2 3, 1 2),
+        5 => network!(x, 5; 0 3, 1 4, 0 2, 1 3, 0 1, 2 4, 1 2, 3 4, 2 3),
+        6 => network!(x, 6; 0 5, 1 3, 2 4, 1 2, 3 4, 0 3, 2 5, 0 1, 2 3, 4 5, 1 2, 3 4),
+        7 => network!(x, 7; 0 6, 2 3, 4 5, 0 2, 1 4, 3 6, 0 1, 2 5, 3 4, 1 2, 4 6, 2 3, 4 5, 1 2, 3 4, 5 6),
+        8 => network!(x, 8; 0 2, 1 3, 4 6, 5 7, 0 4, 1 5, 2 6, 3 7, 0 1, 2 3, 4 5, 6 7, 2 4, 3 5, 1 4, 3 6, 1 2, 3 4, 5 6),
+        9..=16 => {
+            let mut lanes = [f64::INFINITY; 16];
+            lanes[..x.len()].copy_from_slice(x);
+            // Batcher's odd-even merge sort.
+            network!(lanes, 16;
+                0 8, 1 9, 2 10, 3 11, 4 12, 5 13, 6 14, 7 15, 0 4, 1 5, 2 6, 3 7, 8 12, 9 13, 10 14, 11 15, 4 8,
+                5 9, 6 10, 7 11, 0 2, 1 3, 4 6, 5 7, 8 10, 9 11, 12 14, 13 15, 2 8, 3 9, 6 12, 7 13, 2 4, 3 5,
+                6 8, 7 9, 10 12, 11 13, 0 1, 2 3, 4 5, 6 7, 8 9, 10 11, 12 13, 14 15, 1 8, 3 10, 5 12, 7 14,
+                1 4, 3 6, 5 8, 7 10, 9 12, 11 14, 1 2, 3 4, 5 6, 7 8, 9 10, 11 12, 13 14
+            );
+            x.copy_from_slice(&lanes[..x.len()]);
+        }
         _ => x.sort_unstable_by(f64::total_cmp),
     }
-}
-
-#[inline(always)]
-fn sort_network<const N: usize, const M: usize>(x: &mut [f64], mut lanes: [f64; N], network: &[(u8, u8); M]) {
-    lanes[..x.len()].copy_from_slice(x);
-    for &(i, j) in network {
-        let (a, b) = (lanes[i as usize], lanes[j as usize]);
-        (lanes[i as usize], lanes[j as usize]) = if b < a { (b, a) } else { (a, b) };
-    }
-    x.copy_from_slice(&lanes[..x.len()]);
-}
-
-const NETWORK_4: [(u8, u8); 5] = [(0, 1), (2, 3), (0, 2), (1, 3), (1, 2)];
-const NETWORK_8: [(u8, u8); 19] = batcher::<8, 19>();
-const NETWORK_16: [(u8, u8); 63] = batcher::<16, 63>();
-
-/// Batcher's odd-even merge sort for `n` = a power of two (Knuth, TAOCP 5.2.2, algorithm M).
-const fn batcher<const N: usize, const M: usize>() -> [(u8, u8); M] {
-    let mut pairs = [(0, 0); M];
-    let (mut count, mut p) = (0, N / 2);
-    while p > 0 {
-        let (mut q, mut r, mut d) = (N / 2, 0, p);
-        loop {
-            let mut i = 0;
-            while i < N - d {
-                if i & p == r {
-                    pairs[count] = (i as u8, (i + d) as u8);
-                    count += 1;
-                }
-                i += 1;
-            }
-            if q == p {
-                break;
-            }
-            (d, q, r) = (q - p, q / 2, p);
-        }
-        p /= 2;
-    }
-    assert!(count == M);
-    pairs
 }
 
 #[cfg(test)]
@@ -103,7 +94,7 @@ mod tests {
     #[test]
     fn zero_one_principle() {
         for bits in 0u32..1 << 16 {
-            for n in [4, 8, 16] {
+            for n in 2..=16 {
                 let mut x: Vec<f64> = (0..n).map(|i| f64::from(bits >> i & 1)).collect();
                 sort_values(&mut x);
                 assert!(x.is_sorted());

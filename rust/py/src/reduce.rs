@@ -92,6 +92,28 @@ fn weighted_mean<'py>(
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
 
+/// Mean of the other members of each row's group (float64, one a row).
+#[pyfunction]
+fn loo_mean<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    groups: &Csr,
+    x: &Bound<'py, PyAny>,
+    valid: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let call = Call::named(who, name);
+    let (x, valid) = (floats(&call, name, x)?, mask(&call, "valid", valid)?);
+    let valid = bytes(&call, &valid)?;
+    let groups = &groups.0;
+    let out = with_floats!(&x, call, name, |x| {
+        pool::run(py, groups.len(), |par| {
+            core_normalize::loo_mean(groups, x, valid, par)
+        })?
+    });
+    Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
+}
+
 fn bytes<'a>(call: &Call<'_>, valid: &'a Option<PyReadonlyArray1<'_, u8>>) -> PyResult<Option<&'a [u8]>> {
     valid.as_ref().map(|v| slice(call, "valid", v)).transpose()
 }
@@ -211,5 +233,6 @@ fn values<'py>(
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(reduce, m)?)?;
     m.add_function(wrap_pyfunction!(weighted_mean, m)?)?;
+    m.add_function(wrap_pyfunction!(loo_mean, m)?)?;
     m.add_function(wrap_pyfunction!(normalize, m)?)
 }

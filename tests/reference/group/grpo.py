@@ -34,7 +34,7 @@ def lone_member(x, scale, eps, eps_place, singleton):
     if singleton == "raise":
         raise ValueError("a group of one")
     if singleton == "zero":
-        return 0.0
+        return 0.0 if math.isfinite(x) else math.nan
     if singleton == "nan":
         return math.nan
     s = 1.0 if singleton == "raw" else abs(x)

@@ -21,7 +21,7 @@ def rloo(rewards, ids, *, valid=None, singleton="zero", nan="raise"):
         if not others:
             if singleton == "raise":
                 raise ValueError("a group of one")
-            out[i] = {"zero": 0.0, "raw": v, "abs": v, "nan": math.nan}[singleton]
+            out[i] = {"zero": 0.0 if math.isfinite(v) else math.nan, "raw": v, "abs": v, "nan": math.nan}[singleton]
         elif not all(map(math.isfinite, [v, *others])):
             # Infinities of one group do not cancel in a way that anybody could rely on.
             out[i] = math.nan

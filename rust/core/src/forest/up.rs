@@ -32,14 +32,26 @@ pub fn up<T: Real>(forest: &Forest, x: &[T], how: Up, par: Par) -> Result<Vec<f6
     forest.check_rollouts("x", x.len())?;
     // Adding 0 makes -0 and 0, which have no order, the same.
     let leaf = |rollout: u32| x[rollout as usize].wide() + 0.0;
+    let run = |f: fn(&[f64]) -> f64| fold(forest, leaf, |below| sorted(below, f), par);
     Ok(match how {
-        Up::Sum => fold(forest, leaf, |below| sorted(below, |x| x.iter().sum()), par),
-        Up::MeanOfChildren => fold(forest, leaf, |below| sorted(below, mean), par),
-        Up::Max => fold(forest, leaf, |below| sorted(below, |x| x[x.len() - 1]), par),
-        Up::Min => fold(forest, leaf, |below| sorted(below, |x| x[0]), par),
+        Up::Sum => run(|x| x.iter().sum()),
+        Up::MeanOfChildren => run(mean),
+        Up::Max => run(|x| x[x.len() - 1]),
+        Up::Min => run(|x| x[0]),
         Up::LeafMean => {
-            let leaves = fold(forest, |rollout| Leaves::one(leaf(rollout)), Leaves::join, par);
-            leaves.into_iter().map(Leaves::mean).collect()
+            // NaN unless all leaves below have the same value, which then is their mean.
+            let same = |below: &mut [f64]| match below.iter().all(|x| *x == below[0]) {
+                true => below[0],
+                false => f64::NAN,
+            };
+            let mut means = fold(forest, leaf, same, par);
+            let sums = up(forest, x, Up::Sum, par)?;
+            for ((mean, sum), n) in means.iter_mut().zip(sums).zip(leaf_counts(forest)) {
+                if mean.is_nan() {
+                    *mean = sum / f64::from(n);
+                }
+            }
+            means
         }
     })
 }
@@ -53,56 +65,19 @@ fn sorted(x: &mut [f64], f: impl Fn(&[f64]) -> f64) -> f64 {
     f(x) + 0.0
 }
 
-/// The leaves below a node, as far as their mean needs them.
-#[derive(Clone, Copy, Default)]
-struct Leaves {
-    sum: f64,
-    n: u32,
-    /// The common value of all of them; NaN if they differ.
-    common: f64,
-}
-
-impl Leaves {
-    fn one(x: f64) -> Self {
-        Self {
-            sum: x,
-            n: 1,
-            common: x,
-        }
-    }
-
-    fn join(below: &mut [Self]) -> Self {
-        below.sort_unstable_by(|a, b| a.sum.total_cmp(&b.sum));
-        let same = below.iter().all(|l| l.common == below[0].common);
-        Self {
-            sum: below.iter().map(|l| l.sum).sum::<f64>() + 0.0,
-            n: below.iter().map(|l| l.n).sum(),
-            common: if same { below[0].common } else { f64::NAN },
-        }
-    }
-
-    fn mean(self) -> f64 {
-        if self.common.is_nan() {
-            self.sum / f64::from(self.n)
-        } else {
-            self.common
-        }
-    }
-}
-
-/// Folds every subtree into one `S`, by node id: `leaf(rollout)` at leaves, `join(children)` above.
-fn fold<S: Copy + Default + Send + Sync>(
+/// Folds every subtree into one value, by node id: `leaf(rollout)` at leaves, `join(children)` above.
+fn fold(
     forest: &Forest,
-    leaf: impl Fn(u32) -> S + Sync,
-    join: impl Fn(&mut [S]) -> S + Sync,
+    leaf: impl Fn(u32) -> f64 + Sync,
+    join: impl Fn(&mut [f64]) -> f64 + Sync,
     par: Par,
-) -> Vec<S> {
+) -> Vec<f64> {
     match forest.numbering {
         Numbering::Preorder => fold_into(forest, |place| place, leaf, join, par),
         Numbering::TreeByTree => fold_into(forest, |place| forest.order[place] as usize, leaf, join, par),
         Numbering::Mixed => {
             let by_place = fold_into(forest, |place| place, leaf, join, par);
-            let mut by_id = vec![S::default(); by_place.len()];
+            let mut by_id = vec![0.0; by_place.len()];
             for_ranges(par, &mut by_id, 16_384, |start, part| {
                 for (value, &place) in part.iter_mut().zip(&forest.rank[start..]) {
                     *value = by_place[place as usize];
@@ -114,14 +89,14 @@ fn fold<S: Copy + Default + Send + Sync>(
 }
 
 /// The same with the value of each place in the canonical order at `slot(place)`, which lies in the same tree.
-fn fold_into<S: Copy + Default + Send + Sync>(
+fn fold_into(
     forest: &Forest,
     slot: impl Fn(usize) -> usize + Sync,
-    leaf: impl Fn(u32) -> S + Sync,
-    join: impl Fn(&mut [S]) -> S + Sync,
+    leaf: impl Fn(u32) -> f64 + Sync,
+    join: impl Fn(&mut [f64]) -> f64 + Sync,
     par: Par,
-) -> Vec<S> {
-    let mut out = vec![S::default(); forest.len()];
+) -> Vec<f64> {
+    let mut out = vec![0.0; forest.len()];
     let pieces = match par {
         Par::Serial => vec![0, forest.n_trees()],
         Par::Threads => balanced(&forest.trees, 4 * rayon::current_num_threads()),

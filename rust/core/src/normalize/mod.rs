@@ -12,6 +12,7 @@ use crate::groups::Groups;
 use crate::par::{Par, for_ranges};
 use crate::real::{Real, sort_values};
 use crate::reduce::{check_rows, for_groups, gather, is_valid};
+pub use loo::loo_mean;
 use loo::loo_std;
 use plan::{How, Plan, Stat};
 pub use rules::{Center, EpsPlace, NanPolicy, Rules, Scale, Singleton, ZeroSpread};

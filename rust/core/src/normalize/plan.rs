@@ -148,7 +148,7 @@ impl How<'_> {
         };
         let divisor = match self.scale {
             Scale::Rows(s) => denominator(s[row], self.rules),
-            // Plans of degenerate groups have a divisor of their own, and their rows have no spread to leave out.
+            // A group of one has no others; its plan has the divisor.
             Scale::LeaveOneOutStd if !loo[row].is_infinite() => denominator(loo[row], self.rules),
             _ => plan.divisor,
         };
