@@ -125,10 +125,13 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
 
 
-def _must_not_skip(report, is_gpu: bool) -> None:
-    """With ROLLMATH_REQUIRE_ALL=1 a missing tool, sample or package is a failure; a missing GPU never is."""
+def _must_not_skip(report, may: bool) -> None:
+    """With ROLLMATH_REQUIRE_ALL=1 a missing tool, sample or package is a failure.
+
+    A missing GPU never is, nor a missing peer: `make test-peers` has an environment for those, and there they must run.
+    """
     required = os.environ.get("ROLLMATH_REQUIRE_ALL", "0") not in {"", "0"}
-    if required and report.skipped and not is_gpu and not hasattr(report, "wasxfail"):
+    if required and report.skipped and not may and not hasattr(report, "wasxfail"):
         reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"ROLLMATH_REQUIRE_ALL=1 allows no skip, but: {reason}"
@@ -137,12 +140,13 @@ def _must_not_skip(report, is_gpu: bool) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     report = yield
-    _must_not_skip(report, is_gpu=item.get_closest_marker("gpu") is not None)
+    _must_not_skip(report, may=item.get_closest_marker("gpu") is not None)
     return report
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     report = yield
-    _must_not_skip(report, is_gpu=False)
+    of_a_peer = collector.path.parent == HERE / "peers"
+    _must_not_skip(report, may=of_a_peer and collector.config.option.markexpr != "peers")
     return report

@@ -7,8 +7,14 @@ conventions, because a framework differs from method to method::
     rm.group.grpo(rewards, groups, convention=rm.conventions.VERL)
 
 A convention reproduces the framework's *formula* in our arithmetic: float64, an exact mean for equal values, sums that
-do not depend on row order. Some frameworks return a rounding residue for groups without spread (up to 0.98 instead of
-0 for OpenRLHF's formula at a reward of 1000.1); that residue is not reproduced.
+do not depend on row order. Some frameworks return a rounding residue for groups without spread (for three float32
+rewards of 1000.1 verl returns 0.81 and OpenRLHF 0.82 instead of 0); that residue is not reproduced. Nor is NaN, which
+spreads over the group wherever a framework has no rule for a missing reward: here it is an error, unless
+``nan="propagate"`` asks for it.
+
+The comment of each framework says how its choices are known: *executed* means that a test compares us with that
+version's own function, live or by its recorded outputs; *read* means that its source was read. ``docs/conventions.md``
+has the table.
 """
 
 from __future__ import annotations
@@ -134,40 +140,43 @@ DEFAULT = Convention()
 
 _RAW = Convention(singleton="raw")
 
-#: verl 0.9 (compute_grpo_outcome_advantage, compute_rloo_outcome_advantage and its vectorised twin, which disagree on
-#: a group of one).
+#: verl 0.9.1, executed: compute_{grpo, grpo_vectorized, rloo, rloo_vectorized}_outcome_advantage. The last two disagree
+#: on a group of one.
 VERL_0_9 = Framework("VERL_0_9", {"grpo": _RAW, "rloo": _RAW, "rloo_vectorized": DEFAULT})
 VERL = VERL_0_9
 
-#: TRL 1.16 (GRPOTrainer, RLOOTrainer). A missing reward is NaN and gets 0.
+#: TRL 1.16.0, executed: GRPOTrainer, RLOOTrainer. A missing reward is NaN and gets 0, and so does the only reward of a
+#: group whose others are missing.
 TRL_1_16 = Framework(
     "TRL_1_16",
     {"grpo": Convention(eps=1e-4, nan="omit"), "rloo": Convention(nan="omit")},
 )
 TRL = TRL_1_16
-#: TRL's asynchronous GRPO worker, whose numbers differ from the synchronous trainer's.
+#: TRL 1.16.0's asynchronous GRPO worker, executed; its numbers differ from the synchronous trainer's.
 TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8, nan="omit")})
-#: OpenRLHF 0.11: group_norm and rloo, both only for groups of two and more.
+#: OpenRLHF 0.11.2, executed: group_norm and rloo. Its command line refuses groups of one; its function gives them NaN.
 OPENRLHF = Framework(
     "OPENRLHF", {"grpo": Convention(eps=1e-9, singleton="raise"), "rloo": Convention(singleton="raise")}
 )
-#: slime 0.3; the sample standard deviation of one reward is NaN there.
+#: slime 0.3.1, read; the sample standard deviation of one reward is NaN there.
 SLIME = Framework("SLIME", {"grpo": Convention(singleton="nan")})
-#: SkyRL: a group of one keeps its reward in GRPO and gets 0 in RLOO.
+#: SkyRL 0.3.0, executed: a group of one keeps its reward in GRPO and gets 0 in RLOO.
 SKYRL = Framework("SKYRL", {"grpo": _RAW, "rloo": DEFAULT})
-#: NeMo-RL 0.6, whose default GRPO is ``grpo(..., leave_one_out=True)`` with this convention.
+#: NeMo-RL 0.6.0, read; its default GRPO is ``grpo(..., leave_one_out=True)`` with this convention.
 NEMO_RL = Framework("NEMO_RL", {"grpo": Convention(eps_place="where_positive", zero_spread="unscaled")})
-#: AReaL 1.0 with group statistics; leave-one-out means keep a lone reward.
+#: AReaL 1.0.4, executed: Normalization with group mean and unbiased group std (grpo), or with leave-one-out group mean
+#: and no std (rloo), which keeps a lone reward.
 AREAL = Framework("AREAL", {"grpo": Convention(eps=1e-5), "rloo": _RAW})
-#: ROLL 0.3, agentic reward normalisation.
+#: ROLL 0.3.0, read: agentic reward normalisation.
 ROLL = Framework("ROLL", {"grpo": DEFAULT})
-#: Trinity-RFT 0.6.
+#: Trinity-RFT 0.6.0, executed: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn.
 TRINITY = Framework("TRINITY", {"grpo": _RAW, "rloo": _RAW})
-#: rLLM 0.3: population standard deviation.
+#: rLLM 0.3.0, read: population standard deviation.
 RLLM = Framework("RLLM", {"grpo": Convention(ddof=0, singleton="raw"), "rloo": _RAW})
-#: open-instruct.
+#: open-instruct of August 2026, read.
 OPEN_INSTRUCT = Framework("OPEN_INSTRUCT", {"grpo": Convention(ddof=0, eps=1e-8)})
-#: torchrl 0.14 (MCAdvantage with one return a trajectory).
+#: torchrl 0.14.1, executed: MCAdvantage on trajectories of one reward. With ``trajectory_return=`` it has the same
+#: formula and refuses groups of one.
 TORCHRL = Framework("TORCHRL", {"grpo": Convention(eps_place="max", singleton="nan")})
 #: SPO's published code: population standard deviation of the siblings.
 SPO = Framework("SPO", {"spo": Convention(ddof=0, eps=1e-8)})

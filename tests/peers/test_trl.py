@@ -6,6 +6,7 @@ model's forward pass, and call the method itself: everything between the rewards
 """
 
 import asyncio
+import importlib.util
 import logging
 from collections import defaultdict
 from contextlib import ExitStack
@@ -17,7 +18,11 @@ import pytest
 
 import rollmath as rm
 
-pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]
+if importlib.util.find_spec("trl") is None:
+    pytest.skip("trl is not installed; `make test-peers` has an environment for it", allow_module_level=True)
+
+# Importing the trainers takes most of a minute where the disk is slow.
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
 TRL = rm.conventions.TRL
 
@@ -95,12 +100,12 @@ def run(module, kind, rewards, size, **options):
 
 @pytest.fixture(scope="module")
 def grpo_trainer(peer):
-    return peer("trl", "trl.trainer.grpo_trainer")
+    return peer("trl.trainer.grpo_trainer")
 
 
 @pytest.fixture(scope="module")
 def rloo_trainer(peer):
-    return peer("trl", "trl.trainer.rloo_trainer")
+    return peer("trl.trainer.rloo_trainer")
 
 
 def make(seed, size, kind, dtype, *, missing=0.0):
@@ -210,7 +215,7 @@ async def score(worker, rewards):
 @kinds
 @missings
 def test_async_grpo(peer, agree, kind, missing):
-    worker = peer("trl", "trl.experimental.async_grpo.async_rollout_worker")
+    worker = peer("trl.experimental.async_grpo.async_rollout_worker")
     for size in SIZES:
         rewards = make(5, size, kind, "float64", missing=missing)
         theirs = np.concatenate([asyncio.run(score(worker, group)) for group in rewards.reshape(-1, size)])

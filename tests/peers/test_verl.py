@@ -1,18 +1,24 @@
 """verl's advantage functions, called live on the same batches."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 import rollmath as rm
 
-pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default")]
+if importlib.util.find_spec("verl") is None:
+    pytest.skip("verl is not installed; `make test-peers` has an environment for it", allow_module_level=True)
+
+# Importing the trainers takes most of a minute where the disk is slow.
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
 VERL = rm.conventions.VERL
 
 
 @pytest.fixture(scope="module")
 def algos(peer):
-    return peer("verl", "verl.trainer.ppo.core_algos")
+    return peer("verl.trainer.ppo.core_algos")
 
 
 def run(function, batch, **options):
@@ -31,7 +37,7 @@ def tolerance(batch, *, single=False):
 
 
 def test_the_version_is_the_one_that_the_convention_names(peer):
-    assert peer("verl", "verl").__version__.startswith("0.9.")
+    assert peer("verl").__version__.startswith("0.9.")
 
 
 def test_grpo(algos, batch, agree):
