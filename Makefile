@@ -7,7 +7,7 @@ UV := $(shell command -v uv 2>/dev/null)
 # uv is used where it is installed, because it is faster; pip does the same.
 install = $(if $(UV),uv pip install -q --python $(1)/python,$(1)/python -m pip install -q)
 SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
-PYTEST_FLAGS ?= -n 2 --dist loadfile
+PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-peers bench bench-quick lint format docs wheel clean
@@ -30,10 +30,11 @@ help:  ## list the targets
 	$(call install,$(BIN)) --group lint --group test --group bench 'maturin>=1.13,<2'
 	@touch $@
 
-.make/peers: .make/venv tests/peers/requirements.txt $(SOURCES)
+.make/peers: .make/venv tests/peers/requirements.txt bench/peers/requirements.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-peers
 	$(if $(UV),,$(PEERS)/python -m pip install -q --upgrade pip)
-	$(call install,$(PEERS)) -r tests/peers/requirements.txt
+	$(call install,$(PEERS)) --no-deps -r tests/peers/requirements.txt
+	$(call install,$(PEERS)) -r bench/peers/requirements.txt
 	$(call install,$(PEERS)) --group test --group bench .
 	@touch $@
 
@@ -60,8 +61,11 @@ test: lint  ## everything that should hold before a commit
 test-peers: .make/peers  ## the long form: conformance with other trainers' own functions
 	$(PEERS)/python -m pytest tests/peers -m peers
 
-bench: .make/peers  ## all benchmarks; appends rows to bench/results/
-	$(PEERS)/python -m bench
+bench: .make/peers wheel  ## all benchmarks; appends rows to bench/results/ (BENCH="-k groups" for a part)
+	$(PEERS)/python -m bench $(BENCH)
+
+bench-quick: .make/dev  ## small sizes: does every benchmark run, and do all outputs agree?
+	$(BIN)/python -m bench --quick
 
 wheel: .make/dev  ## build dist/*.whl and the sdist
 	$(BIN)/maturin build --release --locked --sdist --out dist

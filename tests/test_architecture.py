@@ -14,9 +14,10 @@ PACKAGE = ROOT / "python" / "rollmath"
 # Outer layers import inner ones, never the reverse; a package may import itself.
 LAYERS = [
     {"_core"},
-    {"_arrays", "_extras", "_nested"},
+    {"_arrays", "_autograd", "_nested"},
     {"groups", "ragged", "conventions"},
-    {"rows", "logprobs", "forest"},
+    {"_columns", "_logprobs", "_turns_report"},
+    {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "tree", "loss", "vocab"},
     {"demo", "cli", "__main__"},
@@ -90,7 +91,8 @@ def callables() -> list[tuple[str, str]]:
         (package, name)
         for package in [*METHODS, "ops"]
         for name, value in public(package)
-        if inspect.isfunction(value) or (inspect.isclass(value) and hasattr(value, "token_loss"))
+        if inspect.isfunction(value)
+        or (inspect.isclass(value) and hasattr(value, "token_loss") and not getattr(value, "_is_protocol", False))
     ]
 
 

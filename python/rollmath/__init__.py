@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, tree
 from rollmath._core import __version__, num_threads, set_num_threads
+from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
 from rollmath.forest import Forest
 from rollmath.groups import Groups, GroupStats
 from rollmath.ragged import Ragged
+from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from rollmath import loss, vocab
@@ -27,7 +29,9 @@ __all__ = [
     "Forest",
     "GroupStats",
     "Groups",
+    "LogProbs",
     "Ragged",
+    "Rows",
     "__version__",
     "conventions",
     "group",

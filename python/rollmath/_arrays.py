@@ -8,6 +8,7 @@ has imported it.
 
 from __future__ import annotations
 
+import operator
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -26,7 +27,7 @@ ArrayLike: TypeAlias = Any
 Array: TypeAlias = Any
 
 _INTS = "?bhilqBHILQ"
-_NARROW = {"float32": np.float32, "float16": np.float32}
+_FLOATS: dict[str, type] = {"float16": np.float32, "float32": np.float32, "float64": np.float64}
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,15 @@ def host(who: str, name: str, x: ArrayLike) -> tuple[NDArray[Any], Kind]:
     """
     if is_tensor(x):
         return _from_torch(who, name, x)
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"{who}(): {name!r} is a masked array, whose mask would be lost; pass its .data, and the mask as valid="
+        raise TypeError(msg)
     if isinstance(x, np.ndarray):
         return x, Kind()
     try:
         array = np.asarray(x)
-    except ValueError:
+    except (ValueError, RuntimeError):
+        # Rows of unequal length; tensors that require grad.
         array = np.empty(0, dtype=object)
     if array.dtype == object:
         # A list of 0-d tensors or of None and numbers: say so instead of guessing.
@@ -94,7 +99,11 @@ def _from_torch(who: str, name: str, x: torch.Tensor) -> tuple[NDArray[Any], Kin
     if x.dtype == torch.bfloat16:
         bits = x.contiguous().view(torch.uint16).numpy()
         return _core.widen_bf16(bits.reshape(-1)).reshape(x.shape), kind
-    return x.numpy(), kind
+    try:
+        return x.numpy(), kind
+    except TypeError as cause:
+        msg = f"{who}(): {name!r} must be a dense tensor of a dtype that NumPy knows, got {x.dtype}, {x.layout}"
+        raise TypeError(msg) from cause
 
 
 def check_vector(who: str, name: str, x: NDArray[Any], length: int | None, why: str) -> None:
@@ -118,10 +127,10 @@ def floats(
     """
     array, kind = host(who, name, x)
     check_vector(who, name, array, length, why)
-    if array.dtype.name in _NARROW:
-        dtype: type = np.float32
-    elif array.dtype == np.float64:
-        dtype = np.float64
+    dtype: type
+    if array.dtype.name in _FLOATS:
+        # By name, so that the byte order of a file does not matter.
+        dtype = _FLOATS[array.dtype.name]
     elif array.dtype.char in _INTS:
         dtype = np.float32 if kind.is_torch else np.float64
     elif array.size == 0:
@@ -129,7 +138,13 @@ def floats(
     else:
         msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
         raise TypeError(msg)
-    return np.ascontiguousarray(array, dtype=dtype), kind
+    return contiguous(array, dtype), kind
+
+
+def contiguous(array: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
+    """The array itself if the core can read it (C order, aligned, native bytes), else a copy that it can."""
+    array = np.ascontiguousarray(array, dtype=dtype)
+    return array if array.flags.aligned else array.copy()
 
 
 def mask_bytes(
@@ -170,15 +185,47 @@ def integers(
     if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
         msg = f"{who}(): {name!r} must fit int64, got {array.max()}"
         raise ValueError(msg)
-    return np.ascontiguousarray(array, dtype=np.int64), kind
+    return contiguous(array, np.int64), kind
 
 
 def choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> None:
     """Raises unless ``value`` is one of ``choices``; the message lists them."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         listed = ", ".join(repr(c) for c in choices)
         msg = f"{who}(): {name!r} must be one of {listed}, got {value!r}"
         raise ValueError(msg)
+
+
+def check_ddof(who: str, ddof: object) -> int:
+    """``ddof`` as an int from 0 to 1000.
+
+    Raises:
+        TypeError: not a whole number.
+        ValueError: out of range.
+    """
+    try:
+        if isinstance(ddof, (bool, np.bool_)):
+            raise TypeError
+        n = operator.index(ddof)  # type: ignore[arg-type]
+    except TypeError:
+        msg = f"{who}(): 'ddof' must be a whole number of at least 0, got {ddof!r}"
+        raise TypeError(msg) from None
+    if not 0 <= n <= 1000:
+        msg = f"{who}(): 'ddof' must be a whole number from 0 to 1000, got {ddof!r}"
+        raise ValueError(msg)
+    return n
+
+
+def number(who: str, name: str, value: object) -> float:
+    """A scalar option as a float.
+
+    Raises:
+        TypeError: not a number.
+    """
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        return float(value)
+    msg = f"{who}(): {name!r} must be a number, got {describe(value)}"
+    raise TypeError(msg)
 
 
 def frozen(x: NDArray[Any]) -> NDArray[Any]:

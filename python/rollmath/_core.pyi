@@ -120,13 +120,16 @@ def weighted_mean(
     weights: NDArray[np.float64],
     valid: NDArray[np.uint8] | None,
 ) -> NDArray[np.float64]: ...
+def loo_mean(
+    who: str, name: str, groups: Csr, x: NDArray[Any], valid: NDArray[np.uint8] | None
+) -> NDArray[np.float64]: ...
 def normalize(
     who: str,
     name: str,
     groups: Csr,
     x: NDArray[Any],
     valid: NDArray[np.uint8] | None,
-    center: str | float | NDArray[np.float64],
-    scale: str | float | NDArray[np.float64],
+    center: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
+    scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...

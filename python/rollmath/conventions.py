@@ -15,7 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
+
+from rollmath._arrays import check_ddof, number
 
 EpsPlace = Literal["add", "max", "sqrt", "where_positive"]
 Singleton = Literal["zero", "raw", "abs", "nan", "raise"]
@@ -39,7 +41,7 @@ class Convention:
         zero_spread: what the members of a group of several equal values get where the spread is divided by:
             ``"zero"`` exactly 0; ``"unscaled"`` x - center; ``"nan"``; ``"raise"``.
         nan: ``"raise"`` a NaN or infinite value is an error; ``"omit"`` NaN is a missing value, kept out of the
-            statistics and given 0, infinity is an error; ``"propagate"`` both spread over their group.
+            statistics and given 0, infinity is an error; ``"propagate"`` both make their whole group NaN.
     """
 
     ddof: int = 1
@@ -52,13 +54,13 @@ class Convention:
     def __post_init__(self) -> None:
         for name, literal in _CHOICES.items():
             choices, value = get_args(literal), getattr(self, name)
-            if value not in choices:
+            if not isinstance(value, str) or value not in choices:
                 listed = ", ".join(map(repr, choices))
                 msg = f"Convention(): {name!r} must be one of {listed}, got {value!r}"
                 raise ValueError(msg)
-        if isinstance(self.ddof, bool) or not isinstance(self.ddof, int) or self.ddof < 0:
-            msg = f"Convention(): 'ddof' must be a whole number of at least 0, got {self.ddof!r}"
-            raise ValueError(msg)
+        # As plain numbers, so that equal conventions have equal reprs.
+        object.__setattr__(self, "ddof", check_ddof("Convention", self.ddof))
+        object.__setattr__(self, "eps", number("Convention", "eps", self.eps))
         if not 0 <= self.eps < float("inf"):
             msg = f"Convention(): 'eps' must be finite and not negative, got {self.eps!r}"
             raise ValueError(msg)
@@ -90,6 +92,10 @@ class Framework(Mapping[str, Convention]):
             msg = f"{self.name} has no convention for {method!r}; it has: {has}. Pass a Convention instead"
             raise ValueError(msg) from None
 
+    def get(self, method: str, default: Any = None) -> Any:
+        """The convention for ``method``, or ``default`` if there is none."""
+        return self._methods.get(method, default)
+
     def __contains__(self, method: object) -> bool:
         return method in self._methods
 
@@ -98,6 +104,10 @@ class Framework(Mapping[str, Convention]):
 
     def __len__(self) -> int:
         return len(self._methods)
+
+    def __hash__(self) -> int:
+        # Equal as mappings, equal hashes; so that a recipe that holds one can be a key.
+        return hash(frozenset(self._methods.items()))
 
     def __repr__(self) -> str:
         return f"Framework({self.name!r}: {', '.join(self)})"
@@ -136,7 +146,7 @@ TRL_1_16 = Framework(
 )
 TRL = TRL_1_16
 #: TRL's asynchronous GRPO worker, whose numbers differ from the synchronous trainer's.
-TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8)})
+TRL_ASYNC = Framework("TRL_ASYNC", {"grpo": Convention(ddof=0, eps=1e-8, nan="omit")})
 #: OpenRLHF 0.11: group_norm and rloo, both only for groups of two and more.
 OPENRLHF = Framework(
     "OPENRLHF", {"grpo": Convention(eps=1e-9, singleton="raise"), "rloo": Convention(singleton="raise")}

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import ArrayLike, Immutable, describe, floats, frozen, host, integers, is_tensor, mask_bytes
+from rollmath._arrays import (
+    ArrayLike,
+    Immutable,
+    check_ddof,
+    check_vector,
+    describe,
+    floats,
+    frozen,
+    host,
+    integers,
+    is_tensor,
+    mask_bytes,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,8 +143,21 @@ class Groups(Immutable):
         return (self.rows(g) for g in range(self.n_groups))
 
     def take(self, rows: ArrayLike) -> Groups:
-        """The groups of a selection of rows (indices or a bool mask); groups left without rows vanish."""
-        picked, _ = host("Groups.take", "rows", rows)
+        """The groups of a selection of rows; groups left without rows vanish.
+
+        Args:
+            rows: row numbers (any order, repeats and negative ones allowed), or a bool mask with one element a row.
+        """
+        who = "Groups.take"
+        picked, _ = host(who, "rows", rows)
+        if picked.dtype == bool and picked.size:
+            check_vector(who, "rows", picked, len(self), "len(groups), as a mask")
+            picked = np.flatnonzero(to_bytes(who, "rows", picked))
+        picked, _ = integers(who, "rows", picked)
+        if len(picked) and not (-len(self) <= picked.min() and picked.max() < len(self)):
+            bad = picked[(picked < -len(self)) | (picked >= len(self))][0]
+            msg = f"{who}(): 'rows' must be less than {len(self)} (= len(groups)), got {bad}"
+            raise ValueError(msg)
         index = np.ascontiguousarray(self.index[picked])
         return Groups._make(_core.Csr.from_ids("Groups.take", index), lambda row: self.ids[index[row]])
 
@@ -143,11 +169,16 @@ class Groups(Immutable):
             valid: rows that take part (bool or int, nonzero = True).
             ddof: the variance divides by ``n - ddof``; NaN where that is not positive.
         """
-        values, _ = floats("Groups.stats", "x", x, length=len(self))
-        mask = mask_bytes("Groups.stats", "valid", valid, length=len(self))
+        return self._stats("Groups.stats", "x", x, valid, ddof)
+
+    def _stats(self, who: str, name: str, x: ArrayLike, valid: ArrayLike | None, ddof: int) -> GroupStats:
+        """:meth:`stats` on behalf of the function ``who``, which calls its values ``name``."""
+        check_ddof(who, ddof)
+        values, _ = floats(who, name, x, length=len(self))
+        mask = mask_bytes(who, "valid", valid, length=len(self))
 
         def reduce(what: str, parameter: float = 0.0) -> NDArray[np.float64]:
-            return _core.reduce("Groups.stats", "x", self._csr, values, mask, what, parameter)
+            return _core.reduce(who, name, self._csr, values, mask, what, parameter)
 
         return GroupStats(
             n=reduce("count").astype(np.int64),
@@ -193,13 +224,17 @@ def _restore(index: NDArray[np.int64], ids: tuple[Any, ...]) -> Groups:
 def _factorize(who: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any]]:
     if is_tensor(ids) or (isinstance(ids, np.ndarray) and ids.dtype.char in "bhilqBHILQ"):
         dense, _ = integers(who, "ids", ids)
+        if dense is ids or dense.base is not None:
+            # The names are read on demand; what the caller does to the array later must not change them.
+            dense = dense.copy()
         return _core.Csr.from_ids(who, dense), lambda row: int(dense[row])
     if isinstance(ids, np.ndarray):
-        if ids.ndim != 1 or ids.dtype.kind not in "OUS":
+        if ids.ndim != 1 or ids.dtype.kind not in "OUST":
             msg = f"{who}(): 'ids' must be 1-D ids (strings, ints, UUIDs, tuples), got {describe(ids)}"
             raise TypeError(msg)
         ids = ids.tolist()
-    elif isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
+    elif isinstance(ids, (str, bytes, bytearray, Mapping, Set)) or not hasattr(ids, "__iter__"):
+        # Sets and dicts have iteration orders, but not one that belongs to rows.
         msg = f"{who}(): 'ids' must be a sequence with one id a row, got {describe(ids)}"
         raise TypeError(msg)
     values = ids if isinstance(ids, list) else list(ids)
@@ -207,16 +242,23 @@ def _factorize(who: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any
         hint = "; stack its tensors or call .tolist()" if is_tensor(values[0]) else ""
         msg = f"{who}(): 'ids' must be strings, ints, UUIDs or tuples, got {type(values[0]).__name__}{hint}"
         raise TypeError(msg)
-    csr = _core.Csr.from_objects(who, values)
     if values and isinstance(values[0], tuple):
         _check_tuples(who, values)
+    csr = _core.Csr.from_objects(who, values)
     return csr, list(values).__getitem__
 
 
-def _check_tuples(who: str, values: list[tuple[Any, ...]]) -> None:
+def _check_tuples(who: str, values: list[Any]) -> None:
     """Floats and bools equal ints inside a tuple ((1,) == (True,)), so they would merge groups silently."""
     for row, value in enumerate(values):
-        for item in value:
-            if isinstance(item, bool) or not isinstance(item, (*_SCALARS, tuple)):
-                msg = f"{who}(): tuples in 'ids' must hold strings, ints or UUIDs, got {item!r} at index {row}"
-                raise TypeError(msg)
+        # Something else than a tuple among tuples is reported by the core, with both types.
+        if isinstance(value, tuple) and not _is_id_tuple(value):
+            msg = f"{who}(): tuples in 'ids' must hold strings, ints or UUIDs, got {value!r} at index {row}"
+            raise TypeError(msg)
+
+
+def _is_id_tuple(value: tuple[Any, ...]) -> bool:
+    return all(
+        _is_id_tuple(item) if isinstance(item, tuple) else isinstance(item, _SCALARS) and not isinstance(item, bool)
+        for item in value
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, Immutable, Kind, describe, frozen, host, integers, is_tensor, to_bytes
+from rollmath._arrays import (
+    Array,
+    ArrayLike,
+    Immutable,
+    Kind,
+    contiguous,
+    describe,
+    frozen,
+    host,
+    integers,
+    is_tensor,
+    to_bytes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -53,6 +66,7 @@ class Ragged(Immutable):
             raise TypeError(msg)
         checked, _ = integers("Ragged", "offsets", offsets)
         _core.check_offsets("Ragged", "offsets", checked, len(values))
+        # A copy: the offsets of the caller may change later.
         self._fill(values=values, offsets=frozen(checked.copy()), positions=None)
 
     @classmethod
@@ -76,6 +90,9 @@ class Ragged(Immutable):
         """
         if isinstance(lists, np.ndarray) and lists.dtype != object:
             msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}; use Ragged.from_padded"
+            raise TypeError(msg)
+        if isinstance(lists, (str, bytes)) or not hasattr(lists, "__iter__"):
+            msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}"
             raise TypeError(msg)
         name = "" if dtype is None else np.dtype(dtype).name
         rows = lists if isinstance(lists, list) else list(lists)
@@ -139,7 +156,9 @@ class Ragged(Immutable):
             return cls._make(_gather_on_device(x, offsets, out, who), offsets)
         bits = _bits(who, "x", x)
         values = _output(who, out, (int(offsets[-1]),), x)
-        _core.pack(who, bits.reshape(-1), shape[1], offsets, _bits(who, "out", values))
+        target = _bits(who, "out", values)
+        _check_apart(who, target, bits, "x")
+        _core.pack(who, bits.reshape(-1), shape[1], offsets, target)
         return cls._make(values, offsets)
 
     @classmethod
@@ -175,13 +194,16 @@ class Ragged(Immutable):
         who = "Ragged.to_padded"
         if width is None:
             width = int(out.shape[1]) if out is not None and len(out.shape) == 2 else self._width()
-        shape = (len(self), int(width))
+        shape = (len(self), _width(who, width))
+        _check_fill(who, fill, self.values.dtype)
         if self.positions is not None or (is_tensor(self.values) and self.values.device.type != "cpu"):
             return self._scatter(shape, fill, out)
         bits = _bits(who, "values", self.values)
         padded = _output(who, out, shape, self.values)
+        target = _bits(who, "out", padded)
+        _check_apart(who, target, bits, "values")
         one = _fill_bits(who, fill, self.values, bits.dtype)
-        _core.unpack(who, bits, self.offsets, shape[1], one, _bits(who, "out", padded).reshape(-1))
+        _core.unpack(who, bits, self.offsets, shape[1], one, target.reshape(-1))
         return padded
 
     def _width(self) -> int:
@@ -221,6 +243,11 @@ class Ragged(Immutable):
 
     def __getitem__(self, row: int) -> Array:
         n = len(self)
+        try:
+            row = operator.index(row)
+        except TypeError:
+            msg = f"Ragged[...]: a row is an integer, got {describe(row)}"
+            raise TypeError(msg) from None
         if not -n <= row < n:
             msg = f"Ragged[...]: row {row} is out of range for {n} rows"
             raise IndexError(msg)
@@ -255,9 +282,9 @@ def _check_rows(who: str, name: str, got: int, expected: int) -> None:
         raise ValueError(msg)
 
 
-def _no_grad(who: str, x: Any) -> Any:
+def _no_grad(who: str, x: Any, name: str = "x") -> Any:
     if x.requires_grad:
-        msg = f"{who}(): 'x' requires grad, but no gradient flows through this function; call .detach()"
+        msg = f"{who}(): {name!r} requires grad, but no gradient flows through this function; call .detach()"
         raise ValueError(msg)
     return x
 
@@ -268,7 +295,7 @@ def _bits(who: str, name: str, x: Array) -> NDArray[Any]:
         import torch  # noqa: PLC0415 - the caller has it loaded
 
         words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
-        x = _no_grad(who, x).contiguous()
+        x = _no_grad(who, x, name).contiguous()
         if x.element_size() not in words:
             msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
             raise TypeError(msg)
@@ -276,7 +303,7 @@ def _bits(who: str, name: str, x: Array) -> NDArray[Any]:
     if x.dtype.hasobject or x.dtype.itemsize not in {1, 2, 4, 8}:
         msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
         raise TypeError(msg)
-    return np.ascontiguousarray(x).view(f"u{x.dtype.itemsize}")
+    return contiguous(x).view(f"u{x.dtype.itemsize}")
 
 
 def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
@@ -292,11 +319,38 @@ def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) ->
     if tuple(out.shape) != shape:
         msg = f"{who}(): 'out' must have shape {shape}, got {tuple(out.shape)}"
         raise ValueError(msg)
-    contiguous = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous
-    if not contiguous:
-        msg = f"{who}(): 'out' must be C-contiguous"
+    plain = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous and out.flags.aligned
+    if not plain:
+        msg = f"{who}(): 'out' must be C-contiguous and aligned"
         raise ValueError(msg)
     return out
+
+
+def _width(who: str, width: Any) -> int:
+    try:
+        n = operator.index(width)
+    except TypeError:
+        msg = f"{who}(): 'width' must be an integer, got {describe(width)}"
+        raise TypeError(msg) from None
+    if n < 0:
+        msg = f"{who}(): 'width' must not be negative, got {n}"
+        raise ValueError(msg)
+    return n
+
+
+def _check_apart(who: str, out: NDArray[Any], x: NDArray[Any], name: str) -> None:
+    """Two arrays over one buffer (two views of a tensor, say) look unrelated to the core."""
+    if np.may_share_memory(out, x):
+        msg = f"{who}(): 'out' shares memory with {name!r}; pass an array of its own"
+        raise ValueError(msg)
+
+
+def _check_fill(who: str, fill: Any, dtype: Any) -> None:
+    """Refuses what an integer or bool dtype would cut off silently (1.5, NaN)."""
+    whole = str(dtype).removeprefix("torch.").startswith(("int", "uint", "bool"))
+    if whole and isinstance(fill, (float, np.floating)) and not float(fill).is_integer():
+        msg = f"{who}(): 'fill' must fit {dtype}, got {fill!r}"
+        raise ValueError(msg)
 
 
 def _fill_bits(who: str, fill: float, like: Array, word: np.dtype[Any]) -> NDArray[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rollmath as rm
 from rollmath import Forest
 
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rollmath import Forest, Groups
 
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 60))

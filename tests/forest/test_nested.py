@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pytest
+
 import rollmath as rm
 from rollmath import Forest
 

@@ -6,9 +6,10 @@ import pickle
 
 import numpy as np
 import pytest
-import rollmath as rm
 from hypothesis import given
 from hypothesis import strategies as st
+
+import rollmath as rm
 from rollmath import Forest, Ragged
 
 ROWS = st.lists(st.tuples(st.lists(st.integers(0, 2), max_size=30), st.integers(0, 3), st.integers(0, 1)), max_size=40)

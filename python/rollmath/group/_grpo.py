@@ -35,7 +35,8 @@ def grpo(
         **override: fields of the convention.
 
     Returns:
-        ``[N]``, in the kind and float type of ``rewards``. The sum over a group of two or more is 0 up to rounding.
+        ``[N]``, in the kind and float type of ``rewards``. The sum over a group is 0 up to rounding (but not with
+        ``leave_one_out`` and a scale, nor for a group of one with ``singleton="raw"``).
 
     Raises:
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise), rewards that require grad.

@@ -24,4 +24,4 @@ def stats(
     >>> s.n.tolist(), s.mean.tolist(), s.std.tolist()
     ([2, 1], [0.5, 1.0], [0.5, 0.0])
     """
-    return as_groups("stats", groups).stats(rewards, valid=valid, ddof=ddof)
+    return as_groups("stats", groups)._stats("stats", "rewards", rewards, valid, ddof)

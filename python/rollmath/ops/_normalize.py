@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, floats, mask_bytes
+from rollmath._arrays import Array, ArrayLike, choice, floats, mask_bytes, number
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._segment import QuantileMethod
@@ -103,12 +103,12 @@ def normalize(
 
     match center:
         case Quantile(q, method):
-            center = reduce("quantile", q, method)[made.index]
+            center = ("groups", reduce("quantile", number(who, "q", q), method))
         case LogMeanExp(beta):
-            center = reduce("logmeanexp", beta)[made.index]
+            center = ("groups", reduce("logmeanexp", number(who, "beta", beta)))
         case WeightedMean(weights):
             w = floats(who, "weights", weights, length=len(made))[0].astype(np.float64, copy=False)
-            center = _core.weighted_mean(who, name, made._csr, values, w, mask)[made.index]
+            center = ("groups", _core.weighted_mean(who, name, made._csr, values, w, mask))
         case str():
             choice(who, "center", center, ("none", "mean", "loo"))
         case _:
@@ -117,10 +117,10 @@ def normalize(
     if isinstance(scale, str):
         choice(who, "scale", scale, _SCALES)
         if scale == "mean":
-            scale = reduce("mean")[made.index]
+            scale = ("groups", reduce("mean"))
         elif scale in {"bernoulli", "bernoulli_std"}:
-            p = reduce("mean")[made.index]
-            scale = p * (1 - p) if scale == "bernoulli" else np.sqrt(np.maximum(p * (1 - p), 0.0))
+            p = reduce("mean")
+            scale = ("groups", p * (1 - p) if scale == "bernoulli" else np.sqrt(np.maximum(p * (1 - p), 0.0)))
         elif scale == "batch_std":
             scale = _batch_std(who, values, mask, rules)
         elif scale == "batch_residual_std":
@@ -138,9 +138,11 @@ def _per_row(who: str, name: str, value: ArrayLike, length: int) -> float | NDAr
 
 def _batch_std(who: str, values: NDArray[Any], mask: NDArray[np.uint8] | None, rules: Convention) -> float:
     """Standard deviation of all valid rows; 0 (so that eps alone divides) if there are too few for one."""
-    if rules.nan == "omit":
+    if rules.nan != "propagate":
+        # NaN is a missing value here, or the residual of a group of one under singleton="nan".
         seen = ~np.isnan(values)
         mask = (seen if mask is None else seen & (mask != 0)).view(np.uint8)
     everything = _core.Csr.from_ids(who, np.zeros(len(values), dtype=np.int64))
     variance = _core.reduce(who, "x", everything, values, mask, "var", rules.ddof)
-    return float(np.sqrt(variance[0])) if len(values) and variance[0] > 0 else 0.0
+    n = len(values) if mask is None else np.count_nonzero(mask)
+    return float(np.sqrt(variance[0])) if n > rules.ddof else 0.0

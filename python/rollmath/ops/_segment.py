@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, floats, host, mask_bytes
+from rollmath._arrays import (
+    Array,
+    ArrayLike,
+    check_ddof,
+    check_vector,
+    choice,
+    floats,
+    host,
+    is_tensor,
+    mask_bytes,
+    number,
+)
 from rollmath.groups import Groups, as_groups
 
 if TYPE_CHECKING:
@@ -49,14 +60,14 @@ def _reduce(
 
 
 def segment_count(groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Number of (valid) rows of each group, int64.
+    """Number ``n`` of (valid) rows of each group, int64.
 
     >>> segment_count(["a", "b", "a"], valid=[True, True, False]).tolist()
     [1, 1]
     """
     made = as_groups("segment_count", groups)
     if valid is None:
-        return made.counts
+        return made.counts.copy()
     return np.asarray(_reduce("segment_count", np.zeros(len(made)), made, valid, "count")).astype(np.int64)
 
 
@@ -76,25 +87,25 @@ def segment_mean(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike |
 
 def segment_var(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None) -> Array:
     """``sum_i (x_i - mean)^2 / (n - ddof)``, two-pass; exactly 0 for equal values, NaN where ``n <= ddof``."""
-    return _reduce("segment_var", x, groups, valid, "var", ddof)
+    return _reduce("segment_var", x, groups, valid, "var", check_ddof("segment_var", ddof))
 
 
 def segment_std(x: ArrayLike, groups: Groups | ArrayLike, *, ddof: int = 1, valid: ArrayLike | None = None) -> Array:
-    """Square root of :func:`segment_var`, taken in float64."""
+    """``sqrt(sum_i (x_i - mean)^2 / (n - ddof))``: the root of :func:`segment_var`, taken in float64."""
     made = as_groups("segment_std", groups)
     values, kind = floats("segment_std", "x", x, length=len(made))
     mask = mask_bytes("segment_std", "valid", valid, length=len(made))
-    variance = _core.reduce("segment_std", "x", made._csr, values, mask, "var", ddof)
+    variance = _core.reduce("segment_std", "x", made._csr, values, mask, "var", check_ddof("segment_std", ddof))
     return kind.wrap(np.sqrt(variance).astype(values.dtype, copy=False))
 
 
 def segment_min(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> Array:
-    """Smallest member of each group; NaN without valid rows."""
+    """Smallest member ``min_i x_i`` of each group; NaN without valid rows."""
     return _reduce("segment_min", x, groups, valid, "min")
 
 
 def segment_max(x: ArrayLike, groups: Groups | ArrayLike, *, valid: ArrayLike | None = None) -> Array:
-    """Largest member of each group; NaN without valid rows."""
+    """Largest member ``max_i x_i`` of each group; NaN without valid rows."""
     return _reduce("segment_max", x, groups, valid, "max")
 
 
@@ -114,7 +125,7 @@ def segment_quantile(
     >>> segment_quantile([0.1, 0.2, 0.3, 0.4, 0.5], [0] * 5, 0.4, method="inverted_cdf").tolist()
     [0.2]
     """
-    return _reduce("segment_quantile", x, groups, valid, "quantile", q, method)
+    return _reduce("segment_quantile", x, groups, valid, "quantile", number("segment_quantile", "q", q), method)
 
 
 def segment_logmeanexp(
@@ -124,7 +135,7 @@ def segment_logmeanexp(
 
     ``beta`` is the inverse temperature (finite, not 0): the maximum for large ``beta``, the mean as it goes to 0.
     """
-    return _reduce("segment_logmeanexp", x, groups, valid, "logmeanexp", beta)
+    return _reduce("segment_logmeanexp", x, groups, valid, "logmeanexp", number("segment_logmeanexp", "beta", beta))
 
 
 def segment_weighted_mean(
@@ -160,23 +171,22 @@ def loo_mean(
     made = as_groups(who, groups)
     values, kind = floats(who, "x", x, length=len(made))
     mask = mask_bytes(who, "valid", valid, length=len(made))
-    count = _core.reduce(who, "x", made._csr, values, mask, "count")[made.index]
-    mean = _core.reduce(who, "x", made._csr, values, mask, "mean")[made.index]
-    own = np.ones(len(made), dtype=bool) if mask is None else mask != 0
-    others = np.where(own, count - 1, count)
-    # mean - (x - mean) / (n - 1) instead of (sum - x) / (n - 1): no cancellation, and exact for equal values.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.where(own, mean - (values.astype(np.float64) - mean) / others, mean)
-    out[others == 0] = 0.0 if singleton == "zero" else np.nan
+    out = _core.loo_mean(who, "x", made._csr, values, mask)
+    if singleton == "zero":
+        member = np.ones(len(made)) if mask is None else (mask != 0).astype(np.float64)
+        out[_core.reduce(who, "x", made._csr, member, None, "sum")[made.index] <= member] = 0.0
     return kind.wrap(out.astype(values.dtype, copy=False))
 
 
 def gather(per_group: ArrayLike, groups: Groups | ArrayLike) -> Array:
-    """One value a row from one value a group: ``per_group[groups.index]``."""
+    """One value a row from one value a group, ``per_group[groups.index]``, of the same dtype (nothing is computed).
+
+    A tensor stays on its device.
+    """
     made = as_groups("gather", groups)
     values, kind = host("gather", "per_group", per_group)
-    if values.ndim != 1 or len(values) != made.n_groups:
-        msg = f"gather(): 'per_group' must have length {made.n_groups} (= n_groups), got shape {values.shape}"
-        raise ValueError(msg)
+    check_vector("gather", "per_group", values, made.n_groups, "n_groups")
+    if is_tensor(per_group):
+        return per_group[kind.wrap(made.index.copy())]
     out: NDArray[Any] = values[made.index]
-    return kind.wrap(out)
+    return out

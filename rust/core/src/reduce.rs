@@ -177,7 +177,9 @@ pub(crate) fn sum_squares(sorted: &[f64], mean: f64) -> f64 {
         squares += d * d;
         rest += d;
     }
-    (squares - rest * rest / sorted.len() as f64).max(0.0)
+    let squares = squares - rest * rest / sorted.len() as f64;
+    // Not `max`, which would turn the NaN of an infinite member into 0.
+    if squares < 0.0 { 0.0 } else { squares }
 }
 
 fn check_reduction(what: Reduction) -> Result<()> {

@@ -7,9 +7,11 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
 use rollmath_core::Par;
+
+use crate::errors::Call;
 
 struct Entry {
     pid: u32,
@@ -80,13 +82,18 @@ pub(crate) fn num_threads(py: Python<'_>) -> usize {
 
 /// Sets it, over any environment variable. Results do not depend on it.
 #[pyfunction]
-pub(crate) fn set_num_threads(n: usize) -> PyResult<()> {
-    if !(1..=MOST).contains(&n) {
-        let text = format!("set_num_threads(): 'n' must be between 1 and {MOST}, got {n}");
-        return Err(PyValueError::new_err(text));
+pub(crate) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
+    let call = Call::new("set_num_threads");
+    let Ok(number) = n.extract::<i64>() else {
+        return Err(call.type_error(format!("'n' must be an integer, got {}", n.get_type().name()?)));
+    };
+    match usize::try_from(number) {
+        Ok(threads) if (1..=MOST).contains(&threads) => {
+            ASKED.store(threads, Ordering::Relaxed);
+            Ok(())
+        }
+        _ => Err(call.value_error(format!("'n' must be between 1 and {MOST}, got {number}"))),
     }
-    ASKED.store(n, Ordering::Relaxed);
-    Ok(())
 }
 
 fn pool(threads: usize) -> PyResult<&'static rayon::ThreadPool> {

@@ -92,6 +92,28 @@ fn weighted_mean<'py>(
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
 
+/// Mean of the other members of each row's group (float64, one a row).
+#[pyfunction]
+fn loo_mean<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    groups: &Csr,
+    x: &Bound<'py, PyAny>,
+    valid: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let call = Call::named(who, name);
+    let (x, valid) = (floats(&call, name, x)?, mask(&call, "valid", valid)?);
+    let valid = bytes(&call, &valid)?;
+    let groups = &groups.0;
+    let out = with_floats!(&x, call, name, |x| {
+        pool::run(py, groups.len(), |par| {
+            core_normalize::loo_mean(groups, x, valid, par)
+        })?
+    });
+    Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
+}
+
 fn bytes<'a>(call: &Call<'_>, valid: &'a Option<PyReadonlyArray1<'_, u8>>) -> PyResult<Option<&'a [u8]>> {
     valid.as_ref().map(|v| slice(call, "valid", v)).transpose()
 }
@@ -142,11 +164,12 @@ fn rules(call: &Call<'_>, c: &Convention) -> PyResult<Rules> {
     })
 }
 
-/// A name, one number, or one number a row.
+/// A name, one number, `("groups", one number a group)`, or one number a row.
 #[derive(FromPyObject)]
 enum Choice<'py> {
     Name(String),
     Number(f64),
+    Groups((String, Bound<'py, PyAny>)),
     Rows(Bound<'py, PyAny>),
 }
 
@@ -168,17 +191,19 @@ fn normalize<'py>(
     let rules = rules(&call, &convention)?;
     let (x, valid) = (floats(&call, name, x)?, mask(&call, "valid", valid)?);
     let valid = bytes(&call, &valid)?;
-    let (center_rows, scale_rows) = (rows(&call, "center", &center)?, rows(&call, "scale", &scale)?);
-    let center = match (&center, &center_rows) {
-        (_, Some(rows)) => Center::Rows(slice(&call, "center", rows)?),
+    let (center_values, scale_values) = (values(&call, "center", &center)?, values(&call, "scale", &scale)?);
+    let center = match (&center, &center_values) {
+        (Choice::Groups(_), Some(values)) => Center::Groups(slice(&call, "center", values)?),
+        (_, Some(values)) => Center::Rows(slice(&call, "center", values)?),
         (Choice::Number(c), _) => Center::Value(*c),
         (Choice::Name(c), _) => choose!(call, "center", c.as_str(), {
             "none" => Center::None, "mean" => Center::Mean, "loo" => Center::LeaveOneOut,
         }),
         _ => Center::None,
     };
-    let scale = match (&scale, &scale_rows) {
-        (_, Some(rows)) => Scale::Rows(slice(&call, "scale", rows)?),
+    let scale = match (&scale, &scale_values) {
+        (Choice::Groups(_), Some(values)) => Scale::Groups(slice(&call, "scale", values)?),
+        (_, Some(values)) => Scale::Rows(slice(&call, "scale", values)?),
         (Choice::Number(s), _) => Scale::Value(*s),
         (Choice::Name(s), _) => choose!(call, "scale", s.as_str(), {
             "none" => Scale::None, "std" => Scale::Std, "loo_std" => Scale::LeaveOneOutStd,
@@ -194,13 +219,13 @@ fn normalize<'py>(
     }))
 }
 
-fn rows<'py>(
+fn values<'py>(
     call: &Call<'_>,
     name: &str,
     choice: &Choice<'py>,
 ) -> PyResult<Option<PyReadonlyArray1<'py, f64>>> {
     match choice {
-        Choice::Rows(array) => array1::<f64>(call, name, array).map(Some),
+        Choice::Rows(array) | Choice::Groups((_, array)) => array1::<f64>(call, name, array).map(Some),
         _ => Ok(None),
     }
 }
@@ -208,5 +233,6 @@ fn rows<'py>(
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(reduce, m)?)?;
     m.add_function(wrap_pyfunction!(weighted_mean, m)?)?;
+    m.add_function(wrap_pyfunction!(loo_mean, m)?)?;
     m.add_function(wrap_pyfunction!(normalize, m)?)
 }

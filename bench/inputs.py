@@ -1,0 +1,143 @@
+"""The inputs of the suites, made once and shared by all providers of an op."""
+
+import uuid
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Rollouts(NamedTuple):
+    rewards: np.ndarray
+    ids: np.ndarray
+    advantages: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def rollouts(groups: int, of: int, ids: str) -> Rollouts:
+    """Shuffled rollouts; ids are UUID strings (an object array, as trainers have) or ints.
+
+    The expected advantages are taken from the rewards as a matrix, before anything is shuffled.
+    """
+    rng = np.random.default_rng(0)
+    rewards = rng.random((groups, of))
+    advantages = (rewards - rewards.mean(1, keepdims=True)) / (rewards.std(1, ddof=1, keepdims=True) + 1e-6)
+    if ids == "uuid":
+        words = [str(uuid.UUID(bytes=rng.bytes(16))) for _ in range(groups)]
+        names = np.array(words, dtype=object)
+    else:
+        names = rng.permutation(groups)
+    order = rng.permutation(groups * of)
+    return Rollouts(rewards.ravel()[order], np.repeat(names, of)[order], advantages.ravel()[order])
+
+
+class Rows(NamedTuple):
+    lengths: np.ndarray
+    offsets: np.ndarray
+    packed: np.ndarray
+    padded: np.ndarray
+
+
+def _lengths(rng: np.random.Generator, rows: int, mean: int, most: int) -> np.ndarray:
+    lengths = rng.integers(0, 2 * mean + 1, rows).clip(max=most)
+    lengths[0] = most
+    return lengths
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+@lru_cache(maxsize=1)
+def padded_rows(rows: int, width: int, fill: float) -> Rows:
+    """float32 ``[rows, width]``, of which a share ``fill`` is in use; 0 behind the end of each row."""
+    rng = np.random.default_rng(0)
+    lengths = _lengths(rng, rows, int(fill * width), width)
+    packed = rng.random(int(lengths.sum()), dtype=np.float32)
+    offsets = _offsets(lengths)
+    padded = np.zeros((rows, width), np.float32)
+    for i, n in enumerate(lengths):
+        padded[i, :n] = packed[offsets[i] : offsets[i + 1]]
+    return Rows(lengths, offsets, packed, padded)
+
+
+class TokenLists(NamedTuple):
+    lists: list[list[int]]
+    offsets: np.ndarray
+    packed: np.ndarray
+    padded: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def token_lists(rows: int, total: int, order: str) -> TokenLists:
+    """About ``total`` token ids as Python lists; their objects lie in memory in order, or ``"scattered"``."""
+    rng = np.random.default_rng(0)
+    mean = total // rows
+    lengths = _lengths(rng, rows, mean, 2 * mean)
+    offsets = _offsets(lengths)
+    # Ids over 256, because Python has one object for each small int.
+    objects: Any = rng.integers(257, 150_000, offsets[-1]).tolist()
+    if order == "scattered":
+        shuffled = np.array(objects, dtype=object)
+        rng.shuffle(shuffled)
+        objects = shuffled.tolist()
+    packed = np.array(objects)
+    padded = np.zeros((rows, lengths.max()), np.int64)
+    for i, n in enumerate(lengths):
+        padded[i, :n] = packed[offsets[i] : offsets[i + 1]]
+    return TokenLists([objects[a:b] for a, b in pairwise(offsets)], offsets, packed, padded)
+
+
+class Sequences(NamedTuple):
+    tokens: np.ndarray  # [rows, length] int32
+    groups: np.ndarray
+    unique: int
+
+
+@lru_cache(maxsize=1)
+def sequences(prompts: int, of: int, length: int) -> Sequences:
+    """Shuffled sequences; the rollouts of a prompt share their first half and differ from the next token on."""
+    rng = np.random.default_rng(0)
+    half = length // 2
+    tokens = rng.integers(0, 150_000, (prompts, of, length), dtype=np.int32)
+    tokens[:, :, :half] = tokens[:, :1, :half]
+    tokens[:, :, half] = np.arange(of)
+    order = rng.permutation(prompts * of)
+    unique = prompts * half + prompts * of * (length - half)
+    return Sequences(tokens.reshape(-1, length)[order], np.repeat(np.arange(prompts), of)[order], unique)
+
+
+class Trees(NamedTuple):
+    parents: np.ndarray  # -1 for roots; each tree level by level, so parents come before children
+    leaves: np.ndarray  # node ids, ascending
+    rewards: np.ndarray
+    levels: tuple[np.ndarray, ...]  # node ids of each depth
+    difference: np.ndarray
+    normalized: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def trees(count: int, branching: tuple[int, ...]) -> Trees:
+    """``count`` equal trees. The expected edge advantages are taken from arrays with one axis a level."""
+    rng = np.random.default_rng(0)
+    sizes = np.cumprod([1, *branching])
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    nodes = int(starts[-1])
+    base = np.arange(count)[:, None] * nodes
+    parents = np.full((count, nodes), -1)
+    for d, b in enumerate(branching):
+        parents[:, starts[d + 1] : starts[d + 2]] = base + starts[d] + np.arange(sizes[d + 1]) // b
+    values = [rng.random((count, sizes[-1]))]
+    spreads = []
+    for b in reversed(branching):
+        children = values[0].reshape(count, -1, b)
+        values.insert(0, children.mean(2))
+        spreads.insert(0, children.std(2))
+    difference, normalized = np.zeros((count, nodes)), np.zeros((count, nodes))
+    for d, b in enumerate(branching):
+        edge = values[d + 1] - np.repeat(values[d], b, axis=1)
+        difference[:, starts[d + 1] : starts[d + 2]] = edge
+        normalized[:, starts[d + 1] : starts[d + 2]] = edge / (np.repeat(spreads[d], b, axis=1) + 1e-8)
+    levels = tuple((base + np.arange(starts[d], starts[d + 1])).ravel() for d in range(len(sizes)))
+    return Trees(parents.ravel(), levels[-1], values[-1].ravel(), levels, difference.ravel(), normalized.ravel())

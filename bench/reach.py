@@ -1,0 +1,137 @@
+"""What rollmath is meant to reach, judged on the rows of one run."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Row = dict[str, Any]
+#: Within this ratio two times are the same: repeats of a run differ by as much.
+TIE = 1.5
+
+
+class Verdict(NamedTuple):
+    word: str  # met, tie, missed, not measured
+    text: str
+
+
+def p50(rows: Iterable[Row]) -> float | None:
+    """The best median of some rows."""
+    return min((r["p50_ms"] for r in rows), default=None)
+
+
+def pick(rows: Iterable[Row], op: str, provider: str = "", kind: str = "") -> list[Row]:
+    return [
+        r
+        for r in rows
+        if r["op"] == op and (not provider or r["provider"] == provider) and (not kind or r["kind"] == kind)
+    ]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the table: an op, the provider of ours that is meant, and a judge of its best median (ms)."""
+
+    op: str
+    what: str
+    judge: Callable[[list[Row], float], Verdict | None]
+    ours: str = "rollmath"
+
+    def verdict(self, rows: list[Row]) -> Verdict:
+        mine = pick(rows, self.op, self.ours)
+        if not mine:
+            return Verdict("not measured", "no row of rollmath")
+        return self.judge(rows, p50(mine) or 0.0) or Verdict("not measured", "nothing to compare with")
+
+
+def within(limit: float) -> Callable[[list[Row], float], Verdict]:
+    return lambda _, ms: Verdict("met" if ms <= limit else "missed", f"{ms:.2f} ms, limit {limit:g} ms")
+
+
+def faster(op: str, peer: str, times: float) -> Callable[[list[Row], float], Verdict | None]:
+    def judge(rows: list[Row], ms: float) -> Verdict | None:
+        other = p50(pick(rows, op, peer))
+        if other is None:
+            return None
+        word = "met" if other / ms >= times else "missed"
+        return Verdict(word, f"{other / ms:.1f} times as fast as {peer}, goal {times:g}")
+
+    return judge
+
+
+def ties(op: str, *, peers: bool = False) -> Callable[[list[Row], float], Verdict | None]:
+    """Not slower than the best alternative by more than TIE."""
+
+    def judge(rows: list[Row], ms: float) -> Verdict | None:
+        others = pick(rows, op, kind="peer" if peers else "alternative")
+        if not others:
+            return None
+        best = min(others, key=lambda r: r["p50_ms"])
+        ratio = best["p50_ms"] / ms
+        word = "met" if ratio > TIE else "tie" if ratio >= 1 / TIE else "missed"
+        return Verdict(word, f"{ratio:.2f} times as fast as {best['provider']} (within {TIE:g} is a tie)")
+
+    return judge
+
+
+def times_of(op: str, probe: str, limit: float) -> Callable[[list[Row], float], Verdict | None]:
+    """At each thread count within ``limit`` times a probe; the worst one speaks."""
+
+    def judge(rows: list[Row], _: float) -> Verdict | None:
+        ratios = []
+        for mine in pick(rows, op, "rollmath"):
+            base = p50(r for r in pick(rows, op, probe) if r["threads"] == mine["threads"])
+            if base:
+                ratios.append((mine["p50_ms"] / base, mine["threads"]))
+        if not ratios:
+            return None
+        worst, _ = max(ratios)
+        shown = ", ".join(f"{ratio:.2f} on {threads} thread(s)" for ratio, threads in sorted(ratios))
+        return Verdict(
+            "met" if worst <= limit else "missed", f"times {probe.removeprefix('probe ')}: {shown}; limit {limit:g}"
+        )
+
+    return judge
+
+
+def adds(op: str, probe: str, limit: float) -> Callable[[list[Row], float], Verdict | None]:
+    def judge(rows: list[Row], ms: float) -> Verdict | None:
+        base = p50(pick(rows, op, probe))
+        if base is None:
+            return None
+        return Verdict("met" if ms - base < limit else "missed", f"adds {ms - base:.1f} ms, limit {limit:g} ms")
+
+    return judge
+
+
+LINES = [
+    Line("grpo_uuid", "GRPO, 8192 rollouts, UUID ids, against verl", faster("grpo_uuid", "verl", 40)),
+    Line("grpo_uuid", "GRPO, 8192 rollouts, UUID ids, against the best plain way", ties("grpo_uuid")),
+    Line("grpo_ints", "GRPO, 1,000,000 rollouts, int ids, Groups included", within(30)),
+    Line("from_lists_in_order", "10 million ids from 8192 lists in order", within(80)),
+    Line(
+        "from_lists_scattered", "10 million ids from 8192 lists, scattered, against NumPy", ties("from_lists_scattered")
+    ),
+    Line("from_padded", "padded to packed, 8192 x 4096 at 30 %, out=", within(6), "rollmath reused"),
+    Line("to_padded", "packed to padded, 8192 x 4096 at 30 %, out=", within(8), "rollmath reused"),
+    Line("trie_64_prompts", "trie of 4096 x 4096 tokens", times_of("trie_64_prompts", "probe read once", 4)),
+    Line("chain", "a chain of 1,000,000 nodes works", within(float("inf"))),
+    Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
+    Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),
+]
+WHEEL_LIMIT = 3_000_000
+
+
+def wheel(rows: list[Row]) -> Verdict:
+    sizes = [r["bytes"] for r in pick(rows, "wheel")]
+    if not sizes:
+        return Verdict("not measured", "no wheel")
+    word = "met" if sizes[0] < WHEEL_LIMIT else "missed"
+    return Verdict(word, f"{sizes[0] / 1e6:.2f} MB, limit {WHEEL_LIMIT / 1e6:g} MB")
+
+
+def verdicts(rows: list[Row]) -> list[tuple[str, Verdict]]:
+    """For the lines whose op was run."""
+    ran = {r["op"] for r in rows}
+    out = [(line.what, line.verdict(rows)) for line in LINES if line.op in ran]
+    return out + ([("size of the wheel", wheel(rows))] if "wheel" in ran else [])

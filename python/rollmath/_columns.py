@@ -1,0 +1,173 @@
+"""What :class:`~rollmath.Rows` does with its arguments: every kind of column becomes packed, read-only and host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from rollmath._arrays import ArrayLike, describe, frozen, host, integers, is_tensor, to_bytes
+from rollmath.groups import Groups
+from rollmath.ragged import Ragged
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+_KINDS = {"integers": "iu", "floats": "f"}
+
+
+def nested(x: ArrayLike | None) -> ArrayLike | None:
+    """A list of lists as a Ragged; anything else as it is."""
+    if isinstance(x, (list, tuple)) and x and (isinstance(x[0], (list, tuple)) or getattr(x[0], "shape", ())):
+        return Ragged.from_lists(x)
+    return x
+
+
+def lengths_of(lengths: ArrayLike | None, sources: Mapping[str, Any], n_rows: int) -> NDArray[np.int64]:
+    """The given lengths, or those of the first source that is a Ragged."""
+    if lengths is None:
+        for name, x in sources.items():
+            if isinstance(x, Ragged):
+                _check_rows(name, len(x), n_rows)
+                return x.lengths
+        msg = "Rows(): 'lengths' is needed unless 'tokens' or 'mask' is a Ragged or a list of lists"
+        raise ValueError(msg)
+    checked, _ = integers("Rows", "lengths", lengths)
+    _check_rows("lengths", len(checked), n_rows)
+    return checked
+
+
+def segments_of(rollouts: Groups, segment: ArrayLike | None) -> NDArray[np.int64]:
+    """The given numbers, or that of each row among the rows of its rollout."""
+    if segment is not None:
+        given, _ = integers("Rows", "segment", segment, length=len(rollouts), why="the number of rows")
+        return frozen(given.copy())
+    counted = np.empty(len(rollouts), dtype=np.int64)
+    counted[rollouts.order] = np.arange(len(rollouts)) - np.repeat(rollouts.offsets[:-1], rollouts.counts)
+    return frozen(counted)
+
+
+def marks_of(mask: ArrayLike | None, offsets: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    """The mask as bytes 0 and 1."""
+    if mask is None:
+        return None
+    marks = to_bytes("Rows", "mask", _packed("mask", mask, offsets))
+    return frozen((marks != 0).view(np.uint8))
+
+
+def column_of(
+    name: str, x: ArrayLike | None, offsets: NDArray[np.int64], kind: Literal["integers", "floats"]
+) -> Ragged | None:
+    """A column over the positions, with the offsets of the rows."""
+    if x is None:
+        return None
+    return Ragged(_checked(name, _packed(name, x, offsets), kind), offsets)
+
+
+def prompts_of(x: ArrayLike | None, n_rows: int) -> Ragged | None:
+    """The prompts, which have offsets of their own."""
+    if x is None:
+        return None
+    if not isinstance(x, Ragged):
+        msg = f"Rows(): 'prompts' must be a Ragged or a list with one list a row, got {describe(x)}"
+        raise TypeError(msg)
+    _check_rows("prompts", len(x), n_rows)
+    values, _ = host("Rows", "prompts", x.values)
+    return Ragged(_checked("prompts", values, "integers"), x.offsets)
+
+
+def payload_of(name: str, x: Any, offsets: NDArray[np.int64]) -> Any:
+    """An array ``[positions, ...]``, or a tuple with one object a position."""
+    if isinstance(x, Ragged):
+        _check_offsets(f"payload[{name!r}]", x, offsets)
+        x = x.values
+    if is_tensor(x) or isinstance(x, np.ndarray):
+        values: Any = _read_only(host("Rows", f"payload[{name!r}]", x)[0])
+        got = len(values) if values.ndim else 0
+    elif isinstance(x, (list, tuple)):
+        values, got = tuple(x), len(x)
+    else:
+        msg = f"Rows(): payload {name!r} must be a Ragged, an array [positions, ...] or a list, got {describe(x)}"
+        raise TypeError(msg)
+    if got != offsets[-1]:
+        msg = f"Rows(): payload {name!r} must have length {offsets[-1]} (= positions), got {got}"
+        raise ValueError(msg)
+    return values
+
+
+def picked_rows(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
+    """Row numbers of an index array or of a bool array."""
+    array, _ = host("Rows.take", "rows", rows)
+    if array.dtype == bool:
+        if array.shape != (n_rows,):
+            msg = f"Rows.take(): 'rows' as bools must have shape ({n_rows},) (= n_rows), got {array.shape}"
+            raise ValueError(msg)
+        return np.flatnonzero(array)
+    picked, _ = integers("Rows.take", "rows", array)
+    if len(picked) and (picked.min() < -n_rows or picked.max() >= n_rows):
+        msg = f"Rows.take(): 'rows' must be in [{-n_rows}, {n_rows}) (= n_rows), got {picked.min()} to {picked.max()}"
+        raise ValueError(msg)
+    wrapped: NDArray[np.int64] = np.where(picked < 0, picked + n_rows, picked)
+    return wrapped
+
+
+def flat_positions(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the positions of some rows, row after row."""
+    sizes = offsets[rows + 1] - offsets[rows]
+    ends = np.cumsum(sizes)
+    total = int(ends[-1]) if len(ends) else 0
+    flat: NDArray[np.int64] = np.arange(total) + np.repeat(offsets[rows] - ends + sizes, sizes)
+    return flat
+
+
+def _packed(name: str, x: ArrayLike, offsets: NDArray[np.int64]) -> NDArray[Any]:
+    total = int(offsets[-1])
+    if isinstance(x, Ragged):
+        _check_offsets(name, x, offsets)
+        return host("Rows", name, x.values)[0]
+    array, _ = host("Rows", name, x)
+    if array.ndim == 2:
+        _check_rows(name, len(array), len(offsets) - 1)
+        lengths = np.diff(offsets)
+        width = int(lengths.max()) if len(lengths) else 0
+        if array.shape[1] < width:
+            msg = f"Rows(): {name!r} must have at least {width} columns (= the longest row), got {array.shape[1]}"
+            raise ValueError(msg)
+        packed: NDArray[Any] = array[np.arange(array.shape[1]) < lengths[:, None]]
+        return packed
+    if array.shape != (total,):
+        msg = (
+            f"Rows(): {name!r} must have shape ({total},) (= positions) or ({len(offsets) - 1}, T) (= padded), "
+            f"got {array.shape}"
+        )
+        raise ValueError(msg)
+    return array
+
+
+def _check_offsets(name: str, x: Ragged, offsets: NDArray[np.int64]) -> None:
+    _check_rows(name, len(x), len(offsets) - 1)
+    if not np.array_equal(x.offsets, offsets):
+        row = int(np.flatnonzero(np.diff(x.offsets) != np.diff(offsets))[0])
+        expected, got = int(np.diff(offsets)[row]), int(x.lengths[row])
+        msg = f"Rows(): {name!r} must have the lengths of the rows: row {row} has {expected} positions, got {got}"
+        raise ValueError(msg)
+
+
+def _check_rows(name: str, got: int, n_rows: int) -> None:
+    if got != n_rows:
+        msg = f"Rows(): {name!r} must have length {n_rows} (= the number of rows), got {got}"
+        raise ValueError(msg)
+
+
+def _checked(name: str, values: NDArray[Any], kind: str) -> NDArray[Any]:
+    if values.size and values.dtype.kind not in _KINDS[kind]:
+        msg = f"Rows(): {name!r} must hold {kind}, got {values.dtype}"
+        raise TypeError(msg)
+    return _read_only(values)
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """A view that cannot be written through; the caller's own array stays as it is."""
+    return frozen(values.view())

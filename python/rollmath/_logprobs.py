@@ -1,0 +1,68 @@
+"""LogProbs: the policies that an asynchronous trainer has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rollmath._arrays import describe, is_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LogProbs:
+    """Log-probabilities of the same tokens under up to four policies, packed ``[tokens]`` or padded ``[B, T]``.
+
+    Attributes:
+        theta: the policy in training; the only one that may require grad.
+        prox: the proximal (old) policy, the center of the trust region; None means theta detached: the first step on
+            fresh rollouts, where every ratio is 1.
+        behaviour: the policy that sampled, as the inference engine reported it.
+        ref: the reference policy of a KL term.
+
+    Raises:
+        TypeError: not a float tensor, or not 1-D or 2-D.
+        ValueError: shapes or devices that differ from those of theta, or a policy other than theta that requires grad.
+    """
+
+    theta: torch.Tensor
+    prox: torch.Tensor | None = None
+    behaviour: torch.Tensor | None = None
+    ref: torch.Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = None
+        for name, x in self._given().items():
+            if not is_tensor(x) or not x.is_floating_point() or x.dim() not in {1, 2}:
+                msg = f"LogProbs(): {name!r} must be a float tensor [tokens] or [B, T], got {describe(x)}"
+                raise TypeError(msg)
+            shape = tuple(self.theta.shape)
+            if tuple(x.shape) != shape:
+                msg = f"LogProbs(): {name!r} must have shape {shape} (= theta.shape), got {tuple(x.shape)}"
+                raise ValueError(msg)
+            if x.device != self.theta.device:
+                msg = f"LogProbs(): {name!r} must be on {self.theta.device} (= theta.device), got {x.device}"
+                raise ValueError(msg)
+            if name != "theta" and x.requires_grad:
+                msg = f"LogProbs(): {name!r} requires grad, but only 'theta' is differentiated; call .detach()"
+                raise ValueError(msg)
+
+    @property
+    def proximal(self) -> torch.Tensor:
+        """``prox``, or theta detached."""
+        return self.theta.detach() if self.prox is None else self.prox
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The common shape."""
+        return tuple(self.theta.shape)
+
+    def _given(self) -> dict[str, torch.Tensor]:
+        named = {"theta": self.theta, "prox": self.prox, "behaviour": self.behaviour, "ref": self.ref}
+        return {name: x for name, x in named.items() if x is not None or name == "theta"}  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        dtype = str(self.theta.dtype).removeprefix("torch.")
+        return f"LogProbs({', '.join(self._given())}; {dtype} {list(self.shape)})"

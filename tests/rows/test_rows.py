@@ -1,0 +1,177 @@
+"""Rows: columns, expansion, selection."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rollmath import Groups, Ragged, Rows
+
+LISTS = [[1, 2, 3], [], [4, 5]]
+
+
+def make(**columns):
+    return Rows(["a", "b", "a"], [3, 0, 2], **columns)
+
+
+def test_counts_and_segments():
+    rows = make(mask=[1, 0, 1, 0, 2])
+    assert (len(rows), rows.n_rows, rows.n_rollouts) == (3, 3, 2)
+    assert rows.segment.tolist() == [0, 0, 1]
+    assert rows.lengths.tolist() == [3, 0, 2]
+    assert rows.offsets.tolist() == [0, 3, 3, 5]
+    assert rows.mask.tolist() == [1, 0, 1, 0, 1]
+    assert rows.mask.dtype == np.uint8
+    assert rows.trained.tolist() == [2, 0, 1]
+    assert repr(rows) == "Rows(3 rows of 2 rollouts, 3 of 5 positions trained)"
+    assert make().trained.tolist() == [3, 0, 2]
+    assert make(segment=[5, 0, 6]).segment.tolist() == [5, 0, 6]
+
+
+@pytest.mark.parametrize("build", [list, Ragged.from_lists, np.array, lambda x: Ragged.from_lists(x).values])
+def test_kinds_of_columns(build):
+    lists = LISTS if build is not np.array else [[1, 2, 3], [9, 9, 9], [4, 5, 9]]
+    rows = make(tokens=build(lists), version=build(lists), mask=build(lists))
+    assert rows.tokens.to_lists() == rows.version.to_lists() == LISTS
+    assert rows.mask.tolist() == [1] * 5
+
+
+@pytest.mark.parametrize("name", ["tokens", "mask"])
+def test_lengths_come_from_a_column(name):
+    for column in (LISTS, Ragged.from_lists(LISTS)):
+        assert Rows([1, 2, 3], **{name: column}).lengths.tolist() == [3, 0, 2]
+
+
+def test_mask_of_bools_in_lists():
+    assert Rows([1, 2], mask=[[True, False], [True]]).mask.tolist() == [1, 0, 1]
+
+
+def test_tensors_come_to_the_host():
+    torch = pytest.importorskip("torch")
+    rows = Rows(
+        torch.tensor([7, 7]), torch.tensor([2, 1]), tokens=torch.tensor([5, 6, 7]), logprobs=torch.zeros(3).bfloat16()
+    )
+    assert rows.rollouts.ids == (7,)
+    assert isinstance(rows.tokens.values, np.ndarray)
+    assert rows.logprobs.values.dtype == np.float32
+
+
+def test_payloads_are_opaque():
+    routing = np.arange(20).reshape(5, 2, 2)
+    rows = make(payload={"experts": routing, "allowed": [{1}, {2}, None, "x", 5], "flat": Ragged.from_lists(LISTS)})
+    picked = rows.take([2, 0])
+    assert picked.payload["experts"].tolist() == routing[[3, 4, 0, 1, 2]].tolist()
+    assert picked.payload["allowed"] == ("x", 5, {1}, {2}, None)
+    assert picked.payload["flat"].tolist() == [4, 5, 1, 2, 3]
+
+
+def test_take():
+    rows = make(tokens=LISTS, prompts=[[8], [9, 9], []], mask=[1, 0, 1, 1, 1], logprobs=np.arange(5.0), version=[0] * 5)
+    picked = rows.take(np.array([-1, 0, 0]))
+    assert picked.tokens.to_lists() == [[4, 5], [1, 2, 3], [1, 2, 3]]
+    assert picked.prompts.to_lists() == [[], [8], [8]]
+    assert picked.mask.tolist() == [1, 1, 1, 0, 1, 1, 0, 1]
+    assert picked.segment.tolist() == [1, 0, 0]
+    assert picked.logprobs.to_lists() == [[3, 4], [0, 1, 2], [0, 1, 2]]
+    assert picked.rollouts.ids == ("a",)
+    kept = rows.take([False, True, True])
+    assert kept.rollouts.ids == ("b", "a")
+    assert kept.version.to_lists() == [[], [0, 0]]
+    assert rows.take([]).n_rows == 0
+
+
+def test_expand():
+    rows = make()
+    assert rows.expand([1.5, -1.0]).to_lists() == [[1.5] * 3, [], [1.5] * 2]
+    by_row = rows.expand(np.array([1, 2, 3], dtype=np.int8), per="row")
+    assert by_row.to_lists() == [[1] * 3, [], [3] * 2]
+    assert by_row.values.dtype == np.int8
+    assert by_row.offsets is not None
+    torch = pytest.importorskip("torch")
+    assert rows.expand(torch.tensor([1.0, 2.0])).values.tolist() == [1, 1, 1, 1, 1]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=8), st.data())
+def test_take_and_expand_commute(pairs, data):
+    ids, sizes = [p[0] for p in pairs], np.array([p[1] for p in pairs], dtype=np.int64)
+    total = int(sizes.sum())
+    rows = Rows(ids, sizes, tokens=np.arange(total), mask=np.arange(total) % 2)
+    picked = data.draw(st.lists(st.integers(0, len(ids) - 1), max_size=8)) if ids else []
+    taken = rows.take(np.array(picked, dtype=np.int64))
+    per_row = np.arange(len(ids)) * 10
+    expected = [rows.expand(per_row, per="row")[i].tolist() for i in picked]
+    assert taken.expand(per_row[picked], per="row").to_lists() == expected
+    assert taken.tokens.to_lists() == [rows.tokens[i].tolist() for i in picked]
+    assert taken.trained.tolist() == rows.trained[picked].tolist()
+    assert [taken.rollouts.ids[g] for g in taken.rollouts.index] == [ids[i] for i in picked]
+
+
+def test_pickle_keeps_everything():
+    rows = Rows.from_turns({"a": [{"prompt": [1], "response": [2, 3], "payload": {"p": ["x", "y"]}, "version": 4}]})
+    back = pickle.loads(pickle.dumps(rows))
+    assert repr(back) == repr(rows)
+    assert back.report == rows.report
+    assert back.rollouts == rows.rollouts
+    assert back.payload == rows.payload
+    assert back.version.to_lists() == [[4, 4]]
+    assert not back.lengths.flags.writeable
+
+
+def test_immutable():
+    tokens = np.arange(5)
+    rows = make(tokens=tokens, mask=np.ones(5, dtype=bool), payload={"x": np.zeros(5)})
+    for array in (rows.lengths, rows.offsets, rows.mask, rows.tokens.values, rows.segment, rows.payload["x"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    tokens[0] = 7  # the caller's own array is not frozen
+    with pytest.raises(AttributeError, match="Rows are immutable: 'mask' cannot be set"):
+        rows.mask = None
+    with pytest.raises(TypeError):
+        rows.payload["y"] = 1
+
+
+def test_no_rows():
+    rows = Rows([], [])
+    assert (rows.n_rows, rows.n_rollouts, rows.trained.tolist(), rows.expand([]).to_lists()) == (0, 0, [], [])
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "match"),
+    [
+        (lambda: Rows(["a"]), ValueError, "'lengths' is needed unless 'tokens' or 'mask' is a Ragged"),
+        (lambda: Rows(["a"], [1, 2]), ValueError, r"'lengths' must have length 1 \(= the number of rows\), got 2"),
+        (lambda: Rows(["a"], [1.5]), TypeError, "'lengths' must hold integers, got float64"),
+        (lambda: Rows(["a"], [-1]), ValueError, "lengths"),
+        (lambda: Rows([1.5], [1]), TypeError, "'ids' must be strings"),
+        (lambda: Rows(["a"], tokens=[[1], [2]]), ValueError, "'tokens' must have length 1"),
+        (lambda: make(mask=[1, 1]), ValueError, r"'mask' must have shape \(5,\) \(= positions\) or \(3, T\)"),
+        (lambda: make(mask=np.ones(5)), TypeError, r"'mask' must be bool or integer \(nonzero = True\), got float64"),
+        (lambda: make(mask=np.ones((3, 2), dtype=int)), ValueError, r"'mask' must have at least 3 columns"),
+        (lambda: make(mask=np.ones((2, 3), dtype=int)), ValueError, "'mask' must have length 3"),
+        (lambda: make(tokens=Ragged.from_lists([[1], [2, 3], [4, 5]])), ValueError, "row 0 has 3 positions, got 1"),
+        (lambda: make(tokens=np.zeros(5)), TypeError, "'tokens' must hold integers, got float64"),
+        (lambda: make(logprobs=np.zeros(5, dtype=int)), TypeError, "'logprobs' must hold floats, got int64"),
+        (lambda: make(prompts=np.zeros(3, dtype=int)), TypeError, "'prompts' must be a Ragged or a list"),
+        (lambda: make(prompts=[[1]]), ValueError, r"'prompts' must have length 3"),
+        (lambda: make(segment=[1]), ValueError, r"'segment' must have length 3 \(= the number of rows\), got 1"),
+        (lambda: make(payload={"x": [1]}), ValueError, r"payload 'x' must have length 5 \(= positions\), got 1"),
+        (lambda: make(payload={"x": 3}), TypeError, r"payload 'x' must be a Ragged, an array"),
+        (lambda: make().take([3]), ValueError, r"'rows' must be in \[-3, 3\) \(= n_rows\), got 3 to 3"),
+        (lambda: make().take([True]), ValueError, r"'rows' as bools must have shape \(3,\)"),
+        (lambda: make().take([0.5]), TypeError, "'rows' must hold integers"),
+        (lambda: make().expand([1.0]), ValueError, r"'x' must have shape \(2,\) \(= n_rollouts, as per='rollout'\)"),
+        (lambda: make().expand([1.0], per="row"), ValueError, r"'x' must have shape \(3,\) \(= n_rows, as per='row'\)"),
+        (lambda: make().expand([1.0], per="turn"), ValueError, "'per' must be one of 'rollout', 'row', got 'turn'"),
+    ],
+)
+def test_errors(call, error, match):
+    with pytest.raises(error, match=match):
+        call()
+
+
+def test_groups_are_accepted():
+    groups = Groups(["x", "y", "x"])
+    assert Rows(groups, [1, 1, 1]).rollouts is groups

@@ -1,0 +1,45 @@
+"""``import rollmath`` needs NumPy alone, and little time."""
+
+from __future__ import annotations
+
+import statistics
+
+import rollmath as rm
+
+HEAVY = (
+    "torch triton pandas scipy ray pyarrow rich matplotlib reasoning_gym numba jax pytest hypothesis multiprocessing"
+)
+
+TIMED = """
+import sys, time
+import numpy
+start = time.perf_counter()
+import rollmath
+print(1000 * (time.perf_counter() - start))
+"""
+
+
+def test_nothing_heavy_is_imported(script):
+    out, _ = script(f"import sys, rollmath; print([m for m in {HEAVY.split()!r} if m in sys.modules])")
+    assert out.strip() == "[]"
+    out, _ = script(
+        "import sys, rollmath as rm; rm.group.grpo([1.0, 0.0], [0, 0]); rm.Ragged.from_lists([[1]]).to_padded();"
+        f"print([m for m in {HEAVY.split()!r} if m in sys.modules])"
+    )
+    assert out.strip() == "[]"
+
+
+def test_it_takes_little_time_over_numpy(script):
+    times = [float(script(TIMED)[0]) for _ in range(5)]
+    print(f"import rollmath over import numpy: median {statistics.median(times):.1f} ms, best {min(times):.1f} ms")
+    assert min(times) < 60
+    assert statistics.median(times) < 150
+
+
+def test_unknown_attributes_say_so():
+    try:
+        rm.grpo
+    except AttributeError as error:
+        assert str(error) == "module 'rollmath' has no attribute 'grpo'"  # noqa: PT017
+    assert set(dir(rm)) == set(rm.__all__)
+    assert rm.__version__.count(".") == 2
