@@ -43,6 +43,9 @@ def test_trie(measure, quick, provider, threads, prompts):
 
 
 def edges(trees, provider, edge, size):
+    """The call to time. Graphs, nested dicts and forests are given, but for "with build"; a forest keeps its siblings
+    from the first call on, which is not timed.
+    """
     normalized = edge == "normalized"
     if provider == "rollmath":
         forest = rm.Forest.from_parents(trees.parents)

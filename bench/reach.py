@@ -47,6 +47,11 @@ def within(limit: float) -> Callable[[list[Row], float], Verdict]:
     return lambda _, ms: Verdict("met" if ms <= limit else "missed", f"{ms:.2f} ms, limit {limit:g} ms")
 
 
+def works(_: list[Row], ms: float) -> Verdict:
+    """A row exists, so the output is right."""
+    return Verdict("met", f"{ms:.2f} ms")
+
+
 def faster(op: str, peer: str, times: float) -> Callable[[list[Row], float], Verdict | None]:
     def judge(rows: list[Row], ms: float) -> Verdict | None:
         other = p50(pick(rows, op, peer))
@@ -114,7 +119,7 @@ LINES = [
     Line("from_padded", "padded to packed, 8192 x 4096 at 30 %, out=", within(6), "rollmath reused"),
     Line("to_padded", "packed to padded, 8192 x 4096 at 30 %, out=", within(8), "rollmath reused"),
     Line("trie_64_prompts", "trie of 4096 x 4096 tokens", times_of("trie_64_prompts", "probe read once", 4)),
-    Line("chain", "a chain of 1,000,000 nodes works", within(float("inf"))),
+    Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
     Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),

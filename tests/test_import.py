@@ -10,12 +10,13 @@ HEAVY = (
     "torch triton pandas scipy ray pyarrow rich matplotlib reasoning_gym numba jax pytest hypothesis multiprocessing"
 )
 
+# Time of the processor, so that a busy machine does not matter.
 TIMED = """
 import sys, time
 import numpy
-start = time.perf_counter()
+start = time.process_time()
 import rollmath
-print(1000 * (time.perf_counter() - start))
+print(1000 * (time.process_time() - start))
 """
 
 
