@@ -62,14 +62,16 @@ def spo(
     choice("spo", "edge", edge, ("difference", "normalized"))
     rules = resolve("spo", "spo", convention, override)
     x, kind = floats("spo", "rewards", rewards, length=made.n_leaves, why="forest.n_leaves")
-    if rules.nan != "propagate" and (bad := np.flatnonzero(~np.isfinite(x))).size:
+    if rules.nan != "propagate" and not (finite := np.isfinite(x)).all():
+        bad = int(np.argmin(finite))
         fix = "take such rollouts out with forest.prune(keep), or choose nan='propagate'"
-        msg = f"spo(): 'rewards' must be finite, got {x[bad[0]]} at index {bad[0]}; {fix}"
+        msg = f"spo(): 'rewards' must be finite, got {x[bad]} at index {bad}; {fix}"
         raise ValueError(msg)
 
     value = up(made, x.astype(np.float64, copy=False), how="mean_of_children")
     if edge == "difference" and not leave_one_out:
-        advantage = value - parent(made, value)
+        advantage = parent(made, value)
+        np.subtract(value, advantage, out=advantage)
         advantage[made.roots] = 0.0
     else:
         advantage = normalize(

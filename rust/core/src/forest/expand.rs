@@ -25,7 +25,7 @@ pub struct Expanded<T> {
 ///
 /// # Errors
 /// [`Error::Structure`] if the forest has no tokens, [`Error::Length`] for a wrong length.
-pub fn expand<T: Copy + Send + Sync>(
+pub fn expand<T: Copy + Default + Send + Sync>(
     forest: &Forest,
     x: &[T],
     per: Per,
@@ -33,25 +33,24 @@ pub fn expand<T: Copy + Send + Sync>(
     par: Par,
 ) -> Result<Expanded<T>> {
     let spans = forest.spans_or_error()?;
-    let Some(&filler) = x.first() else {
-        forest.check_nodes(x.len())?;
-        let rows = if per == Per::Node { spans.n_rows() } else { 0 };
-        return Ok(Expanded {
-            values: Vec::new(),
-            offsets: vec![0; rows + 1],
-        });
-    };
     // A forest with as many leaves as nodes has but single-node trees, where both readings say the same.
     let by_rollout = x.len() == forest.n_leaves() && per == Per::Rollout;
     if !by_rollout {
         forest.check_nodes(x.len())?;
     }
     match per {
-        Per::Node => once(forest, spans, x, filler, include_root, par),
+        Per::Node => {
+            let once = Once::new(forest, spans, include_root)?;
+            let values = fill(&once.ends, par, |k, part| part.fill(x[once.nodes[k]]))?;
+            Ok(Expanded {
+                values,
+                offsets: once.row_offsets(spans),
+            })
+        }
         Per::Rollout => {
             let paths = Paths::new(forest, spans, include_root)?;
             let offsets = paths.offsets(forest)?;
-            let values = fill(&offsets, filler, par, |rollout, part| {
+            let values = fill(&offsets, par, |rollout, part| {
                 if by_rollout {
                     part.fill(x[rollout]);
                 } else {
@@ -67,45 +66,54 @@ pub fn expand<T: Copy + Send + Sync>(
 ///
 /// # Errors
 /// [`Error::Structure`] if the forest does not know where its rows start.
-pub fn token_index(forest: &Forest, include_root: bool) -> Result<Vec<i64>> {
+pub fn token_index(forest: &Forest, include_root: bool, par: Par) -> Result<Vec<i64>> {
     let spans = forest.spans_or_error()?;
     let (Some((rows, starts)), Some(offsets)) = (spans.places(), spans.offsets()) else {
         let text = "does not know where its tokens are; build it with spans= and offsets=";
         return structure("forest", text);
     };
-    let mut index = Vec::new();
-    for v in with_tokens(forest, spans, include_root) {
-        let from = offsets[rows[v] as usize] + starts[v];
-        index.extend(from..from + spans.lengths()[v]);
-    }
-    Ok(index)
+    let once = Once::new(forest, spans, include_root)?;
+    fill(&once.ends, par, |k, part| {
+        let node = once.nodes[k];
+        let from = offsets[rows[node] as usize] + starts[node];
+        for (slot, position) in part.iter_mut().zip(from..) {
+            *slot = position;
+        }
+    })
 }
 
-fn with_tokens(forest: &Forest, spans: &Spans, include_root: bool) -> impl Iterator<Item = usize> {
-    let nodes = spans.order().iter().map(|&v| v as usize);
-    nodes.filter(move |&v| include_root || !forest.is_root(v))
+/// The nodes that have tokens, in the order of these, and where the tokens of each start and end.
+struct Once {
+    nodes: Vec<usize>,
+    ends: Vec<i64>,
 }
 
-fn once<T: Copy + Send + Sync>(
-    forest: &Forest,
-    spans: &Spans,
-    x: &[T],
-    filler: T,
-    include_root: bool,
-    par: Par,
-) -> Result<Expanded<T>> {
-    let mut offsets = vec![0i64; spans.n_rows() + 1];
-    let (mut nodes, mut ends) = (Vec::with_capacity(spans.order().len()), vec![0i64]);
-    for v in with_tokens(forest, spans, include_root) {
-        nodes.push(v);
-        ends.push(add(ends[ends.len() - 1], spans.lengths()[v])?);
-        offsets[spans.row(v) + 1] += spans.lengths()[v];
+impl Once {
+    fn new(forest: &Forest, spans: &Spans, include_root: bool) -> Result<Self> {
+        let n = spans.order().len();
+        let (mut nodes, mut ends) = (Vec::with_capacity(n), Vec::with_capacity(n + 1));
+        let mut total = 0;
+        ends.push(total);
+        for v in spans.order().iter().map(|&v| v as usize) {
+            if include_root || !forest.is_root(v) {
+                total = add(total, spans.lengths()[v])?;
+                nodes.push(v);
+                ends.push(total);
+            }
+        }
+        Ok(Self { nodes, ends })
     }
-    for row in 1..offsets.len() {
-        offsets[row] += offsets[row - 1];
+
+    fn row_offsets(&self, spans: &Spans) -> Vec<i64> {
+        let mut offsets = vec![0; spans.n_rows() + 1];
+        for &v in &self.nodes {
+            offsets[spans.row(v) + 1] += spans.lengths()[v];
+        }
+        for row in 1..offsets.len() {
+            offsets[row] += offsets[row - 1];
+        }
+        offsets
     }
-    let values = fill(&ends, filler, par, |k, part| part.fill(x[nodes[k]]))?;
-    Ok(Expanded { values, offsets })
 }
 
 /// What it takes to write down the tokens between a leaf and its root without visiting nodes that have none.
@@ -160,19 +168,19 @@ impl<'a> Paths<'a> {
     }
 }
 
-/// Fills pieces `offsets[k]..offsets[k + 1]` with `f(k, piece)`.
-fn fill<T: Copy + Send>(
+/// A vector of pieces `offsets[k]..offsets[k + 1]` that `f(k, piece)` has filled.
+fn fill<T: Copy + Default + Send>(
     offsets: &[i64],
-    filler: T,
     par: Par,
     f: impl Fn(usize, &mut [T]) + Sync,
 ) -> Result<Vec<T>> {
     let ends: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
     let total = ends[ends.len() - 1];
-    let mut out = Vec::new();
-    out.try_reserve_exact(total)
+    // Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.
+    Vec::<T>::new()
+        .try_reserve_exact(total)
         .or_else(|_| too_large(total as u64))?;
-    out.resize(total, filler);
+    let mut out = vec![T::default(); total];
     let bounds = match par {
         Par::Serial => vec![0, ends.len() - 1],
         Par::Threads => balanced(&ends, 4 * rayon::current_num_threads()),
@@ -257,10 +265,10 @@ mod tests {
         let e = expand(&f, &ids(), Per::Node, false, Par::Threads).unwrap();
         assert_eq!(e.offsets, [0, 3, 7, 8, 11, 13, 15]);
         assert_eq!(e.values, [3, 3, 3, 1, 1, 4, 4, 5, 2, 2, 6, 7, 7, 8, 8]);
-        let index = token_index(&f, false).unwrap();
+        let index = token_index(&f, false, Par::Serial).unwrap();
         assert_eq!(index[..8], [1, 2, 3, 5, 6, 7, 8, 12]);
-        assert_eq!(token_index(&f, true).unwrap()[..2], [0, 1]);
-        assert!(token_index(&reference(false), false).is_err());
+        assert_eq!(token_index(&f, true, Par::Threads).unwrap()[..2], [0, 1]);
+        assert!(token_index(&reference(false), false, Par::Serial).is_err());
         assert!(expand(&f, &[0; 6], Per::Node, false, Par::Serial).is_err());
     }
 

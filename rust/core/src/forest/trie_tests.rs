@@ -62,7 +62,10 @@ fn by_hand() {
         ]
     );
     assert_eq!(f.leaves(), [3, 5, 4, 6]);
-    assert_eq!(token_index(&f, false).unwrap(), [0, 1, 2, 3, 6, 10, 11]);
+    assert_eq!(
+        token_index(&f, false, Par::Serial).unwrap(),
+        [0, 1, 2, 3, 6, 10, 11]
+    );
 }
 
 #[test]
@@ -116,7 +119,10 @@ fn many_children_are_found_and_moved() {
     lists.push(vec![1, 3]);
     lists.push(vec![1, 2, 5, 5]);
     let f = forest(&lists, &vec![0; lists.len()], None, None).unwrap();
-    assert_eq!(token_index(&f, false).unwrap().len(), 2 + 100 * 2 + 99 + 1);
+    assert_eq!(
+        token_index(&f, false, Par::Serial).unwrap().len(),
+        2 + 100 * 2 + 99 + 1
+    );
 }
 
 #[test]
@@ -140,7 +146,7 @@ proptest! {
         let f = forest(&lists, &ids, None, None).unwrap();
         let flat = lists.concat();
         // Each node's tokens once, read back through the spans; then once more for each rollout.
-        let index = token_index(&f, false).unwrap();
+        let index = token_index(&f, false, Par::Serial).unwrap();
         prop_assert!(index.windows(2).all(|w| w[0] < w[1]));
         let mut unique = std::collections::HashSet::new();
         for (list, &id) in lists.iter().zip(&ids) {

@@ -97,7 +97,7 @@ fn forest_expand<'py>(
     }
 }
 
-fn expand_as<'py, T: Element + Copy + Send + Sync>(
+fn expand_as<'py, T: Element + Copy + Default + Send + Sync>(
     py: Python<'py>,
     call: &Call<'_>,
     forest: &Preorder,
@@ -127,7 +127,10 @@ fn forest_token_index<'py>(
     include_root: bool,
 ) -> PyResult<Ints<'py>> {
     let call = Call::new(who);
-    let index = py.detach(|| forest::token_index(&forest.0, include_root));
+    let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
+    let index = pool::run(py, tokens, |par| {
+        forest::token_index(&forest.0, include_root, par)
+    })?;
     Ok(index.map_err(|e| call.core(e))?.into_pyarray(py))
 }
 
