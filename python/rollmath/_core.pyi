@@ -5,6 +5,29 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Csr",
+    "Preorder",
+    "__version__",
+    "check_offsets",
+    "forest_expand",
+    "forest_parent",
+    "forest_token_index",
+    "forest_up",
+    "from_lists",
+    "loo_mean",
+    "mask_positions",
+    "normalize",
+    "num_threads",
+    "offsets_from_lengths",
+    "pack",
+    "reduce",
+    "set_num_threads",
+    "unpack",
+    "weighted_mean",
+    "widen_bf16",
+]
+
 __version__: str
 
 def num_threads() -> int: ...
