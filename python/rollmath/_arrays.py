@@ -94,6 +94,9 @@ def _from_torch(who: str, name: str, x: torch.Tensor) -> tuple[NDArray[Any], Kin
     if x.requires_grad:
         msg = f"{who}(): {name!r} requires grad, but no gradient flows through this function; call .detach()"
         raise ValueError(msg)
+    if x.is_meta:
+        msg = f"{who}(): {name!r} is on the meta device, which holds no numbers"
+        raise ValueError(msg)
     kind = Kind(x.device)
     x = x.cpu()
     if x.dtype == torch.bfloat16:
@@ -104,6 +107,15 @@ def _from_torch(who: str, name: str, x: torch.Tensor) -> tuple[NDArray[Any], Kin
     except TypeError as cause:
         msg = f"{who}(): {name!r} must be a dense tensor of a dtype that NumPy knows, got {x.dtype}, {x.layout}"
         raise TypeError(msg) from cause
+
+
+def host_only(who: str, name: str, x: ArrayLike) -> None:
+    """Raises for a token-level tensor that is not on the host, instead of copying it there in silence."""
+    if is_tensor(x) and x.device.type != "cpu":
+        msg = (
+            f"{who}(): {name!r} has one number a token and is on {x.device}, but this path runs on the CPU; call .cpu()"
+        )
+        raise ValueError(msg)
 
 
 def check_vector(who: str, name: str, x: NDArray[Any], length: int | None, why: str) -> None:

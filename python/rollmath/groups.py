@@ -64,7 +64,7 @@ class Groups(Immutable):
     _name: Callable[[int], Any]
 
     def __init__(self, ids: ArrayLike) -> None:
-        csr, name = _factorize("Groups", ids)
+        csr, name = _factorize("Groups", "ids", ids)
         self._fill(_csr=csr, _name=name)
 
     @classmethod
@@ -207,11 +207,11 @@ class Groups(Immutable):
         return _restore, (self.index, self.ids)
 
 
-def as_groups(who: str, groups: Groups | ArrayLike, *, length: int | None = None) -> Groups:
-    """A :class:`Groups`, made from raw ids if need be; checks the number of rows."""
-    made = groups if isinstance(groups, Groups) else Groups._make(*_factorize(who, groups))
+def as_groups(who: str, groups: Groups | ArrayLike, *, length: int | None = None, name: str = "groups") -> Groups:
+    """A :class:`Groups`, made from raw ids if need be; checks the number of rows. ``name`` is the argument's."""
+    made = groups if isinstance(groups, Groups) else Groups._make(*_factorize(who, name, groups))
     if length is not None and len(made) != length:
-        msg = f"{who}(): 'groups' must have length {length} (= the number of rows), got {len(made)}"
+        msg = f"{who}(): {name!r} must have length {length} (= the number of rows), got {len(made)}"
         raise ValueError(msg)
     return made
 
@@ -221,39 +221,39 @@ def _restore(index: NDArray[np.int64], ids: tuple[Any, ...]) -> Groups:
     return Groups._make(csr, lambda row: ids[index[row]])
 
 
-def _factorize(who: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any]]:
+def _factorize(who: str, name: str, ids: ArrayLike) -> tuple[_core.Csr, Callable[[int], Any]]:
     if is_tensor(ids) or (isinstance(ids, np.ndarray) and ids.dtype.char in "bhilqBHILQ"):
-        dense, _ = integers(who, "ids", ids)
+        dense, _ = integers(who, name, ids)
         if dense is ids or dense.base is not None:
             # The names are read on demand; what the caller does to the array later must not change them.
             dense = dense.copy()
         return _core.Csr.from_ids(who, dense), lambda row: int(dense[row])
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1 or ids.dtype.kind not in "OUST":
-            msg = f"{who}(): 'ids' must be 1-D ids (strings, ints, UUIDs, tuples), got {describe(ids)}"
+            msg = f"{who}(): {name!r} must be 1-D ids (strings, ints, UUIDs, tuples), got {describe(ids)}"
             raise TypeError(msg)
         ids = ids.tolist()
     elif isinstance(ids, (str, bytes, bytearray, Mapping, Set)) or not hasattr(ids, "__iter__"):
         # Sets and dicts have iteration orders, but not one that belongs to rows.
-        msg = f"{who}(): 'ids' must be a sequence with one id a row, got {describe(ids)}"
+        msg = f"{who}(): {name!r} must be a sequence with one id a row, got {describe(ids)}"
         raise TypeError(msg)
     values = ids if isinstance(ids, list) else list(ids)
     if values and not isinstance(values[0], (*_SCALARS, tuple)):
         hint = "; stack its tensors or call .tolist()" if is_tensor(values[0]) else ""
-        msg = f"{who}(): 'ids' must be strings, ints, UUIDs or tuples, got {type(values[0]).__name__}{hint}"
+        msg = f"{who}(): {name!r} must be strings, ints, UUIDs or tuples, got {type(values[0]).__name__}{hint}"
         raise TypeError(msg)
     if values and isinstance(values[0], tuple):
-        _check_tuples(who, values)
-    csr = _core.Csr.from_objects(who, values)
+        _check_tuples(who, name, values)
+    csr = _core.Csr.from_objects(who, name, values)
     return csr, list(values).__getitem__
 
 
-def _check_tuples(who: str, values: list[Any]) -> None:
+def _check_tuples(who: str, name: str, values: list[Any]) -> None:
     """Floats and bools equal ints inside a tuple ((1,) == (True,)), so they would merge groups silently."""
     for row, value in enumerate(values):
         # Something else than a tuple among tuples is reported by the core, with both types.
         if isinstance(value, tuple) and not _is_id_tuple(value):
-            msg = f"{who}(): tuples in 'ids' must hold strings, ints or UUIDs, got {value!r} at index {row}"
+            msg = f"{who}(): tuples in {name!r} must hold strings, ints or UUIDs, got {value!r} at index {row}"
             raise TypeError(msg)
 
 

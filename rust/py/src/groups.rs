@@ -27,7 +27,7 @@ impl Csr {
 
     /// From a list of hashable ids of one type.
     #[staticmethod]
-    fn from_objects<'py>(py: Python<'py>, who: &str, ids: &Bound<'py, PyList>) -> PyResult<Self> {
+    fn from_objects<'py>(py: Python<'py>, who: &str, name: &str, ids: &Bound<'py, PyList>) -> PyResult<Self> {
         let call = Call::new(who);
         let table = PyDict::new(py);
         let mut kind: Option<Bound<'py, PyType>> = None;
@@ -38,14 +38,16 @@ impl Csr {
                 Some(kind) if kind.is(&this) => {}
                 Some(kind) => {
                     let text = format!(
-                        "'ids' must be of one type, got {} at index 0 and {} at index {row}; convert them all",
+                        "'{name}' must be of one type, got {} at index 0 and {} at index {row}; convert them all",
                         kind.name()?,
                         this.name()?
                     );
                     return Err(call.type_error(text));
                 }
                 None if id.is_instance_of::<PyBool>() => {
-                    return Err(call.type_error("'ids' must not be bools; convert them to ints or strings"));
+                    return Err(call.type_error(format!(
+                        "'{name}' must not be bools; convert them to ints or strings"
+                    )));
                 }
                 None => kind = Some(this),
             }
