@@ -63,6 +63,7 @@ class Preorder:
         lengths: NDArray[np.int64] | None = None,
         spans: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
         offsets: NDArray[np.int64] | None = None,
+        n_rows: int | None = None,
     ) -> Preorder: ...
     @staticmethod
     def from_sequences(
@@ -98,6 +99,8 @@ class Preorder:
     def lengths(self) -> NDArray[np.int64] | None: ...
     @property
     def places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None: ...
+    @property
+    def n_rows(self) -> int | None: ...
     @property
     def offsets(self) -> NDArray[np.int64] | None: ...
 

@@ -4,7 +4,7 @@ use numpy::{
     IntoPyArray, PyArray1, PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use rollmath_core::forest::{self, NONE, Sequences, Spans};
+use rollmath_core::forest::{self, NONE, Rows, Sequences, Spans};
 
 use crate::args::{array1, mask, slice};
 use crate::errors::Call;
@@ -40,9 +40,10 @@ fn view<'a>(call: &Call<'_>, name: &str, x: Option<&'a Input<'_>>) -> PyResult<O
 #[pymethods]
 impl Preorder {
     /// From the parent of each node (int64, -1 for roots). `leaves`: leaf of each rollout. `spans`: rows and starts of
-    /// the nodes' tokens, which need `lengths`; `offsets`: of the rows.
+    /// the nodes' tokens, which need `lengths`; `offsets`: of the rows, of which there are `n_rows` otherwise.
     #[staticmethod]
-    #[pyo3(signature = (who, parents, leaves=None, lengths=None, spans=None, offsets=None))]
+    #[pyo3(signature = (who, parents, leaves=None, lengths=None, spans=None, offsets=None, n_rows=None))]
+    #[allow(clippy::too_many_arguments)]
     fn from_parents(
         py: Python<'_>,
         who: &str,
@@ -51,6 +52,7 @@ impl Preorder {
         lengths: Option<&Bound<'_, PyAny>>,
         spans: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
         offsets: Option<&Bound<'_, PyAny>>,
+        n_rows: Option<usize>,
     ) -> PyResult<Self> {
         let call = Call::new(who);
         let (rows, starts) = spans.as_ref().map_or((None, None), |(r, s)| (Some(r), Some(s)));
@@ -73,13 +75,13 @@ impl Preorder {
             let Some(lengths) = lengths.map(<[i64]>::to_vec) else {
                 return Ok(made);
             };
+            let known = match (offsets, n_rows) {
+                (Some(offsets), _) => Rows::Offsets(offsets.to_vec()),
+                (None, Some(n)) => Rows::Number(n),
+                (None, None) => Rows::Named,
+            };
             made.with_spans(match (rows, starts) {
-                (Some(rows), Some(starts)) => Spans::new(
-                    rows.to_vec(),
-                    starts.to_vec(),
-                    lengths,
-                    offsets.map(<[i64]>::to_vec),
-                )?,
+                (Some(rows), Some(starts)) => Spans::new(rows.to_vec(), starts.to_vec(), lengths, known)?,
                 _ => Spans::from_lengths(lengths)?,
             })
         });
@@ -211,6 +213,12 @@ impl Preorder {
     fn places<'py>(&self, py: Python<'py>) -> Option<(Ints<'py>, Ints<'py>)> {
         let (rows, starts) = self.0.spans()?.places()?;
         Some((PyArray1::from_slice(py, rows), PyArray1::from_slice(py, starts)))
+    }
+
+    /// Number of rows of tokens, those without tokens of the forest among them.
+    #[getter]
+    fn n_rows(&self) -> Option<usize> {
+        Some(self.0.spans()?.n_rows())
     }
 
     /// Start of each row of tokens.

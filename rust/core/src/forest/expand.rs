@@ -1,7 +1,7 @@
 //! From values of nodes or rollouts to values of tokens.
 
 use super::{Forest, NONE, Spans, structure};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::par::{Par, balanced, for_pieces};
 
 /// How often a token that several rollouts share appears.
@@ -42,10 +42,8 @@ pub fn expand<T: Copy + Default + Send + Sync>(
         Per::Node => {
             let once = Once::new(forest, spans, include_root)?;
             let values = fill(&once.ends, par, |k, part| part.fill(x[once.nodes[k]]))?;
-            Ok(Expanded {
-                values,
-                offsets: once.row_offsets(spans),
-            })
+            let offsets = once.row_offsets(spans)?;
+            Ok(Expanded { values, offsets })
         }
         Per::Rollout => {
             let paths = Paths::new(forest, spans, include_root)?;
@@ -104,15 +102,15 @@ impl Once {
         Ok(Self { nodes, ends })
     }
 
-    fn row_offsets(&self, spans: &Spans) -> Vec<i64> {
-        let mut offsets = vec![0; spans.n_rows() + 1];
+    fn row_offsets(&self, spans: &Spans) -> Result<Vec<i64>> {
+        let mut offsets = zeros(spans.n_rows() + 1, "rows")?;
         for &v in &self.nodes {
             offsets[spans.row(v) + 1] += spans.lengths()[v];
         }
         for row in 1..offsets.len() {
             offsets[row] += offsets[row - 1];
         }
-        offsets
+        Ok(offsets)
     }
 }
 
@@ -176,11 +174,7 @@ fn fill<T: Copy + Default + Send>(
 ) -> Result<Vec<T>> {
     let ends: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
     let total = ends[ends.len() - 1];
-    // Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.
-    Vec::<T>::new()
-        .try_reserve_exact(total)
-        .or_else(|_| too_large(total as u64))?;
-    let mut out = vec![T::default(); total];
+    let mut out = zeros(total, "tokens")?;
     let bounds = match par {
         Par::Serial => vec![0, ends.len() - 1],
         Par::Threads => balanced(&ends, 4 * rayon::current_num_threads()),
@@ -194,21 +188,28 @@ fn fill<T: Copy + Default + Send>(
     Ok(out)
 }
 
-fn add(a: i64, b: i64) -> Result<i64> {
-    a.checked_add(b).map_or_else(|| too_large(u64::MAX), Ok)
+/// Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.
+fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
+    match Vec::<T>::new().try_reserve_exact(n) {
+        Ok(()) => Ok(vec![T::default(); n]),
+        Err(_) => structure(
+            "forest",
+            format!("has more {what} to write than memory holds, {n}"),
+        ),
+    }
 }
 
-fn too_large<T>(got: u64) -> Result<T> {
-    Err(Error::TooLarge {
-        arg: "lengths",
-        limit: isize::MAX as u64,
-        got,
-    })
+fn add(a: i64, b: i64) -> Result<i64> {
+    match a.checked_add(b) {
+        Some(sum) => Ok(sum),
+        None => structure("forest", "has more tokens to write than int64 counts"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forest::Rows;
 
     /// The reference forest with a prompt of one token; node v has the value v.
     fn reference(places: bool) -> Forest {
@@ -217,7 +218,13 @@ mod tests {
         let spans = if places {
             // Rollouts are rows 0 to 5: C A1 A2 B1 B2 B3.
             let (rows, starts) = (vec![0, 1, 3, 0, 1, 2, 3, 4, 5], vec![0, 1, 1, 1, 3, 3, 3, 3, 3]);
-            Spans::new(rows, starts, lengths, Some(vec![0, 4, 9, 13, 17, 22, 27])).unwrap()
+            Spans::new(
+                rows,
+                starts,
+                lengths,
+                Rows::Offsets(vec![0, 4, 9, 13, 17, 22, 27]),
+            )
+            .unwrap()
         } else {
             Spans::from_lengths(lengths).unwrap()
         };
@@ -291,13 +298,21 @@ mod tests {
     fn more_tokens_than_memory_is_an_error() {
         let f = Forest::from_parents(&[-1, 0, 0], None).unwrap();
         let f = f
-            .with_spans(Spans::from_lengths(vec![0, i64::MAX, i64::MAX]).unwrap())
-            .unwrap();
-        assert!(expand(&f, &[0; 3], Per::Rollout, false, Par::Serial).is_err());
-        assert!(expand(&f, &[0; 3], Per::Node, false, Par::Serial).is_err());
-        let f = f
             .with_spans(Spans::from_lengths(vec![0, 1 << 62, 1]).unwrap())
             .unwrap();
-        assert!(expand(&f, &[0; 3], Per::Rollout, false, Par::Serial).is_err());
+        for per in [Per::Rollout, Per::Node] {
+            let e = expand(&f, &[0; 3], per, false, Par::Serial).unwrap_err();
+            assert!(
+                e.to_string()
+                    .contains("'forest' has more tokens to write than memory holds")
+            );
+        }
+        // A shared node counts in each rollout.
+        let f = Forest::from_parents(&[-1, 0, 1, 1, 1], None).unwrap();
+        let f = f
+            .with_spans(Spans::from_lengths(vec![0, 1 << 62, 0, 0, 0]).unwrap())
+            .unwrap();
+        let e = expand(&f, &[0; 5], Per::Rollout, false, Par::Serial).unwrap_err();
+        assert!(e.to_string().contains("than int64 counts"));
     }
 }

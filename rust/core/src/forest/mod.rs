@@ -17,7 +17,7 @@ mod up;
 
 pub use expand::{Expanded, Per, expand, token_index};
 pub use prune::prune;
-pub use spans::Spans;
+pub use spans::{Rows, Spans};
 pub use trie::{Sequences, from_sequences};
 pub use up::{Up, leaf_counts, parent_values, up};
 

@@ -2,12 +2,26 @@
 
 use super::{Forest, NONE, structure};
 use crate::error::{Error, Result, check_len};
+use crate::groups::MAX_ROWS;
 use crate::ragged::check_offsets;
+
+/// What is known of the rows that spans point into.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rows {
+    /// Nothing: there are as many as spans name. Every row that holds tokens holds a node, so there are fewer than
+    /// nodes, and a row number past that is an error instead of memory for that many rows.
+    Named,
+    /// How many there are.
+    Number(usize),
+    /// Where each starts in the flat tokens, and the end.
+    Offsets(Vec<i64>),
+}
 
 /// Number of tokens of each node and, if known, the place of them; all by node id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spans {
     lengths: Vec<i64>,
+    n_tokens: usize,
     places: Option<Places>,
     /// The nodes that have tokens, in the order of these.
     order: Vec<u32>,
@@ -26,40 +40,21 @@ impl Spans {
     /// Of nodes whose tokens are only counted.
     ///
     /// # Errors
-    /// [`Error::Range`] for a negative length.
+    /// [`Error::Range`] for a negative length, or if their sum is not an int64.
     pub fn from_lengths(lengths: Vec<i64>) -> Result<Self> {
-        if let Some(v) = lengths.iter().position(|&n| n < 0) {
-            let got = format!("{} for node {v}", lengths[v]);
-            return Err(Error::Range {
-                arg: "lengths",
-                expected: "not negative".into(),
-                got,
-            });
-        }
-        let order = (0..lengths.len() as u32)
-            .filter(|&v| lengths[v as usize] > 0)
-            .collect();
-        Ok(Self {
-            lengths,
-            places: None,
-            order,
-        })
+        Self::counted("lengths", "", lengths)
     }
 
-    /// Of nodes whose tokens are `rows[v]`'s from `starts[v]` on; `offsets` tells where rows start in the flat tokens.
-    /// The row and start of a node without tokens mean nothing.
+    /// Of nodes whose tokens are `rows[v]`'s from `starts[v]` on. The row and start of a node without tokens mean
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Length`], [`Error::Range`] for spans that do not fit `offsets`, [`Error::Structure`] if two overlap.
-    pub fn new(
-        rows: Vec<i64>,
-        starts: Vec<i64>,
-        lengths: Vec<i64>,
-        offsets: Option<Vec<i64>>,
-    ) -> Result<Self> {
+    /// [`Error::Range`] as of [`Spans::from_lengths`], [`Error::Length`] and [`Error::Structure`] for spans that do not
+    /// fit `known` or overlap, [`Error::TooLarge`] for more than [`MAX_ROWS`] rows.
+    pub fn new(rows: Vec<i64>, starts: Vec<i64>, lengths: Vec<i64>, known: Rows) -> Result<Self> {
         check_len("spans", rows.len(), lengths.len(), "the number of nodes")?;
         check_len("spans", starts.len(), lengths.len(), "the number of nodes")?;
-        let mut spans = Self::from_lengths(lengths)?;
+        let mut spans = Self::counted("spans", "length ", lengths)?;
         let with_tokens = || spans.order.iter().map(|&v| v as usize);
         if let Some(v) = with_tokens().find(|&v| rows[v] < 0 || starts[v] < 0) {
             let text = format!(
@@ -68,24 +63,49 @@ impl Spans {
             );
             return structure("spans", text);
         }
-        let mut n_rows = with_tokens().map(|v| rows[v] + 1).max().unwrap_or(0);
-        if let Some(offsets) = &offsets {
-            check_offsets(
-                "offsets",
-                offsets,
-                offsets.last().copied().unwrap_or(0).max(0) as usize,
-            )?;
-            n_rows = offsets.len() as i64 - 1;
-            for v in with_tokens() {
-                check_inside(offsets, v, rows[v], starts[v], spans.lengths[v])?;
+        let (limit, why) = match &known {
+            Rows::Named => (
+                rows.len(),
+                "the number of nodes; give 'offsets' if there are more rows",
+            ),
+            Rows::Number(n) if *n as u64 > MAX_ROWS => {
+                return Err(Error::TooLarge {
+                    arg: "n_rows",
+                    limit: MAX_ROWS,
+                    got: *n as u64,
+                });
             }
+            Rows::Number(n) => (*n, "the number of rows"),
+            Rows::Offsets(offsets) => {
+                let total = offsets.last().copied().unwrap_or(0).max(0) as usize;
+                check_offsets("offsets", offsets, total)?;
+                (offsets.len() - 1, "len(offsets) - 1")
+            }
+        };
+        let mut named = 0;
+        for v in with_tokens() {
+            let row = usize::try_from(rows[v]).unwrap_or(usize::MAX);
+            if row >= limit {
+                return structure(
+                    "spans",
+                    format!("must name a row below {limit} (= {why}), got {row} for node {v}"),
+                );
+            }
+            named = named.max(row + 1);
+            check_end(&known, v, row, starts[v], spans.lengths[v])?;
         }
+        let (n_rows, offsets) = match known {
+            Rows::Named => (named, None),
+            Rows::Number(n) => (n, None),
+            Rows::Offsets(offsets) => (limit, Some(offsets)),
+        };
         spans
             .order
             .sort_unstable_by_key(|&v| (rows[v as usize], starts[v as usize]));
         for w in spans.order.windows(2) {
             let (a, b) = (w[0] as usize, w[1] as usize);
-            if rows[a] == rows[b] && starts[a].saturating_add(spans.lengths[a]) > starts[b] {
+            // Ends have been checked, so the sum is one.
+            if rows[a] == rows[b] && starts[a] + spans.lengths[a] > starts[b] {
                 let at = format!("position {} of row {}", starts[b], rows[b]);
                 return structure(
                     "spans",
@@ -93,7 +113,6 @@ impl Spans {
                 );
             }
         }
-        let n_rows = usize::try_from(n_rows).unwrap_or(0);
         spans.places = Some(Places {
             rows,
             starts,
@@ -101,6 +120,35 @@ impl Spans {
             offsets,
         });
         Ok(spans)
+    }
+
+    fn counted(arg: &'static str, what: &str, lengths: Vec<i64>) -> Result<Self> {
+        if let Some(v) = lengths.iter().position(|&n| n < 0) {
+            let got = format!("{what}{} for node {v}", lengths[v]);
+            return Err(Error::Range {
+                arg,
+                expected: "not negative".into(),
+                got,
+            });
+        }
+        // At most 2^32 numbers below 2^63.
+        let total: u128 = lengths.iter().map(|&n| n as u128).sum();
+        if total > i64::MAX as u128 {
+            return Err(Error::Range {
+                arg,
+                expected: format!("at most {} tokens", i64::MAX),
+                got: total.to_string(),
+            });
+        }
+        let order = (0..lengths.len() as u32)
+            .filter(|&v| lengths[v as usize] > 0)
+            .collect();
+        Ok(Self {
+            lengths,
+            n_tokens: total as usize,
+            places: None,
+            order,
+        })
     }
 
     /// Number of nodes.
@@ -124,9 +172,7 @@ impl Spans {
     /// Number of tokens of all nodes, each counted once.
     #[must_use]
     pub fn n_tokens(&self) -> usize {
-        self.lengths
-            .iter()
-            .fold(0, |n, &length| n.saturating_add(length as usize))
+        self.n_tokens
     }
 
     /// Row and start of each node, if places are known.
@@ -148,7 +194,8 @@ impl Spans {
     }
 
     /// Number of rows of tokens: those of the caller or, if places are not known, one a node.
-    pub(super) fn n_rows(&self) -> usize {
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
         self.places.as_ref().map_or(self.lengths.len(), |p| p.n_rows)
     }
 
@@ -165,8 +212,10 @@ impl Spans {
             id[old as usize] = new as u32;
         }
         let order = self.order.iter().map(|&v| id[v as usize]).filter(|&v| v != NONE);
+        let lengths = pick(&self.lengths);
         Self {
-            lengths: pick(&self.lengths),
+            n_tokens: lengths.iter().map(|&n| n as usize).sum(),
+            lengths,
             places: self.places.as_ref().map(|p| Places {
                 rows: pick(&p.rows),
                 starts: pick(&p.starts),
@@ -188,23 +237,21 @@ impl Forest {
     }
 }
 
-fn check_inside(offsets: &[i64], v: usize, row: i64, start: i64, length: i64) -> Result<()> {
-    let n_rows = offsets.len() - 1;
-    if row >= n_rows as i64 {
-        return structure(
-            "spans",
-            format!("must name a row below {n_rows} (= len(offsets) - 1), got {row} for node {v}"),
-        );
+/// A span must end within its row or, if only offsets would tell how long that is, within int64.
+fn check_end(known: &Rows, v: usize, row: usize, start: i64, length: i64) -> Result<()> {
+    let end = start.checked_add(length);
+    if let Rows::Offsets(offsets) = known {
+        let width = offsets[row + 1] - offsets[row];
+        if end.is_none_or(|end| end > width) {
+            let end = end.unwrap_or(i64::MAX);
+            let text =
+                format!("must end within their rows, got {end} for node {v} in row {row} of length {width}");
+            return structure("spans", text);
+        }
     }
-    let (width, end) = (
-        offsets[row as usize + 1] - offsets[row as usize],
-        start.saturating_add(length),
-    );
-    if end > width {
-        return structure(
-            "spans",
-            format!("must end within their rows, got {end} for node {v} in row {row} of length {width}"),
-        );
+    if end.is_none() {
+        let text = format!("must end within int64, got start {start} and length {length} for node {v}");
+        return structure("spans", text);
     }
     Ok(())
 }
@@ -213,11 +260,13 @@ fn check_inside(offsets: &[i64], v: usize, row: i64, start: i64, length: i64) ->
 mod tests {
     use super::*;
 
+    fn make(rows: &[i64], starts: &[i64], lengths: &[i64], known: Rows) -> Result<Spans> {
+        Spans::new(rows.to_vec(), starts.to_vec(), lengths.to_vec(), known)
+    }
+
     fn text(rows: &[i64], starts: &[i64], lengths: &[i64], offsets: Option<&[i64]>) -> String {
-        let offsets = offsets.map(<[i64]>::to_vec);
-        Spans::new(rows.to_vec(), starts.to_vec(), lengths.to_vec(), offsets)
-            .unwrap_err()
-            .to_string()
+        let known = offsets.map_or(Rows::Named, |o| Rows::Offsets(o.to_vec()));
+        make(rows, starts, lengths, known).unwrap_err().to_string()
     }
 
     #[test]
@@ -232,14 +281,54 @@ mod tests {
             text(&[-1], &[0], &[1], None)
                 .contains("'spans' must not be negative, got row -1 and start 0 for node 0")
         );
-        assert!(text(&[0], &[0], &[-1], None).contains("'lengths' must be not negative, got -1 for node 0"));
+        assert!(
+            text(&[0], &[0], &[-1], None).contains("'spans' must be not negative, got length -1 for node 0")
+        );
         assert!(text(&[0], &[], &[1], None).contains("'spans' must have length 1"));
     }
 
     #[test]
+    fn sizes_past_all_memory() {
+        for row in [1, 10_000_000_000, 1 << 60, i64::MAX] {
+            let e = text(&[row], &[0], &[1], None);
+            assert!(
+                e.contains("below 1 (= the number of nodes; give 'offsets' if"),
+                "{e}"
+            );
+        }
+        assert!(
+            text(&[0], &[i64::MAX], &[2], None).contains("within int64, got start 9223372036854775807 and")
+        );
+        let e = text(&[0, 1], &[0, 0], &[i64::MAX, 1], None);
+        assert!(e.contains("'spans' must be at most 9223372036854775807 tokens, got 9223372036854775808"));
+        let e = Spans::from_lengths(vec![i64::MAX; 3]).unwrap_err().to_string();
+        assert!(e.contains("'lengths' must be at most"));
+        assert!(make(&[0], &[0], &[1], Rows::Number(usize::MAX)).is_err());
+        assert!(make(&[2], &[0], &[1], Rows::Number(2)).is_err());
+        assert!(make(&[], &[], &[], Rows::Offsets(vec![])).is_err());
+    }
+
+    #[test]
+    fn the_number_of_rows() {
+        assert_eq!(make(&[1, 0], &[0, 0], &[1, 1], Rows::Named).unwrap().n_rows(), 2);
+        assert_eq!(make(&[9, 0], &[0, 0], &[0, 1], Rows::Named).unwrap().n_rows(), 1);
+        assert_eq!(make(&[0], &[0], &[1], Rows::Number(7)).unwrap().n_rows(), 7);
+        assert_eq!(
+            make(&[0], &[0], &[1], Rows::Offsets(vec![0, 1, 1]))
+                .unwrap()
+                .n_rows(),
+            2
+        );
+        assert_eq!(Spans::from_lengths(vec![0; 3]).unwrap().n_rows(), 3);
+    }
+
+    #[test]
     fn places_of_nodes_without_tokens_mean_nothing() {
-        let s = Spans::new(vec![-1, 1, 0], vec![-1, 0, 0], vec![0, 2, 1], Some(vec![0, 1, 3])).unwrap();
+        let s = make(&[-1, 1, 0], &[-1, 0, 0], &[0, 2, 1], Rows::Offsets(vec![0, 1, 3])).unwrap();
         assert_eq!(s.order(), [2, 1]);
-        assert_eq!(s.take(&[0, 1]).order(), [1]);
+        assert_eq!(
+            (s.take(&[0, 1]).order(), s.take(&[0, 1]).n_tokens()),
+            (&[1][..], 2)
+        );
     }
 }

@@ -6,7 +6,7 @@
 use std::hash::Hash;
 
 use super::radix::{Tree, build};
-use super::{Forest, Spans};
+use super::{Forest, Rows, Spans};
 use crate::error::{Error, Result, check_len};
 use crate::groups::Groups;
 use crate::par::{Par, balanced, for_pieces};
@@ -71,7 +71,7 @@ pub fn from_sequences<T: Copy + Eq + Hash + Send + Sync>(
         all.rows,
         all.starts,
         all.lengths,
-        Some(sequences.offsets.to_vec()),
+        Rows::Offsets(sequences.offsets.to_vec()),
     )?;
     Forest::from_parents(&all.parents, Some(&leaves))?.with_spans(spans)
 }
