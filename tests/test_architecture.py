@@ -16,7 +16,7 @@ LAYERS = [
     {"_core"},
     {"_arrays", "_autograd", "_nested"},
     {"groups", "ragged", "conventions"},
-    {"_columns", "_logprobs", "_turns_report"},
+    {"_columns", "_layout", "_logprobs", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "tree", "loss", "vocab"},

@@ -12,15 +12,17 @@ from rollmath import _core
 from rollmath._arrays import (
     Array,
     ArrayLike,
-    Immutable,
     check_vector,
+    contiguous,
     describe,
     floats,
     frozen,
     host,
+    host_only,
     integers,
     mask_bytes,
 )
+from rollmath._layout import Layout, PruneReport
 from rollmath._nested import flatten
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
@@ -29,15 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Spans(NamedTuple):
-    """Where the tokens of each node are: row, start in the row, number; int64 ``[n_nodes]`` each."""
-
-    rows: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-
-
-class Forest(Immutable):
+class Forest(Layout):
     """Trees whose root-to-leaf paths are the rollouts: a flat group is a star, one trajectory a chain.
 
     Made by :meth:`from_parents`, :meth:`from_sequences` or :meth:`from_nested`; immutable. Everything is indexed as the
@@ -60,7 +54,6 @@ class Forest(Immutable):
 
     groups: Groups
     rewards: NDArray[np.float64] | None
-    _preorder: _core.Preorder
 
     def __init__(self) -> None:
         msg = "Forest(): make one with Forest.from_parents, Forest.from_sequences or Forest.from_nested"
@@ -90,13 +83,15 @@ class Forest(Immutable):
             lengths: number of tokens of each node, ``[n_nodes]``. A root's tokens are the prompt.
             spans: instead of ``lengths``: (rows, starts, lengths), ``[n_nodes]`` each. The tokens of node ``v`` are
                 ``starts[v] .. starts[v] + lengths[v] - 1`` of row ``rows[v]``, any row that contains them. Spans must
-                not overlap; those of length 0 are not looked at.
+                not overlap; those of length 0 are not looked at. Rows are numbers below ``n_nodes``, or with
+                ``offsets`` below the number of rows that these tell.
             offsets: with ``spans``: where each row starts in the flat array of tokens, ``[rows + 1]``
-                (``T * arange(B + 1)`` for a padded ``[B, T]``). Needed for :attr:`token_index` only.
+                (``T * arange(B + 1)`` for a padded ``[B, T]``). Needed for :attr:`token_index`, and where there
+                are more rows than nodes.
 
         Raises:
-            ValueError: a parent out of range, a node that is its own ancestor, wrong lengths, spans that overlap or
-                leave their row.
+            ValueError: a parent out of range, a node that is its own ancestor, wrong lengths, spans that overlap,
+                leave their row or name one that is not there.
             TypeError: not integers, or not 1-D.
         """
         who = "Forest.from_parents"
@@ -137,7 +132,8 @@ class Forest(Immutable):
         Nothing merges across groups. Children are in order of first appearance.
 
         Args:
-            tokens: integers, all sequences one after another; int32 and int64 are not copied.
+            tokens: integers, all sequences one after another; int32 and int64 are not copied. On the CPU, like
+                ``payload``: they have one number a token, and this function has no device path.
             offsets: where each sequence starts, and the end: ``[n_sequences + 1]``.
             groups: one id a sequence; each group becomes one tree.
             prompt_lengths: number of leading tokens of each sequence that are the prompt. Those become the root's, and
@@ -145,7 +141,7 @@ class Forest(Immutable):
             payload: one integer a token (an expert routing, say) that must be the same, too, for tokens to merge.
 
         Raises:
-            ValueError: arrays that do not fit together, prompts that differ within a group.
+            ValueError: arrays that do not fit together, prompts that differ within a group, tokens on a device.
             TypeError: not integers, or not 1-D.
 
         >>> forest = Forest.from_sequences([1, 2, 3, 1, 2, 4, 4], [0, 3, 7], groups=["a", "a"])
@@ -153,9 +149,11 @@ class Forest(Immutable):
         ([-1, 0, 1, 1], [0, 2, 1, 2], [0, 1, 2, 5, 6])
         """
         who = "Forest.from_sequences"
+        host_only(who, "tokens", tokens)
+        host_only(who, "payload", payload)
         flat, _ = host(who, "tokens", tokens)
         check_vector(who, "tokens", flat, None, "")
-        flat = np.ascontiguousarray(flat) if flat.dtype == np.int32 else integers(who, "tokens", flat)[0]
+        flat = contiguous(flat) if flat.dtype == np.int32 else integers(who, "tokens", flat)[0]
         ends, _ = integers(who, "offsets", offsets)
         rows = as_groups(who, groups)
         prompts = None if prompt_lengths is None else integers(who, "prompt_lengths", prompt_lengths)[0]
@@ -196,84 +194,10 @@ class Forest(Immutable):
         core = _core.Preorder.from_parents(who, nodes.parents, None, nodes.lengths)
         return cls._make(core, _tree_groups(who, core, groups), nodes.rewards)
 
-    @property
-    def n_nodes(self) -> int:
-        """Number of nodes, roots among them."""
-        return len(self._preorder)
-
-    @property
-    def n_leaves(self) -> int:
-        """Number of leaves, and so of rollouts."""
-        return self._preorder.n_leaves
-
-    @property
-    def n_trees(self) -> int:
-        """Number of trees."""
-        return self._preorder.n_trees
-
-    @cached_property
-    def parents(self) -> NDArray[np.int64]:
-        """Parent of each node, -1 for roots, ``[n_nodes]``."""
-        return frozen(self._preorder.parents)
-
-    @cached_property
-    def order(self) -> NDArray[np.int64]:
-        """Nodes in depth-first preorder: trees and children by ascending id, ``[n_nodes]``."""
-        return frozen(self._preorder.order)
-
-    @cached_property
-    def depth(self) -> NDArray[np.int64]:
-        """Edges between each node and its root, ``[n_nodes]``."""
-        return frozen(self._preorder.depth)
-
-    @cached_property
-    def leaves(self) -> NDArray[np.int64]:
-        """Leaf (node id) of each rollout, ``[n_leaves]``."""
-        return frozen(self._preorder.leaves)
-
-    @cached_property
-    def leaf_counts(self) -> NDArray[np.int64]:
-        """Number of leaves below each node, 1 for a leaf, ``[n_nodes]``."""
-        return frozen(self._preorder.leaf_counts)
-
-    @cached_property
-    def tree(self) -> NDArray[np.int64]:
-        """Tree of each node, ``[n_nodes]``."""
-        return frozen(self._preorder.tree)
-
-    @cached_property
-    def roots(self) -> NDArray[np.int64]:
-        """Root (node id) of each tree, ascending, ``[n_trees]``."""
-        return frozen(self._preorder.roots)
-
     @cached_property
     def rollout_groups(self) -> Groups:
         """The group of each rollout: that of its tree."""
         return self.groups.take(self.tree[self.leaves])
-
-    @cached_property
-    def siblings(self) -> Groups:
-        """Nodes grouped by parent; the id of a group is the parent's. A root ``v`` is alone in a group ``-1 - v``."""
-        parents = self.parents
-
-        def name(node: int) -> int:
-            return int(parents[node]) if parents[node] >= 0 else -1 - node
-
-        return Groups._make(self._preorder.siblings("Forest.siblings"), name)
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64] | None:
-        """Number of tokens of each node, ``[n_nodes]``; None if the forest was built without."""
-        lengths = self._preorder.lengths
-        return lengths if lengths is None else frozen(lengths)
-
-    @cached_property
-    def spans(self) -> Spans | None:
-        """Where the tokens of each node are; None if the forest was built without."""
-        places, lengths = self._preorder.places, self.lengths
-        if places is None or lengths is None:
-            return None
-        return Spans(frozen(places[0]), frozen(places[1]), lengths)
 
     @cached_property
     def token_index(self) -> NDArray[np.int64]:
@@ -347,7 +271,8 @@ class Forest(Immutable):
 
         Args:
             x: one value a node, ``[n_nodes]``; with ``per="rollout"`` also one value a rollout, ``[n_leaves]``.
-                Integers and bools keep their type.
+                Integers and bools keep their type; float16 and bfloat16 widen to float32, as everywhere. From a CUDA
+                tensor they are copied to the host once, and the result to its device.
             per: ``"rollout"``: a token appears in each rollout that contains it, and rows are the rollouts in their
                 order. ``"node"``: a token appears once, aligned with :attr:`token_index`; rows are the rows of
                 ``spans`` (the sequences), or the nodes by id if only lengths are known.
@@ -364,14 +289,14 @@ class Forest(Immutable):
         """
         who = "Forest.expand"
         array, kind = host(who, "x", x)
-        if array.size and array.dtype.kind not in "iub":
+        if array.dtype.kind not in "iub":
             array, kind = floats(who, "x", x)
         check_vector(who, "x", array, None, "")
         if per == "node" and len(array) == self.n_leaves != self.n_nodes:
             fix = "take them up to nodes first, with rollmath.ops.up"
             msg = f"{who}(): 'x' must have length {self.n_nodes} (= forest.n_nodes) with per='node', got one a rollout"
             raise ValueError(f"{msg}; {fix}")
-        words = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}")
+        words = contiguous(array).view(f"u{array.dtype.itemsize}")
         values, offsets = _core.forest_expand(who, self._preorder, words, per, bool(include_root))
         return Ragged._make(kind.wrap(values.view(array.dtype)), offsets)
 
@@ -397,18 +322,8 @@ class Forest(Immutable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         core = self._preorder
-        state = (core.parents, core.leaves, core.lengths, core.places, core.offsets)
+        state = (core.parents, core.leaves, core.lengths, core.places, core.offsets, core.n_rows)
         return _restore, (state, self.groups, self.rewards)
-
-
-class PruneReport(NamedTuple):
-    """What :meth:`Forest.prune` kept and dropped, in the numbers of the forest before, ascending; int64."""
-
-    kept_nodes: NDArray[np.int64]
-    dropped_nodes: NDArray[np.int64]
-    kept_rollouts: NDArray[np.int64]
-    dropped_rollouts: NDArray[np.int64]
-    dropped_trees: NDArray[np.int64]
 
 
 class Pruned(NamedTuple):

@@ -61,7 +61,9 @@ def test_types_come_back():
         assert forest.expand(np.ones(4, dtype), per="node").values.dtype == dtype
     assert forest.expand([1, 2, 3, 4], per="node").values.dtype == np.int64
     assert forest.expand(np.ones(4, np.float16), per="node").values.dtype == np.float32
-    for dtype, out in [(torch.float64, torch.float64), (torch.bfloat16, torch.float32), (torch.int32, torch.int32)]:
+    assert Forest.from_parents([], lengths=[]).expand(np.ones(0, np.float16), per="node").values.dtype == np.float32
+    kinds = [(torch.float64, torch.float64), (torch.bfloat16, torch.float32), (torch.float16, torch.float32)]
+    for dtype, out in [*kinds, (torch.int32, torch.int32), (torch.bool, torch.bool)]:
         values = forest.expand(torch.ones(4, dtype=dtype), per="rollout").values
         assert isinstance(values, torch.Tensor)
         assert values.dtype == out
@@ -73,6 +75,9 @@ def test_not_contiguous_and_read_only():
     forest = Forest.from_parents([-1, 0, 1, 1], lengths=[0, 2, 1, 1])
     x = np.arange(12.0).reshape(4, 3)
     expected = forest.expand(x[:, 1].copy(), per="node").values
+    unaligned = np.frombuffer(b"-" + x[:, 1].tobytes(), dtype=np.float64, offset=1)
+    for y in (unaligned, unaligned.view(np.int64), x[:, 1].astype(">i8")):
+        assert np.array_equal(forest.expand(y, per="node").values, np.repeat(y, [0, 2, 1, 1]))
     assert np.array_equal(forest.expand(x[:, 1], per="node").values, expected)
     assert np.array_equal(forest.expand(np.asfortranarray(x)[:, 1], per="node").values, expected)
     x.setflags(write=False)
@@ -127,6 +132,13 @@ def test_wrong_calls():
     for forest in (bare, Forest.from_parents([-1], lengths=[1]), Forest.from_parents([-1], spans=([0], [0], [1]))):
         with pytest.raises(ValueError, match=r"Forest.token_index\(\): 'forest' .*build it with"):
             _ = forest.token_index
-    huge = Forest.from_parents([-1, 0, 0], lengths=[0, 2**62, 2**62])
-    with pytest.raises(ValueError, match=r"'lengths' must have at most"):
+    huge = Forest.from_parents([-1, 0, 0], lengths=[0, 2**62, 2**61])
+    with pytest.raises(ValueError, match=r"Forest.expand\(\): 'forest' has more tokens to write than memory holds, 6"):
         huge.expand(np.zeros(3), per="node")
+    shared = Forest.from_parents([-1, 0, 1, 1], lengths=[0, 2**62, 0, 0])
+    with pytest.raises(ValueError, match=r"'forest' has more tokens to write than int64 counts"):
+        shared.expand(np.zeros(4), per="rollout")
+    width = 2**62
+    far = Forest.from_parents([-1, 0], spans=([0, 0], [0, 0], [0, width]), offsets=[0, width])
+    with pytest.raises(ValueError, match=r"Forest.token_index\(\): 'forest' has more tokens to write than"):
+        _ = far.token_index

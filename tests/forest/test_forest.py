@@ -57,6 +57,25 @@ def test_prune_keeps_what_has_a_kept_leaf(oracle, size):
     assert pruned.groups.ids == tuple(t for t in range(forest.n_trees) if t not in report.dropped_trees)
 
 
+@given(SIZES, st.booleans())
+def test_a_pruned_forest_pickles(oracle, size, with_offsets):
+    parents = oracle("forest.py", "random_parents")(*size)
+    rng, n = np.random.default_rng(size[0]), len(parents)
+    rows, lengths = rng.integers(0, n, n), rng.integers(0, 3, n)
+    # Node v starts at 3 v in whichever row it lies.
+    offsets = np.arange(n + 2) * 3 * n if with_offsets else None
+    forest = Forest.from_parents(parents, spans=(rows, np.arange(n) * 3, lengths), offsets=offsets)
+    for made in (forest, forest.prune(rng.random(forest.n_leaves) < 0.5)[0]):
+        again = pickle.loads(pickle.dumps(made))
+        expanded = [f.expand(np.arange(f.n_nodes), per="node", include_root=True) for f in (made, again)]
+        assert expanded[0].to_lists() == expanded[1].to_lists()
+        assert len(expanded[0]) == (n + 1 if with_offsets else max((rows + 1)[lengths > 0], default=0))
+        for name in ["parents", "order", "leaves", "spans", "lengths", "tree", "groups", "rollout_groups"]:
+            assert np.array_equal(getattr(made, name), getattr(again, name)), name
+        if with_offsets:
+            assert np.array_equal(made.token_index, again.token_index)
+
+
 def test_groups_of_trees_and_rollouts():
     forest = Forest.from_parents([-1, -1, 0, 1, 1, -1], groups=["a", "b", "a"])
     assert forest.groups == Groups(["a", "b", "a"])
@@ -140,6 +159,16 @@ def test_it_is_a_noun():
             ValueError,
             r"must not overlap, got position 1 of row 0 in nodes",
         ),
+        ([-1, 0], {"groups": [1.0]}, TypeError, r"from_parents\(\): 'groups' must be strings, ints, UUIDs or tuples"),
+        ([-1], {"spans": ([0], [0], [-1])}, ValueError, r"'spans' must be not negative, got length -1 for node 0"),
+        ([-1], {"spans": ([0], [2**63 - 1], [1])}, ValueError, r"'spans' must end within int64, got start 9"),
+        (
+            [-1, 0],
+            {"spans": ([0, 1], [0, 0], [2**62, 2**62])},
+            ValueError,
+            r"'spans' must be at most 9\d+ tokens, got 9",
+        ),
+        ([-1, 0], {"lengths": [2**62, 2**62]}, ValueError, r"'lengths' must be at most 9\d+ tokens, got 9\d+8"),
         ([-1], {"lengths": [1], "offsets": [0, 1]}, ValueError, r"'offsets' are those of the rows in 'spans'"),
         ([-1], {"spans": ([0], [0], [2]), "offsets": [0, 1]}, ValueError, r"got 2 for node 0 in row 0 of length 1"),
         (
@@ -154,6 +183,34 @@ def test_it_is_a_noun():
 def test_wrong_calls(parents, keywords, error, match):
     with pytest.raises(error, match=match):
         Forest.from_parents(parents, **keywords)
+
+
+@pytest.mark.parametrize("row", [3, 10**10, 2**60, 2**63 - 1])
+def test_rows_need_no_memory_of_their_own(row):
+    text = rf"'spans' must name a row below 3 \(= the number of nodes; give 'offsets' if .*, got {row} for node 1"
+    with pytest.raises(ValueError, match=text):
+        Forest.from_parents([-1, 0, 0], spans=([0, row, 1], [0, 0, 1], [1, 1, 1]))
+    # The row of a node without tokens is not looked at.
+    forest = Forest.from_parents([-1, 0, 0], spans=([0, row, 2], [0, 0, 1], [1, 0, 1]))
+    assert forest.expand([0, 1, 2], per="node").to_lists() == [[], [], [2]]
+
+
+def test_devices_without_numbers():
+    torch = pytest.importorskip("torch")
+    far = torch.zeros(3, dtype=torch.int64, device="meta")
+    for name, arguments in [("tokens", (far, None)), ("payload", ([1, 2, 3], far))]:
+        text = rf"from_sequences\(\): '{name}' has one number a token and is on meta, but this path .*; call .cpu"
+        with pytest.raises(ValueError, match=text):
+            Forest.from_sequences(arguments[0], [0, 3], groups=[0], payload=arguments[1])
+    forest = Forest.from_parents([-1, 0, 0], lengths=[0, 1, 1])
+    for call, text in [
+        (lambda: Forest.from_parents(far), "'parents' is on the meta device"),
+        (lambda: forest.expand(far, per="node"), "'x' is on the meta device"),
+        (lambda: forest.leaf_rewards(far), "'node_values' is on the meta device"),
+        (lambda: forest.prune(far), "'keep' is on the meta device"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            call()
 
 
 def test_leaf_rewards():

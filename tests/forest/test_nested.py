@@ -86,6 +86,8 @@ def test_wrong_tokens_and_groups():
         Forest.from_nested({"children": [{"reward": 1}]}, tokens="t")
     with pytest.raises(TypeError, match=r"'t' must be lists of tokens, got str at records\[0\]"):
         Forest.from_nested({"reward": 1, "t": "ab"}, tokens="t")
+    with pytest.raises(TypeError, match=r"'t' must be lists of tokens, got ndarray at records\[0\]"):
+        Forest.from_nested({"reward": 1, "t": np.array(3)}, tokens="t")
     with pytest.raises(ValueError, match=r"from_nested\(\): 'groups' must have length 1 \(= the number of roots\)"):
         Forest.from_nested(TREE, groups=[1, 2])
 

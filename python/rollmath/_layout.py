@@ -1,0 +1,113 @@
+"""How the nodes of a forest hang together and where their tokens are: what it was built from, read back."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from rollmath import _core
+from rollmath._arrays import Immutable, frozen
+from rollmath.groups import Groups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Spans(NamedTuple):
+    """Where the tokens of each node are: row, start in the row, number; int64 ``[n_nodes]`` each."""
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+
+class PruneReport(NamedTuple):
+    """What :meth:`Forest.prune` kept and dropped, in the numbers of the forest before, ascending; int64."""
+
+    kept_nodes: NDArray[np.int64]
+    dropped_nodes: NDArray[np.int64]
+    kept_rollouts: NDArray[np.int64]
+    dropped_rollouts: NDArray[np.int64]
+    dropped_trees: NDArray[np.int64]
+
+
+class Layout(Immutable):
+    """The read-only arrays of a :class:`~rollmath.Forest`, each made when it is first asked for."""
+
+    _preorder: _core.Preorder
+
+    @property
+    def n_nodes(self) -> int:
+        """Number of nodes, roots among them."""
+        return len(self._preorder)
+
+    @property
+    def n_leaves(self) -> int:
+        """Number of leaves, and so of rollouts."""
+        return self._preorder.n_leaves
+
+    @property
+    def n_trees(self) -> int:
+        """Number of trees."""
+        return self._preorder.n_trees
+
+    @cached_property
+    def parents(self) -> NDArray[np.int64]:
+        """Parent of each node, -1 for roots, ``[n_nodes]``."""
+        return frozen(self._preorder.parents)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Nodes in depth-first preorder: trees and children by ascending id, ``[n_nodes]``."""
+        return frozen(self._preorder.order)
+
+    @cached_property
+    def depth(self) -> NDArray[np.int64]:
+        """Edges between each node and its root, ``[n_nodes]``."""
+        return frozen(self._preorder.depth)
+
+    @cached_property
+    def leaves(self) -> NDArray[np.int64]:
+        """Leaf (node id) of each rollout, ``[n_leaves]``."""
+        return frozen(self._preorder.leaves)
+
+    @cached_property
+    def leaf_counts(self) -> NDArray[np.int64]:
+        """Number of leaves below each node, 1 for a leaf, ``[n_nodes]``."""
+        return frozen(self._preorder.leaf_counts)
+
+    @cached_property
+    def tree(self) -> NDArray[np.int64]:
+        """Tree of each node, ``[n_nodes]``."""
+        return frozen(self._preorder.tree)
+
+    @cached_property
+    def roots(self) -> NDArray[np.int64]:
+        """Root (node id) of each tree, ascending, ``[n_trees]``."""
+        return frozen(self._preorder.roots)
+
+    @cached_property
+    def siblings(self) -> Groups:
+        """Nodes grouped by parent; the id of a group is the parent's. A root ``v`` is alone in a group ``-1 - v``."""
+        parents = self.parents
+
+        def name(node: int) -> int:
+            return int(parents[node]) if parents[node] >= 0 else -1 - node
+
+        return Groups._make(self._preorder.siblings("Forest.siblings"), name)
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Number of tokens of each node, ``[n_nodes]``; None if the forest was built without."""
+        lengths = self._preorder.lengths
+        return lengths if lengths is None else frozen(lengths)
+
+    @cached_property
+    def spans(self) -> Spans | None:
+        """Where the tokens of each node are; None if the forest was built without."""
+        places, lengths = self._preorder.places, self.lengths
+        if places is None or lengths is None:
+            return None
+        return Spans(frozen(places[0]), frozen(places[1]), lengths)
