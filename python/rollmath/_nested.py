@@ -76,11 +76,15 @@ class _Reader:
         if tokens is None and self.parents[node] >= 0:
             msg = f"{self.who}(): {self.tokens!r} is missing at {self.path(node)}; only roots may lack it"
             raise ValueError(msg)
-        if tokens is not None and (isinstance(tokens, (str, bytes)) or not hasattr(tokens, "__len__")):
+        try:
+            if isinstance(tokens, (str, bytes)):
+                raise TypeError
+            # Arrays without dimensions have a __len__ that raises.
+            self.lengths.append(0 if tokens is None else len(tokens))
+        except TypeError:
             at = self.path(node)
             msg = f"{self.who}(): {self.tokens!r} must be lists of tokens, got {type(tokens).__name__} at {at}"
-            raise TypeError(msg)
-        self.lengths.append(0 if tokens is None else len(tokens))
+            raise TypeError(msg) from None
 
 
 def flatten(who: str, records: Any, children: str, reward: str, tokens: str | None) -> Nodes:

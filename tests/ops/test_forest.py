@@ -114,5 +114,8 @@ def test_wrong_calls():
         ops.parent(forest, [1.0, 2.0])
     with pytest.raises(TypeError, match=r"up\(\): 'forest' must be a rollmath.Forest, got an object of type list"):
         ops.up([-1, 0, 0], [1.0, 2.0], how="sum")
+    for root in ("x", None, [0.0], 1j):
+        with pytest.raises(TypeError, match=r"parent\(\): 'root' must be a number, got an? "):
+            ops.parent(forest, [1.0, 2.0, 3.0], root=root)
     with pytest.raises(TypeError, match=r"'leaf_values' must be 1-D"):
         ops.up(forest, np.zeros((2, 1)), how="sum")

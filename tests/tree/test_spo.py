@@ -109,11 +109,27 @@ def test_only_children_and_equal_siblings():
     assert spo(chain, [0.7], leave_one_out=True, singleton="raw").tolist() == [0, 0.7, 0.7]
     assert np.isnan(spo(chain, [0.7], edge="normalized", singleton="nan")).tolist() == [False, True, True]
     assert spo(chain, [0.7], singleton="raise").tolist() == [0, 0, 0]
-    with pytest.raises(ValueError, match=r"spo\(\): .*one valid member \(the group of row 1\)"):
-        spo(chain, [0.7], leave_one_out=True, singleton="raise")
+    for edge, leave_one_out in VARIANTS[1:]:
+        text = r"spo\(\): 'forest' has an only child, node 1 below node 0; choose singleton='zero', "
+        with pytest.raises(ValueError, match=text):
+            spo(chain, [0.7], edge=edge, leave_one_out=leave_one_out, singleton="raise")
     star = Forest.from_parents([-1] + [0] * 9)
     for edge, leave_one_out in VARIANTS:
         assert not spo(star, np.full(9, 0.1), edge=edge, leave_one_out=leave_one_out).any()
+
+
+def test_equal_siblings_raise_if_asked_to():
+    forest = Forest.from_parents([-1, 0, 0, 1, 1, 2, -1])
+    for leave_one_out in (False, True):
+        keywords = {"leave_one_out": leave_one_out, "zero_spread": "raise"}
+        text = r"spo\(\): 'rewards' give the siblings below node 1 equal values, no spread; choose zero_spread='zero', "
+        with pytest.raises(ValueError, match=text):
+            spo(forest, [1.0, 1.0, 0.0, 5.0], edge="normalized", **keywords)
+        # Without a division, with other values, and for only children and roots there is nothing to refuse.
+        assert spo(forest, [1.0, 1.0, 0.0, 5.0], **keywords)[3] == 0
+        assert spo(forest, [1.0, 0.0, 0.0, 5.0], edge="normalized", **keywords)[3] != 0
+        got = spo(forest, [np.nan, np.nan, 0.0, 5.0], edge="normalized", nan="propagate", **keywords)
+        assert np.isnan(got).tolist() == [False, True, True, True, True, False, False]
 
 
 def test_roots_and_empty_forests():

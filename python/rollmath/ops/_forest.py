@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, floats
+from rollmath._arrays import Array, ArrayLike, choice, floats, number
 from rollmath.forest import Forest, as_forest
 
 How = Literal["mean_of_children", "leaf_mean", "sum", "max", "min"]
@@ -56,10 +56,15 @@ def parent(forest: Forest, x: ArrayLike, *, root: float = 0.0) -> Array:
     Returns:
         ``[n_nodes]``, in the kind and float type of ``x``.
 
+    Raises:
+        ValueError: wrong length.
+        TypeError: a ``root`` that is no number.
+
     >>> from rollmath import Forest
     >>> parent(Forest.from_parents([-1, 0, 0, 1]), [1.0, 2.0, 3.0, 4.0]).tolist()
     [0.0, 1.0, 1.0, 2.0]
     """
     made = as_forest("parent", forest)
+    above = number("parent", "root", root)
     values, kind = floats("parent", "x", x, length=made.n_nodes, why="forest.n_nodes")
-    return kind.wrap(_core.forest_parent("parent", "x", made._preorder, values, float(root)))
+    return kind.wrap(_core.forest_parent("parent", "x", made._preorder, values, above))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, floats
 from rollmath.conventions import SPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
-from rollmath.ops import normalize, parent, up
+from rollmath.ops import normalize, parent, segment_max, segment_min, up
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def spo(
@@ -46,7 +49,8 @@ def spo(
         advantages of siblings sum to 0.
 
     Raises:
-        ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad.
+        ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad; only
+            children or equal siblings where a policy says raise.
 
     Source: SPO-tree, arXiv 2505.23564. The formulas are those of the official code, AIFrameResearch/SPO, whose
     ``extract_edges_from_tree`` was executed and agrees for both edges; it trains on :func:`nonzero_edges` alone.
@@ -74,6 +78,7 @@ def spo(
         np.subtract(value, advantage, out=advantage)
         advantage[made.roots] = 0.0
     else:
+        _check_siblings(made, value, rules, divided=edge == "normalized")
         advantage = normalize(
             value,
             made.siblings,
@@ -85,6 +90,22 @@ def spo(
             who="spo",
         )
     return kind.wrap(advantage.astype(x.dtype, copy=False))
+
+
+def _check_siblings(forest: Forest, value: NDArray[np.float64], rules: Convention, *, divided: bool) -> None:
+    """What ``singleton="raise"`` and ``zero_spread="raise"`` ask for, in the words of a forest."""
+    families = forest.siblings
+    above = forest.parents[families.first]
+    if rules.singleton == "raise" and (bad := np.flatnonzero((families.counts == 1) & (above >= 0))).size:
+        fix = "choose singleton='zero', 'raw', 'abs' or 'nan'"
+        msg = f"spo(): 'forest' has an only child, node {families.first[bad[0]]} below node {above[bad[0]]}; {fix}"
+        raise ValueError(msg)
+    if rules.zero_spread == "raise" and divided:
+        same = segment_min(value, families) == segment_max(value, families)
+        if (bad := np.flatnonzero(same & (families.counts > 1))).size:
+            fix = "choose zero_spread='zero', 'unscaled' or 'nan'"
+            msg = f"spo(): 'rewards' give the siblings below node {above[bad[0]]} equal values, no spread; {fix}"
+            raise ValueError(msg)
 
 
 def nonzero_edges(forest: Forest, advantages: ArrayLike) -> Array:
