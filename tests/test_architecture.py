@@ -14,7 +14,7 @@ PACKAGE = ROOT / "python" / "rollmath"
 # Outer layers import inner ones, never the reverse; a package may import itself.
 LAYERS = [
     {"_core"},
-    {"_arrays", "_autograd", "_nested"},
+    {"_arrays", "_autograd", "_buffers", "_nested"},
     {"groups", "ragged", "conventions"},
     {"_columns", "_layout", "_logprobs", "_turns_report"},
     {"rows", "_turns", "forest"},
@@ -45,9 +45,12 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(tree):
         if id(node) in guarded:
             continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "rollmath":
-            parts = node.module.split(".")[1:]
-            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            package = ["rollmath", *path.relative_to(PACKAGE).parent.parts] if PACKAGE in path.parents else []
+            base = package[: len(package) - node.level + 1] if node.level else []
+            root, *parts = [*base, *(node.module or "").split(".")]
+            if root == "rollmath":
+                found |= {parts[0]} if parts and parts[0] else {alias.name for alias in node.names}
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("rollmath.")}
     return {name for name in found if name in RANK or (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir()}
@@ -114,6 +117,16 @@ def test_every_public_method_has_a_formula_and_an_oracle(package: str, name: str
 def test_every_public_method_has_a_row_in_the_docs(package: str, name: str) -> None:
     rows = (ROOT / "docs" / "methods.md").read_text()
     assert re.search(rf"^\| `{package}\.{name}`", rows, re.MULTILINE), f"no row for {package}.{name}"
+
+
+@pytest.mark.parametrize(("package", "name"), callables())
+def test_arrays_are_positional_and_options_keywords(package: str, name: str) -> None:
+    value = dict(public(package))[name]
+    if inspect.isclass(value) or package == "vocab":  # labels are an array that may be left out
+        return
+    for parameter in inspect.signature(value).parameters.values():
+        if parameter.default is not parameter.empty:
+            assert parameter.kind is parameter.KEYWORD_ONLY, f"{parameter.name} has a default but is positional"
 
 
 def test_no_submodule_shares_the_name_of_a_public_function() -> None:

@@ -27,7 +27,8 @@ def check(groups, ids):
     assert groups.counts.tolist() == [index.count(g) for g in range(len(distinct))]
     assert groups.order.tolist() == sorted(range(len(ids)), key=lambda row: (index[row], row))
     assert groups.offsets.tolist() == np.cumsum([0, *groups.counts]).tolist()
-    assert [rows.tolist() for rows in groups] == [[r for r, i in enumerate(index) if i == g] for g in set(index)]
+    rows = [groups.rows(g).tolist() for g in range(groups.n_groups)]
+    assert rows == [[r for r, i in enumerate(index) if i == g] for g in set(index)]
     for array in (groups.index, groups.order, groups.offsets, groups.counts, groups.first):
         assert array.dtype == np.int64
         assert not array.flags.writeable
@@ -180,7 +181,7 @@ def test_take_checks_its_rows():
     assert groups.take(np.array([2, 0, 2], dtype=np.uint8).view(bool)).ids == ("a", "c")
     for rows, error, message in [
         ([3], ValueError, r"'rows' must be less than 3 \(= len\(groups\)\), got 3"),
-        ([-4], ValueError, r"'rows' must be less than 3 \(= len\(groups\)\), got -4"),
+        ([-4], ValueError, r"'rows' must be at least -3 \(= -len\(groups\)\), got -4"),
         ([True], ValueError, r"'rows' must have length 3 \(= len\(groups\), as a mask\), got 1"),
         ([[0]], TypeError, r"'rows' must be 1-D, got a 2-D int64 array"),
         ([0.0], TypeError, r"'rows' must hold integers, got float64"),

@@ -278,3 +278,54 @@ def test_read_only_buffers_and_gradients():
 def test_a_float32_that_would_become_infinite_is_named():
     with pytest.raises(TypeError, match=r"'lists' must hold numbers \(that fit the dtype\), got .* at lists\[1\]\[0\]"):
         Ragged.from_lists([[1.0, np.inf], [1e300]], dtype=np.float32)
+
+
+class TestScatter:
+    """Values taken through a mask go back by their columns; the rules are those of the other path."""
+
+    def test_out_over_the_values_is_refused(self):
+        r = Ragged.from_padded(np.array([[5.0, 6.0]]), mask=[[1, 1]])
+        with pytest.raises(ValueError, match=r"Ragged.to_padded\(\): 'out' shares memory with 'values'"):
+            r.to_padded(out=r.values.reshape(1, 2))
+        assert r.values.tolist() == [5.0, 6.0]
+
+    def test_read_only_and_fill(self):
+        r = Ragged.from_padded(np.array([[5, 6]], dtype=np.uint8), mask=[[0, 1]])
+        out = np.zeros((1, 2), dtype=np.uint8)
+        out.setflags(write=False)
+        with pytest.raises(ValueError, match="'out' is read-only"):
+            r.to_padded(out=out)
+        with pytest.raises(ValueError, match="'fill' must fit uint8, got -1"):
+            r.to_padded(fill=-1)
+
+    def test_tensors(self):
+        torch = pytest.importorskip("torch")
+        for dtype in (torch.uint16, torch.bfloat16, torch.bool, torch.int64):
+            x = torch.tensor([[1, 0, 1]]).to(dtype)
+            r = Ragged.from_padded(x.view(torch.int16).view(dtype) if dtype == torch.bfloat16 else x, mask=[[0, 1, 1]])
+            assert r.to_padded(3).tolist() == [[0, 0, 1]]
+        with pytest.raises(ValueError, match="'values' requires grad"):
+            r.with_values(torch.ones(2, requires_grad=True)).to_padded()
+        with pytest.raises(ValueError, match=r"'fill' must fit torch.int8, got 300"):
+            Ragged(torch.zeros(1, dtype=torch.int8), [0, 1]).to_padded(fill=300)
+
+
+def test_rows_without_an_order_are_refused():
+    for row in ({3: 1}, {9}, "12", b"12", 5):
+        with pytest.raises(TypeError, match=r"'lists' must hold lists of numbers, got something else at index 1"):
+            Ragged.from_lists([[1], row])
+    assert Ragged.from_lists([(1, 2), range(2), np.array([5])]).to_lists() == [[1, 2], [0, 1], [5]]
+
+
+def test_masked_arrays_and_bad_dtypes_are_refused():
+    with pytest.raises(TypeError, match="'x' is a masked array, whose mask would be lost"):
+        Ragged.from_padded(np.ma.masked_array([[1.0]], [[True]]), lengths=[1])
+    with pytest.raises(TypeError, match="'dtype' must be one of int64, int32, float64, float32, got 'foo'"):
+        Ragged.from_lists([[1]], dtype="foo")
+
+
+def test_a_result_past_all_memory_says_so():
+    with pytest.raises(
+        MemoryError, match=r"Ragged.to_padded\(\): cannot allocate a result of shape \(1, 230584"
+    ):
+        Ragged([1.0], [0, 1]).to_padded(2**61)

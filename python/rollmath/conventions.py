@@ -21,9 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, Literal, TypedDict, get_args
 
-from rollmath._arrays import check_ddof, number
+from rollmath._arrays import Immutable, check_ddof, number
 
 EpsPlace = Literal["add", "max", "sqrt", "where_positive"]
 Singleton = Literal["zero", "raw", "abs", "nan", "raise"]
@@ -44,10 +45,12 @@ class Convention:
             sqrt(s^2 + eps); ``"where_positive"`` s + eps if s > 0, else 1.
         singleton: what the only valid member x of a group gets: ``"zero"`` 0; ``"raw"`` mean 0 and standard deviation
             1 are taken, so x / (1 + eps) or x; ``"abs"`` mean 0 and standard deviation abs(x); ``"nan"``; ``"raise"``.
-        zero_spread: what the members of a group of several equal values get where the spread is divided by:
+        zero_spread: what a member gets where the spread that it is to be divided by is that of equal values (its
+            group's, or that of the others in it for ``leave_one_out=True``):
             ``"zero"`` exactly 0; ``"unscaled"`` x - center; ``"nan"``; ``"raise"``.
         nan: ``"raise"`` a NaN or infinite value is an error; ``"omit"`` NaN is a missing value, kept out of the
-            statistics and given 0, infinity is an error; ``"propagate"`` both make their whole group NaN.
+            statistics and given 0, infinity is an error; ``"propagate"`` NaN makes its whole group NaN, and infinity
+            makes it NaN or infinite, as arithmetic has it.
     """
 
     ddof: int = 1
@@ -83,12 +86,14 @@ class Override(TypedDict, total=False):
     nan: Nan
 
 
-class Framework(Mapping[str, Convention]):
+class Framework(Immutable, Mapping[str, Convention]):
     """Conventions of one framework, by method name; a method that it does not have raises and lists what it has."""
 
+    name: str
+    _methods: Mapping[str, Convention]
+
     def __init__(self, name: str, methods: Mapping[str, Convention]) -> None:
-        self.name = name
-        self._methods = dict(methods)
+        self._fill(name=name, _methods=MappingProxyType(dict(methods)))
 
     def __getitem__(self, method: str) -> Convention:
         try:
@@ -115,6 +120,9 @@ class Framework(Mapping[str, Convention]):
         # Equal as mappings, equal hashes; so that a recipe that holds one can be a key.
         return hash(frozenset(self._methods.items()))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Framework, (self.name, dict(self._methods))
+
     def __repr__(self) -> str:
         return f"Framework({self.name!r}: {', '.join(self)})"
 
@@ -132,7 +140,10 @@ def resolve(who: str, method: str, convention: Convention | Framework, override:
             listed = ", ".join(sorted(names))
             msg = f"{who}() got an unexpected keyword argument {name!r}; a convention has: {listed}"
             raise TypeError(msg)
-    return replace(convention, **override)
+    try:
+        return replace(convention, **override)
+    except (TypeError, ValueError) as wrong:
+        raise type(wrong)(str(wrong).replace("Convention()", f"{who}()", 1)) from None
 
 
 #: The papers' formula: sample standard deviation plus 1e-6; a group of one and a group without spread get 0.

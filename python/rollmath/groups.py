@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,11 +136,15 @@ class Groups(Immutable):
         return frozen(self.order[self.offsets[:-1]])
 
     def rows(self, group: int) -> NDArray[np.int64]:
-        """Rows of one group, by its number."""
-        return self.order[self.offsets[group] : self.offsets[group + 1]]
+        """Rows of one group, by its number.
 
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        return (self.rows(g) for g in range(self.n_groups))
+        Raises:
+            IndexError: there is no such group.
+        """
+        if not 0 <= group < self.n_groups:
+            msg = f"Groups.rows(): 'group' must be between 0 and {self.n_groups - 1}, got {group}"
+            raise IndexError(msg)
+        return self.order[self.offsets[group] : self.offsets[group + 1]]
 
     def take(self, rows: ArrayLike) -> Groups:
         """The groups of a selection of rows; groups left without rows vanish.
@@ -156,7 +160,8 @@ class Groups(Immutable):
         picked, _ = integers(who, "rows", picked)
         if len(picked) and not (-len(self) <= picked.min() and picked.max() < len(self)):
             bad = picked[(picked < -len(self)) | (picked >= len(self))][0]
-            msg = f"{who}(): 'rows' must be less than {len(self)} (= len(groups)), got {bad}"
+            limit = f"less than {len(self)}" if bad > 0 else f"at least {-len(self)}"
+            msg = f"{who}(): 'rows' must be {limit} (= {'' if bad > 0 else '-'}len(groups)), got {bad}"
             raise ValueError(msg)
         index = np.ascontiguousarray(self.index[picked])
         return Groups._make(_core.Csr.from_ids("Groups.take", index), lambda row: self.ids[index[row]])

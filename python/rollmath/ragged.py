@@ -15,7 +15,6 @@ from rollmath._arrays import (
     ArrayLike,
     Immutable,
     Kind,
-    contiguous,
     describe,
     frozen,
     host,
@@ -23,6 +22,7 @@ from rollmath._arrays import (
     is_tensor,
     to_bytes,
 )
+from rollmath._buffers import as_width, bits_of, check_apart, fill_bits, is_host, no_grad, output
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
@@ -94,7 +94,11 @@ class Ragged(Immutable):
         if isinstance(lists, (str, bytes)) or not hasattr(lists, "__iter__"):
             msg = f"Ragged.from_lists(): 'lists' must be a list of rows, got {describe(lists)}"
             raise TypeError(msg)
-        name = "" if dtype is None else np.dtype(dtype).name
+        try:
+            name = "" if dtype is None else np.dtype(dtype).name
+        except TypeError:
+            msg = f"Ragged.from_lists(): 'dtype' must be one of int64, int32, float64, float32, got {dtype!r}"
+            raise TypeError(msg) from None
         rows = lists if isinstance(lists, list) else list(lists)
         return cls._make(*_core.from_lists("Ragged.from_lists", rows, name))
 
@@ -154,10 +158,10 @@ class Ragged(Immutable):
         _check_rows(who, "lengths", len(checked), shape[0])
         if is_tensor(x) and x.device.type != "cpu":
             return cls._make(_gather_on_device(x, offsets, out, who), offsets)
-        bits = _bits(who, "x", x)
-        values = _output(who, out, (int(offsets[-1]),), x)
-        target = _bits(who, "out", values)
-        _check_apart(who, target, bits, "x")
+        bits = bits_of(who, "x", x)
+        values = output(who, out, (int(offsets[-1]),), x)
+        target = bits_of(who, "out", values)
+        check_apart(who, target, bits, "x")
         _core.pack(who, bits.reshape(-1), shape[1], offsets, target)
         return cls._make(values, offsets)
 
@@ -174,7 +178,7 @@ class Ragged(Immutable):
         flat = positions + np.repeat(np.arange(rows) * width, np.diff(offsets))
         if is_tensor(x):
             torch_index = Kind(x.device).wrap(flat)
-            return cls._make(_no_grad(who, x).reshape(-1)[torch_index], offsets, positions)
+            return cls._make(no_grad(who, x, "x").reshape(-1)[torch_index], offsets, positions)
         x, _ = host(who, "x", x)
         return cls._make(np.ascontiguousarray(x).reshape(-1)[flat], offsets, positions)
 
@@ -194,36 +198,38 @@ class Ragged(Immutable):
         who = "Ragged.to_padded"
         if width is None:
             width = int(out.shape[1]) if out is not None and len(out.shape) == 2 else self._width()
-        shape = (len(self), _width(who, width))
-        _check_fill(who, fill, self.values.dtype)
-        if self.positions is not None or (is_tensor(self.values) and self.values.device.type != "cpu"):
-            return self._scatter(shape, fill, out)
-        bits = _bits(who, "values", self.values)
-        padded = _output(who, out, shape, self.values)
-        target = _bits(who, "out", padded)
-        _check_apart(who, target, bits, "values")
-        one = _fill_bits(who, fill, self.values, bits.dtype)
-        _core.unpack(who, bits, self.offsets, shape[1], one, target.reshape(-1))
+        shape = (len(self), as_width(who, width))
+        padded = output(who, out, shape, self.values)
+        one = fill_bits(who, fill, self.values)
+        if not is_host(self.values):
+            # On its device; padding of a negative zero or a NaN keeps its value, not its bits.
+            flat = Kind(self.values.device).wrap(self._flat(who, shape))
+            padded.fill_(fill).reshape(-1)[flat] = no_grad(who, self.values, "values")
+            return padded
+        bits, target = bits_of(who, "values", self.values), bits_of(who, "out", padded).reshape(-1)
+        check_apart(who, target, bits, "values")
+        if self.positions is None:
+            _core.unpack(who, bits, self.offsets, shape[1], one, target)
+        else:
+            target.fill(one[0])
+            target[self._flat(who, shape)] = bits
         return padded
+
+    def _flat(self, who: str, shape: tuple[int, int]) -> NDArray[np.int64]:
+        """Place of each value in the flattened padded array."""
+        columns = self.positions
+        if columns is None:
+            columns = np.arange(int(self.offsets[-1])) - np.repeat(self.offsets[:-1], self.lengths)
+        if len(columns) and columns.max() >= shape[1]:
+            msg = f"{who}(): 'width' must be over {columns.max()} (= the last column used), got {shape[1]}"
+            raise ValueError(msg)
+        flat: NDArray[np.int64] = columns + np.repeat(np.arange(shape[0]) * shape[1], self.lengths)
+        return flat
 
     def _width(self) -> int:
         if self.positions is not None:
             return int(self.positions.max()) + 1 if len(self.positions) else 0
         return int(self.lengths.max()) if len(self) else 0
-
-    def _scatter(self, shape: tuple[int, int], fill: float, out: Array | None) -> Array:
-        columns = self.positions
-        if columns is None:
-            columns = np.arange(int(self.offsets[-1])) - np.repeat(self.offsets[:-1], self.lengths)
-        if len(columns) and columns.max() >= shape[1]:
-            msg = f"Ragged.to_padded(): 'width' must be over {columns.max()} (= the last column used), got {shape[1]}"
-            raise ValueError(msg)
-        flat = columns + np.repeat(np.arange(shape[0]) * shape[1], self.lengths)
-        padded = _output("Ragged.to_padded", out, shape, self.values)
-        padded[...] = fill
-        index = Kind(self.values.device).wrap(flat) if is_tensor(self.values) else flat
-        padded.reshape(-1)[index] = self.values
-        return padded
 
     def to_lists(self) -> list[list[Any]]:
         """As a list of lists."""
@@ -270,6 +276,9 @@ def _restore(values: Array, offsets: NDArray[np.int64], positions: NDArray[np.in
 
 
 def _shape2(who: str, x: ArrayLike) -> tuple[int, int]:
+    if isinstance(x, np.ma.MaskedArray):
+        msg = f"{who}(): 'x' is a masked array, whose mask would be lost; pass its .data, and ~mask as mask="
+        raise TypeError(msg)
     if not hasattr(x, "shape") or len(x.shape) != 2:
         msg = f"{who}(): 'x' must be a 2-D array [B, T], got {describe(x)}"
         raise TypeError(msg)
@@ -282,91 +291,10 @@ def _check_rows(who: str, name: str, got: int, expected: int) -> None:
         raise ValueError(msg)
 
 
-def _no_grad(who: str, x: Any, name: str = "x") -> Any:
-    if x.requires_grad:
-        msg = f"{who}(): {name!r} requires grad, but no gradient flows through this function; call .detach()"
-        raise ValueError(msg)
-    return x
-
-
-def _bits(who: str, name: str, x: Array) -> NDArray[Any]:
-    """``x`` as unsigned integers of its element size, not copied if it is contiguous."""
-    if is_tensor(x):
-        import torch  # noqa: PLC0415 - the caller has it loaded
-
-        words = {1: torch.uint8, 2: torch.uint16, 4: torch.uint32, 8: torch.uint64}
-        x = _no_grad(who, x, name).contiguous()
-        if x.element_size() not in words:
-            msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
-            raise TypeError(msg)
-        return x.view(words[x.element_size()]).numpy()  # type: ignore[no-any-return]
-    if x.dtype.hasobject or x.dtype.itemsize not in {1, 2, 4, 8}:
-        msg = f"{who}(): {name!r} must have elements of 1, 2, 4 or 8 bytes, got {x.dtype}"
-        raise TypeError(msg)
-    return contiguous(x).view(f"u{x.dtype.itemsize}")
-
-
-def _output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
-    """``out`` if it fits, else a fresh array of the kind and dtype of ``like``."""
-    if out is None:
-        if is_tensor(like):
-            return like.new_empty(shape)
-        return np.empty(shape, dtype=like.dtype)
-    fits = hasattr(out, "shape") and is_tensor(out) == is_tensor(like) and out.dtype == like.dtype
-    if not fits:
-        msg = f"{who}(): 'out' must be of the kind and dtype of the values ({like.dtype}), got {describe(out)}"
-        raise TypeError(msg)
-    if tuple(out.shape) != shape:
-        msg = f"{who}(): 'out' must have shape {shape}, got {tuple(out.shape)}"
-        raise ValueError(msg)
-    plain = out.is_contiguous() if is_tensor(out) else out.flags.c_contiguous and out.flags.aligned
-    if not plain:
-        msg = f"{who}(): 'out' must be C-contiguous and aligned"
-        raise ValueError(msg)
-    return out
-
-
-def _width(who: str, width: Any) -> int:
-    try:
-        n = operator.index(width)
-    except TypeError:
-        msg = f"{who}(): 'width' must be an integer, got {describe(width)}"
-        raise TypeError(msg) from None
-    if n < 0:
-        msg = f"{who}(): 'width' must not be negative, got {n}"
-        raise ValueError(msg)
-    return n
-
-
-def _check_apart(who: str, out: NDArray[Any], x: NDArray[Any], name: str) -> None:
-    """Two arrays over one buffer (two views of a tensor, say) look unrelated to the core."""
-    if np.may_share_memory(out, x):
-        msg = f"{who}(): 'out' shares memory with {name!r}; pass an array of its own"
-        raise ValueError(msg)
-
-
-def _check_fill(who: str, fill: Any, dtype: Any) -> None:
-    """Refuses what an integer or bool dtype would cut off silently (1.5, NaN)."""
-    whole = str(dtype).removeprefix("torch.").startswith(("int", "uint", "bool"))
-    if whole and isinstance(fill, (float, np.floating)) and not float(fill).is_integer():
-        msg = f"{who}(): 'fill' must fit {dtype}, got {fill!r}"
-        raise ValueError(msg)
-
-
-def _fill_bits(who: str, fill: float, like: Array, word: np.dtype[Any]) -> NDArray[Any]:
-    if is_tensor(like):
-        return _bits(who, "fill", like.new_full((1,), fill))
-    try:
-        return np.full(1, fill, dtype=like.dtype).view(word)
-    except (OverflowError, ValueError, TypeError):
-        msg = f"{who}(): 'fill' must fit {like.dtype}, got {fill!r}"
-        raise ValueError(msg) from None
-
-
 def _gather_on_device(x: Any, offsets: NDArray[np.int64], out: Any, who: str) -> Any:
     columns = np.arange(int(offsets[-1])) - np.repeat(offsets[:-1], np.diff(offsets))
     flat = columns + np.repeat(np.arange(x.shape[0]) * x.shape[1], np.diff(offsets))
-    values = _no_grad(who, x).reshape(-1)[Kind(x.device).wrap(flat)]
+    values = no_grad(who, x, "x").reshape(-1)[Kind(x.device).wrap(flat)]
     if out is None:
         return values
-    return _output(who, out, tuple(values.shape), x).copy_(values)
+    return output(who, out, tuple(values.shape), x).copy_(values)

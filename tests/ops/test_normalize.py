@@ -71,7 +71,7 @@ def test_scales_of_success_rates(oracle, tolerance, bits, scale):
 
 
 def test_by_hand():
-    assert_allclose(normalize([1.0, 0, 0, 0], [0] * 4, center="loo", scale="loo_std", eps_place="where_positive")[0], 1)
+    assert_allclose(normalize([1.0, 0, 0, 0], [0] * 4, center="loo", scale="loo_std", zero_spread="unscaled")[0], 1)
     assert_allclose(normalize([3.0, 5.0], [0, 1], center=1.0, scale=2.0, eps=0.0), [1, 2])
     assert_allclose(normalize([3.0, 5.0], [0, 0], center=[1.0, 2.0], scale=[2, 3], eps=0.0), [1, 1])
     assert_allclose(normalize([3.0, 5.0], [0, 0], center="none", scale="none"), [3, 5])
@@ -164,3 +164,36 @@ def test_a_center_or_scale_that_is_not_finite_is_named():
     with pytest.raises(ValueError, match=r"normalize\(\): 'scale' must be finite where rows are valid, got inf"):
         normalize([1.0, 2.0], [0, 0], scale=math.inf)
     assert normalize([1.0, 2.0], [0, 0], center=[0.0, math.nan], scale="none", valid=[1, 0]).tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [1, 2, 0]])
+def test_nan_among_equal_values_makes_the_whole_group_nan(order):
+    x = np.array([math.nan, 1.0, 1.0])[order]
+    for options in ({}, {"scale": "none"}, {"center": "loo", "scale": "none"}, {"center": "loo", "scale": "loo_std"}):
+        assert np.isnan(normalize(x, [0, 0, 0], nan="propagate", **options)).all()
+
+
+@pytest.mark.parametrize("center", ["mean", Quantile(0.5), LogMeanExp(1.0), WeightedMean([1.0, 5.0, 1.0, 1.0])])
+@pytest.mark.parametrize("scale", ["none", "std", "mean", "batch_std", "batch_residual_std", "bernoulli_std"])
+def test_a_missing_value_is_in_no_statistic(center, scale):
+    x, ids, keep = np.array([0.25, math.nan, 0.75, 0.5]), np.array([0, 0, 0, 1]), [0, 2, 3]
+    rest = WeightedMean([1.0, 1.0, 1.0]) if isinstance(center, WeightedMean) else center
+    got = normalize(x, ids, center=center, scale=scale, nan="omit")
+    assert got[1] == 0
+    assert_allclose(got[keep], normalize(x[keep], ids[keep], center=rest, scale=scale), rtol=1e-15)
+
+
+def test_bernoulli_needs_a_probability():
+    with pytest.raises(
+        ValueError, match=r"scale='bernoulli_std' needs 'x' in \[0, 1\], got a mean of 2.5"
+    ):
+        normalize([2.0, 3.0], [0, 0], scale="bernoulli_std")
+
+
+@pytest.mark.parametrize("zero_spread", ["zero", "unscaled", "nan"])
+def test_others_without_spread_follow_the_policy(zero_spread):
+    expected = {"zero": 0.0, "unscaled": 1.0, "nan": math.nan}[zero_spread]
+    got = normalize([1.0, 0, 0, 0], [0] * 4, center="loo", scale="loo_std", eps=0.0, zero_spread=zero_spread)
+    assert_allclose(got, [expected, *[-1 / 3 / math.sqrt(1 / 3)] * 3])
+    with pytest.raises(ValueError, match="has no spread in the group of row 0 without that row; choose zero_spread="):
+        normalize([1.0, 0, 0, 0], [0] * 4, center="loo", scale="loo_std", zero_spread="raise")

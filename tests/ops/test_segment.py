@@ -175,3 +175,16 @@ def test_gather_changes_no_dtype_and_shares_no_memory():
     counts = ops.segment_count([0, 0])
     counts[:] = 7  # a result belongs to the caller
     assert ops.segment_count([0, 0]).tolist() == [2]
+
+
+@pytest.mark.parametrize("beta", [5e-324, 1e-300, 1e-14, 1e-9, -1e-14])
+def test_logmeanexp_goes_to_the_mean(beta):
+    assert_allclose(ops.segment_logmeanexp([0.0, 1.0, 2.0], [0] * 3, beta), [1.0], atol=1e-9)
+
+
+def test_the_sign_of_zero_does_not_depend_on_row_order():
+    for a, b in [(0.0, -0.0), (-0.0, 0.0)]:
+        for reduce in (ops.segment_min, ops.segment_max, ops.segment_mean, ops.segment_sum):
+            assert not np.signbit(reduce([a, b], [0, 0])).any()
+        assert not np.signbit(ops.segment_quantile([a, b], [0, 0], 0.5)).any()
+        assert not np.signbit(ops.loo_mean([a, b], [0, 0])).any()

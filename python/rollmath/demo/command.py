@@ -21,7 +21,7 @@ from .table import show
 from .tasks import Tasks
 
 THREADS = 1
-SHORT = Settings(budget=9_000, flat_prompts=8, tree_prompts=16, minibatches=2, evaluations=1, items=100, samples=1)
+SHORT = Settings(budget=9_000, prompts=16, minibatches=2, evaluations=1, items=100, samples=1)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -102,6 +102,8 @@ def _run(
             runs.append(
                 train(Trainer(method, load(), tasks, settings, seed), before, watch=watch, progress=show_progress)
             )
+            # A step is all or nothing, so that the last tokens of the budget stay unused and the bar unfinished.
+            progress.stop_task(bar)
     return runs, drawing
 
 

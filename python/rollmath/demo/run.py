@@ -25,9 +25,8 @@ class Settings:
     """Everything that a run depends on besides the checkpoint, the method and the seed."""
 
     budget: int = 480_000
-    flat_prompts: int = 32
-    flat_size: int = 16
-    tree_prompts: int = 64
+    prompts: int = 64
+    flat_size: int = 8
     branching: tuple[int, ...] = (4, 2, 2)
     segment: int = 9
     minibatches: int = 4
@@ -109,7 +108,7 @@ class Trainer:
     def step(self, number: int, clock: Clock) -> Step:
         """Take one training step."""
         settings, flat = self.settings, self.method == "grpo"
-        items = list(itertools.islice(self.stream, settings.flat_prompts if flat else settings.tree_prompts))
+        items = list(itertools.islice(self.stream, settings.prompts))
         with clock("sampling"):
             rollouts = self._sample(items)
         with clock("verifier"):

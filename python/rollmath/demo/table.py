@@ -12,7 +12,11 @@ from .run import NAMES, Run
 
 def show(console: Console, runs: Sequence[Run], *, total_seconds: float) -> None:
     """Print one column per run."""
-    table = Table(title="Same checkpoint, same budget of sampled tokens", title_justify="left", header_style="bold")
+    table = Table(
+        title="Same checkpoint, same prompts a step, same budget of sampled tokens",
+        title_justify="left",
+        header_style="bold",
+    )
     table.add_column("")
     for run in runs:
         table.add_column(NAMES[run.method], justify="right")
@@ -52,9 +56,8 @@ def verdict(flat: Run, tree: Run) -> str:
     gap = tree.after.sampled - flat.after.sampled
     error = (tree.after.sampled_error**2 + flat.after.sampled_error**2) ** 0.5
     if abs(gap) < 2 * error:
-        return (
-            f"On this seed the two are level: {100 * gap:+.1f} points for the tree, standard error {100 * error:.1f}."
-        )
+        points = f"{100 * gap:+.1f} points for the tree, standard error {100 * error:.1f}"
+        return f"On this seed there is no clear difference: {points}."
     ahead = "tree (SPO) is" if gap > 0 else "flat groups (GRPO) are"
     return f"On this seed the {ahead} ahead by {100 * abs(gap):.1f} points, standard error {100 * error:.1f}."
 

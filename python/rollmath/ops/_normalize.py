@@ -77,8 +77,8 @@ def normalize(
             scale but ``"none"``. ``singleton`` speaks where center or scale is taken from the group,
             ``zero_spread`` where the scale is the group's spread. A :class:`Convention` only: what a framework does
             depends on the method, and this is none.
-        name: what the caller calls ``x``, for error messages.
-        who: the caller's name, likewise.
+        name: what your own method calls ``x``, for error messages.
+        who: its name, likewise.
         **override: fields of the convention.
 
     Returns:
@@ -97,65 +97,85 @@ def normalize(
     made = as_groups(who, groups)
     values, kind = floats(who, name, x, length=len(made))
     mask = mask_bytes(who, "valid", valid, length=len(made))
-
-    def reduce(what: str, parameter: float = 0.0, method: str = "linear") -> NDArray[np.float64]:
-        return _core.reduce(who, name, made._csr, values, mask, what, parameter, method)
-
-    def run(center: Any, scale: Any) -> NDArray[Any]:
-        return _core.normalize(who, name, made._csr, values, mask, center, scale, rules)
-
-    match center:
-        case Quantile(q, method):
-            center = ("groups", reduce("quantile", number(who, "q", q), method))
-        case LogMeanExp(beta):
-            center = ("groups", reduce("logmeanexp", number(who, "beta", beta)))
-        case WeightedMean(weights):
-            w = floats(who, "weights", weights, length=len(made))[0].astype(np.float64, copy=False)
-            center = ("groups", _core.weighted_mean(who, name, made._csr, values, w, mask))
-        case str():
-            choice(who, "center", center, ("none", "mean", "loo"))
-        case _:
-            center = _per_row(who, "center", center, len(made), mask, rules)
-
-    if isinstance(scale, str):
-        choice(who, "scale", scale, _SCALES)
-        if scale == "mean":
-            scale = ("groups", reduce("mean"))
-        elif scale in {"bernoulli", "bernoulli_std"}:
-            p = reduce("mean")
-            scale = ("groups", p * (1 - p) if scale == "bernoulli" else np.sqrt(np.maximum(p * (1 - p), 0.0)))
-        elif scale == "batch_std":
-            scale = _batch_std(who, values, mask, rules)
-        elif scale == "batch_residual_std":
-            scale = _batch_std(who, run(center, "none"), mask, rules)
-    else:
-        scale = _per_row(who, "scale", scale, len(made), mask, rules)
-    return kind.wrap(run(center, scale))
-
-
-def _per_row(
-    who: str, name: str, value: ArrayLike, length: int, mask: NDArray[np.uint8] | None, rules: Convention
-) -> float | NDArray[np.float64]:
-    given: float | NDArray[np.float64]
-    if isinstance(value, (int, float, np.number)):
-        given = float(value)
-        seen = np.array([given])
-    else:
-        given = floats(who, name, value, length=length)[0].astype(np.float64, copy=False)
-        seen = given if mask is None else given[mask != 0]
-    if rules.nan != "propagate" and not np.isfinite(seen).all():
-        msg = f"{who}(): {name!r} must be finite where rows are valid, got {seen[~np.isfinite(seen)][0]}"
-        raise ValueError(msg)
-    return given
-
-
-def _batch_std(who: str, values: NDArray[Any], mask: NDArray[np.uint8] | None, rules: Convention) -> float:
-    """Standard deviation of all valid rows; 0 (so that eps alone divides) if there are too few for one."""
-    if rules.nan != "propagate":
-        # NaN is a missing value here, or the residual of a group of one under singleton="nan".
+    if rules.nan == "omit" and np.isnan(values).any():
         seen = ~np.isnan(values)
         mask = (seen if mask is None else seen & (mask != 0)).view(np.uint8)
-    everything = _core.Csr.from_ids(who, np.zeros(len(values), dtype=np.int64))
-    variance = _core.reduce(who, "x", everything, values, mask, "var", rules.ddof)
-    n = len(values) if mask is None else np.count_nonzero(mask)
-    return float(np.sqrt(variance[0])) if n > rules.ddof else 0.0
+    call = _Call(who, name, made, values, mask, rules)
+    middle = call.center(center)
+    return kind.wrap(call.run(middle, call.scale(scale, middle)))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What :func:`normalize` hands to the core; ``center`` and ``scale`` turn options into what the core takes."""
+
+    who: str
+    name: str
+    groups: Groups
+    values: NDArray[Any]
+    mask: NDArray[np.uint8] | None
+    rules: Convention
+
+    def run(self, center: Any, scale: Any) -> NDArray[Any]:
+        return _core.normalize(self.who, self.name, self.groups._csr, self.values, self.mask, center, scale, self.rules)
+
+    def reduce(self, what: str, parameter: float = 0.0, method: str = "linear") -> NDArray[np.float64]:
+        return _core.reduce(self.who, self.name, self.groups._csr, self.values, self.mask, what, parameter, method)
+
+    def center(self, center: Center) -> Any:
+        match center:
+            case Quantile(q, method):
+                return ("groups", self.reduce("quantile", number(self.who, "q", q), method))
+            case LogMeanExp(beta):
+                return ("groups", self.reduce("logmeanexp", number(self.who, "beta", beta)))
+            case WeightedMean(weights):
+                w = floats(self.who, "weights", weights, length=len(self.groups))[0].astype(np.float64, copy=False)
+                csr = self.groups._csr
+                return ("groups", _core.weighted_mean(self.who, self.name, csr, self.values, w, self.mask))
+            case str():
+                choice(self.who, "center", center, ("none", "mean", "loo"))
+                return center
+        return self.per_row("center", center)
+
+    def scale(self, scale: Scale, center: Any) -> Any:
+        if not isinstance(scale, str):
+            return self.per_row("scale", scale)
+        choice(self.who, "scale", scale, _SCALES)
+        if scale == "mean":
+            return ("groups", self.reduce("mean"))
+        if scale in {"bernoulli", "bernoulli_std"}:
+            p = self.reduce("mean")
+            if (wrong := (p < 0) | (p > 1)).any():
+                msg = f"{self.who}(): scale={scale!r} needs {self.name!r} in [0, 1], got a mean of {p[wrong][0]}"
+                raise ValueError(msg)
+            return ("groups", p * (1 - p) if scale == "bernoulli" else np.sqrt(p * (1 - p)))
+        if scale == "batch_std":
+            return self.batch_std(self.values)
+        if scale == "batch_residual_std":
+            return self.batch_std(self.run(center, "none"))
+        return scale
+
+    def per_row(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
+        given: float | NDArray[np.float64]
+        if isinstance(value, (int, float, np.number)):
+            given = float(value)
+            seen = np.array([given])
+        else:
+            given = floats(self.who, name, value, length=len(self.groups))[0].astype(np.float64, copy=False)
+            seen = given if self.mask is None else given[self.mask != 0]
+        if self.rules.nan != "propagate" and not np.isfinite(seen).all():
+            msg = f"{self.who}(): {name!r} must be finite where rows are valid, got {seen[~np.isfinite(seen)][0]}"
+            raise ValueError(msg)
+        return given
+
+    def batch_std(self, values: NDArray[Any]) -> float:
+        """Standard deviation of all valid rows; 0 (so that eps alone divides) if there are too few for one."""
+        mask = self.mask
+        if self.rules.nan != "propagate":
+            # The residual of a group of one is NaN under singleton="nan", and no part of the batch.
+            seen = ~np.isnan(values)
+            mask = (seen if mask is None else seen & (mask != 0)).view(np.uint8)
+        batch = _core.Csr.from_ids(self.who, np.zeros(len(values), dtype=np.int64))
+        variance = _core.reduce(self.who, self.name, batch, values, mask, "var", self.rules.ddof)
+        n = len(values) if mask is None else np.count_nonzero(mask)
+        return float(np.sqrt(variance[0])) if n > self.rules.ddof else 0.0

@@ -95,7 +95,7 @@ pub fn weighted_mean<T: Real>(
         let keep = |&&r: &&u32| is_valid(valid, r as usize);
         let rows = groups.rows(g).iter().filter(keep);
         let mut pairs: Vec<(f64, f64)> = rows
-            .map(|&r| (x[r as usize].wide(), weights[r as usize]))
+            .map(|&r| (x[r as usize].wide() + 0.0, weights[r as usize]))
             .collect();
         pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let total: f64 = pairs.iter().map(|p| p.1).sum();
@@ -141,17 +141,13 @@ pub(crate) fn is_valid(valid: Option<&[u8]>, row: usize) -> bool {
     valid.is_none_or(|v| v[row] != 0)
 }
 
+/// The valid members of a group. Adding zero turns -0 into 0, so that equal members are equal bits.
 pub(crate) fn gather<T: Real>(rows: &[u32], x: &[T], valid: Option<&[u8]>, into: &mut Vec<f64>) {
     into.clear();
+    let value = |&r: &u32| x[r as usize].wide() + 0.0;
     match valid {
-        None => into.extend(rows.iter().map(|&r| x[r as usize].wide())),
-        Some(v) => {
-            into.extend(
-                rows.iter()
-                    .filter(|&&r| v[r as usize] != 0)
-                    .map(|&r| x[r as usize].wide()),
-            );
-        }
+        None => into.extend(rows.iter().map(value)),
+        Some(v) => into.extend(rows.iter().filter(|&&r| v[r as usize] != 0).map(value)),
     }
 }
 
@@ -221,13 +217,24 @@ fn one(sorted: &[f64], what: Reduction) -> f64 {
 
 fn log_mean_exp(sorted: &[f64], beta: f64) -> f64 {
     let (lo, hi) = (sorted[0], sorted[sorted.len() - 1]);
+    let n = sorted.len() as f64;
     // The largest of beta * x, taken out so that no exponential overflows.
     let top = if beta > 0.0 { hi } else { lo };
     if lo == hi || top.is_infinite() {
         return top;
     }
-    let sum: f64 = sorted.iter().map(|x| (beta * (x - top)).exp()).sum();
-    top + (sum / sorted.len() as f64).ln() / beta
+    let (center, reach) = (mean(sorted), beta.abs() * (hi - lo));
+    if reach < 1e-17 {
+        // All further terms of the series in beta round away.
+        center
+    } else if reach < 0.5 {
+        // Logarithms near 1 would lose what distinguishes the result from the mean.
+        let sum: f64 = sorted.iter().map(|x| (beta * (x - center)).exp_m1()).sum();
+        center + (sum / n).ln_1p() / beta
+    } else {
+        let sum: f64 = sorted.iter().map(|x| (beta * (x - top)).exp()).sum();
+        top + (sum / n).ln() / beta
+    }
 }
 
 fn quantile(sorted: &[f64], q: f64, method: QuantileMethod) -> f64 {
@@ -289,6 +296,21 @@ mod tests {
         let x = [0.1, 0.2, 0.3, 0.4, 0.5];
         assert_eq!(quantile(&x, 0.4, QuantileMethod::InvertedCdf), 0.2);
         assert!((quantile(&x, 0.4, QuantileMethod::Linear) - 0.26).abs() < 1e-15);
+    }
+
+    #[test]
+    fn log_mean_exp_goes_from_mean_to_maximum() {
+        let x = [0.0, 1.0, 2.0];
+        for beta in [5e-324, 1e-300, 1e-14, 1e-9] {
+            assert!((log_mean_exp(&x, beta) - 1.0).abs() < 1e-9);
+            assert!((log_mean_exp(&x, -beta) - 1.0).abs() < 1e-9);
+        }
+        // The three branches meet.
+        let direct = |b: f64| (x.iter().map(|v| (b * v).exp()).sum::<f64>() / 3.0).ln() / b;
+        for beta in [0.2, 0.249, 0.251, 1.0] {
+            assert!((log_mean_exp(&x, beta) - direct(beta)).abs() < 1e-14);
+        }
+        assert!((log_mean_exp(&x, 1e3) - 2.0).abs() < 2e-3);
     }
 
     #[test]

@@ -16,8 +16,7 @@ mod reduce;
 #[pymodule]
 fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    m.add_function(wrap_pyfunction!(pool::num_threads, m)?)?;
-    m.add_function(wrap_pyfunction!(pool::set_num_threads, m)?)?;
+    pool::register(m)?;
     forest::register(m)?;
     groups::register(m)?;
     lists::register(m)?;

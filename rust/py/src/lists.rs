@@ -3,7 +3,7 @@
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBytes, PyList, PySequence, PyString};
 
 use crate::errors::Call;
 
@@ -13,6 +13,16 @@ type Flat<'py> = (Bound<'py, PyAny>, Bound<'py, PyArray1<i64>>);
 fn place(flat: usize, offsets: &[i64]) -> String {
     let row = offsets.partition_point(|&o| o <= flat as i64) - 1;
     format!("lists[{row}][{}]", flat - offsets[row] as usize)
+}
+
+/// An array by its `tolist`, any other sequence by its elements. Sets and dicts have no order that belongs to rows.
+fn as_list<'py>(row: &Bound<'py, PyAny>) -> Option<Bound<'py, PyList>> {
+    let list = match row.call_method0("tolist") {
+        Ok(list) => list,
+        Err(_) if row.cast::<PyString>().is_ok() || row.cast::<PyBytes>().is_ok() => return None,
+        Err(_) => row.cast::<PySequence>().ok()?.to_list().ok()?.into_any(),
+    };
+    list.cast_into().ok()
 }
 
 /// Rows as lists, and their offsets. Rows that are no lists (tuples, arrays) are turned into lists first.
@@ -25,18 +35,10 @@ fn rows<'py>(call: &Call<'_>, lists: &Bound<'py, PyList>) -> PyResult<(Vec<Bound
         let row = match row.cast_into::<PyList>() {
             Ok(list) => list,
             Err(other) => {
-                let row = other.into_inner();
-                let tolist = row
-                    .call_method0("tolist")
-                    .or_else(|_| row.py().get_type::<PyList>().call1((&row,)));
-                tolist
-                    .ok()
-                    .and_then(|l| l.cast_into::<PyList>().ok())
-                    .ok_or_else(|| {
-                        call.type_error(format!(
-                            "'lists' must hold lists of numbers, got something else at index {i}"
-                        ))
-                    })?
+                as_list(&other.into_inner()).ok_or_else(|| {
+                    let text = "'lists' must hold lists of numbers, got something else at index";
+                    call.type_error(format!("{text} {i}"))
+                })?
             }
         };
         total += row.len() as i64;

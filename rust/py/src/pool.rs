@@ -1,7 +1,8 @@
 //! One rayon pool a process, made at first use and made anew after a fork.
 //!
 //! A pool inherited through `fork` has no threads in the child, and both using and dropping it would hang. So each
-//! entry remembers the process that made it; an entry of another process is never touched again. Entries live until
+//! entry remembers the process that made it, by its id and by a count of forks (ids are used again); an entry of another
+//! process is never touched again. Entries live until
 //! the process ends and are reused when the same number of threads is asked for again.
 
 use std::num::NonZeroUsize;
@@ -9,12 +10,14 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use rollmath_core::Par;
 
 use crate::errors::Call;
 
 struct Entry {
     pid: u32,
+    forks: usize,
     threads: usize,
     pool: rayon::ThreadPool,
     next: *const Entry,
@@ -22,6 +25,8 @@ struct Entry {
 
 /// Newest entry of a list that only grows. No lock: a fork may happen while another thread would hold it.
 static ENTRIES: AtomicPtr<Entry> = AtomicPtr::new(std::ptr::null_mut());
+/// Forks between the process that loaded this module and this one, as far as Python made them.
+static FORKS: AtomicUsize = AtomicUsize::new(0);
 /// What `set_num_threads` asked for; 0 if it was not called.
 static ASKED: AtomicUsize = AtomicUsize::new(0);
 /// Work (in elements touched) under which a second thread costs more than it brings.
@@ -66,7 +71,7 @@ fn from_environment(py: Python<'_>) -> usize {
     (cores / ranks.unwrap_or(1).max(1)).clamp(1, MOST)
 }
 
-/// Number of threads that parallel calls of this process use.
+/// Number of threads that parallel calls of this process use. The environment is read once, at the first call.
 #[pyfunction]
 pub(crate) fn num_threads(py: Python<'_>) -> usize {
     match ASKED.load(Ordering::Relaxed) {
@@ -96,12 +101,30 @@ pub(crate) fn set_num_threads(n: &Bound<'_, PyAny>) -> PyResult<()> {
     }
 }
 
+#[pyfunction]
+fn forked() {
+    FORKS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Has Python count its forks.
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(num_threads, m)?)?;
+    m.add_function(wrap_pyfunction!(set_num_threads, m)?)?;
+    let os = m.py().import("os")?;
+    if os.hasattr("register_at_fork")? {
+        let options = PyDict::new(m.py());
+        options.set_item("after_in_child", wrap_pyfunction!(forked, m)?)?;
+        os.call_method("register_at_fork", (), Some(&options))?;
+    }
+    Ok(())
+}
+
 fn pool(threads: usize) -> PyResult<&'static rayon::ThreadPool> {
-    let pid = std::process::id();
+    let (pid, forks) = (std::process::id(), FORKS.load(Ordering::Relaxed));
     let mut at: *const Entry = ENTRIES.load(Ordering::Acquire);
     // SAFETY: every pointer of the list comes from Box::leak below and is never freed.
     while let Some(entry) = unsafe { at.as_ref() } {
-        if entry.pid == pid && entry.threads == threads {
+        if (entry.pid, entry.forks, entry.threads) == (pid, forks, threads) {
             return Ok(&entry.pool);
         }
         at = entry.next;
@@ -111,9 +134,7 @@ fn pool(threads: usize) -> PyResult<&'static rayon::ThreadPool> {
         .thread_name(|i| format!("rollmath-{i}"))
         .build()
         .map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
-    let entry = Box::leak(Box::new(Entry {
-        pid,
-        threads,
+    let entry = Box::leak(Box::new(Entry { pid, forks, threads,
         pool,
         next: std::ptr::null(),
     }));

@@ -43,11 +43,11 @@ def lone_member(x, scale, eps, eps_place, singleton):
     return x / denominator(s, eps, eps_place) if scale == "std" else x
 
 
-def equal_members(scale, zero_spread):
-    """Each reward is the center, so only a division could give something else than 0."""
-    if scale == "std" and zero_spread == "raise":
-        raise ValueError("a group without spread")
-    return math.nan if scale == "std" and zero_spread == "nan" else 0.0
+def without_spread(centered, zero_spread):
+    """What divides would be 0: the members are equal, or the others are."""
+    if zero_spread == "raise":
+        raise ValueError("no spread")
+    return {"zero": 0.0, "unscaled": centered, "nan": math.nan}[zero_spread]
 
 
 def grpo(
@@ -81,12 +81,16 @@ def grpo(
             others = [r[j] for j in rows if j != i]
             if not others:
                 out[i] = lone_member(r[i], scale, eps, eps_place, singleton)
-            elif not all(map(math.isfinite, values)):
+                continue
+            if not all(map(math.isfinite, values)):
                 out[i] = math.nan
-            elif len(set(values)) == 1:
-                out[i] = equal_members(scale, zero_spread)
+                continue
+            seen = others if leave_one_out else values
+            centered = r[i] - mean(seen)
+            if scale == "none":
+                out[i] = centered if len(set(values)) > 1 else 0.0
+            elif len(set(seen)) == 1:
+                out[i] = without_spread(centered, zero_spread)
             else:
-                seen = others if leave_one_out else values
-                centered = r[i] - mean(seen)
-                out[i] = centered if scale == "none" else centered / denominator(std(seen, ddof), eps, eps_place)
+                out[i] = centered / denominator(std(seen, ddof), eps, eps_place)
     return out

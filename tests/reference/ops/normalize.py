@@ -107,7 +107,7 @@ def normalize(
                 continue
             alone = 1.0 if singleton == "raw" else abs(x[i])
             s = alone if spread else None
-        elif spread and len(set(x[rows])) == 1:
+        elif spread and len({x[j] for j in rows if j != i or scale == "std"}) == 1:
             if zero_spread == "raise":
                 raise ValueError("a group without spread")
             out[i] = {"zero": 0.0, "unscaled": top, "nan": math.nan}[zero_spread]

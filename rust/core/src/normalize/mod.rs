@@ -46,7 +46,11 @@ pub fn normalize<T: Real>(
     let valid = mask.as_deref().or(valid);
 
     let how = How { center, scale, rules };
-    how.check_degenerate(groups, x, valid, par)?;
+    let loo = match scale {
+        Scale::LeaveOneOutStd => loo_std(groups, x, valid, rules.ddof, par),
+        _ => Vec::new(),
+    };
+    how.check_degenerate(groups, x, valid, &loo, par)?;
     let mut plans = vec![
         Plan {
             center: 0.0,
@@ -60,10 +64,6 @@ pub fn normalize<T: Real>(
         sort_values(members);
         *plan = how.plan(g, &Stat::of(members));
     });
-    let loo = match scale {
-        Scale::LeaveOneOutStd => loo_std(groups, x, valid, rules.ddof, par),
-        _ => Vec::new(),
-    };
     let mut out = vec![T::narrow(0.0); x.len()];
     let index = groups.index();
     for_ranges(par, &mut out, 16_384, |start, part| {

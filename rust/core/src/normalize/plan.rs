@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::groups::Groups;
 use crate::par::Par;
 use crate::real::Real;
-use crate::reduce::{for_groups, gather, mean, sum_squares};
+use crate::reduce::{for_groups, gather, is_valid, mean, sum_squares};
 
 /// Statistics of the sorted members of a group.
 pub(super) struct Stat {
@@ -18,17 +18,13 @@ pub(super) struct Stat {
 
 impl Stat {
     pub(super) fn of(sorted: &[f64]) -> Self {
-        let nan = sorted.iter().any(|x| x.is_nan());
-        let mean = if nan { f64::NAN } else { mean(sorted) };
-        let at = |x: Option<&f64>| x.copied().unwrap_or(f64::NAN);
-        let squares = sum_squares(sorted, mean);
-        Self {
-            n: sorted.len(),
-            mean,
-            squares,
-            min: at(sorted.first()),
-            max: at(sorted.last()),
+        let n = sorted.len();
+        if n == 0 || sorted.iter().any(|x| x.is_nan()) {
+            // NaN among equal values must not look like a group without spread.
+            return Self { n, mean: f64::NAN, squares: f64::NAN, min: f64::NAN, max: f64::NAN };
         }
+        let mean = mean(sorted);
+        Self { n, mean, squares: sum_squares(sorted, mean), min: sorted[0], max: sorted[n - 1] }
     }
 
     fn std(&self, ddof: u32) -> f64 {
@@ -148,7 +144,12 @@ impl How<'_> {
         };
         let divisor = match self.scale {
             Scale::Rows(s) => denominator(s[row], self.rules),
-            // A group of one has no others; its plan has the divisor.
+            // The others have no spread, though the group has; a group of one has no others.
+            Scale::LeaveOneOutStd if loo[row] == 0.0 => match self.rules.zero_spread {
+                ZeroSpread::Zero => return 0.0,
+                ZeroSpread::Unscaled => 1.0,
+                ZeroSpread::Nan | ZeroSpread::Raise => f64::NAN,
+            },
             Scale::LeaveOneOutStd if !loo[row].is_infinite() => denominator(loo[row], self.rules),
             _ => plan.divisor,
         };
@@ -160,6 +161,7 @@ impl How<'_> {
         groups: &Groups,
         x: &[T],
         valid: Option<&[u8]>,
+        loo: &[f64],
         par: Par,
     ) -> Result<()> {
         let lone = self.rules.singleton == Singleton::Raise && self.by_group();
@@ -186,12 +188,13 @@ impl How<'_> {
                 "choose singleton='zero', 'raw', 'abs' or 'nan'",
             );
         }
+        let fix = "choose zero_spread='zero', 'unscaled' or 'nan'";
         if flat && let Some(g) = seen.iter().position(|s| s.0 > 1 && s.1) {
-            return fail(
-                g,
-                "a group without spread",
-                "choose zero_spread='zero', 'unscaled' or 'nan'",
-            );
+            return fail(g, "a group without spread", fix);
+        }
+        if flat && let Some(row) = (0..loo.len()).find(|&i| loo[i] == 0.0 && is_valid(valid, i)) {
+            let reason = format!("has no spread in the group of row {row} without that row; {fix}");
+            return Err(Error::Structure { arg: "groups", reason });
         }
         Ok(())
     }

@@ -76,10 +76,7 @@ fn singletons() {
 
 #[test]
 fn leave_one_out_std_of_a_lone_success_is_zero() {
-    let rules = Rules {
-        eps_place: EpsPlace::WherePositive,
-        ..RULES
-    };
+    let rules = Rules { zero_spread: ZeroSpread::Unscaled, ..RULES };
     let a = run(
         &[1.0, 0.0, 0.0, 0.0],
         &[0; 4],
