@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, describe, frozen, host, integers, is_tensor, to_bytes
+from rollmath._arrays import ArrayLike, Kind, describe, floats, frozen, host, host_only, integers, is_tensor, to_bytes
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
 
 _KINDS = {"integers": "iu", "floats": "f"}
 
 
-def nested(x: ArrayLike | None) -> ArrayLike | None:
+def nested(name: str, x: ArrayLike | None) -> ArrayLike | None:
     """A list of lists as a Ragged; anything else as it is."""
     if isinstance(x, (list, tuple)) and x and (isinstance(x[0], (list, tuple)) or getattr(x[0], "shape", ())):
-        return Ragged.from_lists(x)
+        # Tensors are read here, where one that is elsewhere or requires grad can be named.
+        parts: list[Any] = [_on_host(f"{name}[{row}]", part) if is_tensor(part) else part for row, part in enumerate(x)]
+        try:
+            return Ragged.from_lists(parts)
+        except (TypeError, ValueError) as cause:
+            msg = f"Rows(): {name!r} as a list of lists: {cause}"
+            raise type(cause)(msg) from None
     return x
 
 
@@ -74,17 +79,27 @@ def prompts_of(x: ArrayLike | None, n_rows: int) -> Ragged | None:
         msg = f"Rows(): 'prompts' must be a Ragged or a list with one list a row, got {describe(x)}"
         raise TypeError(msg)
     _check_rows("prompts", len(x), n_rows)
-    values, _ = host("Rows", "prompts", x.values)
+    values = _on_host("prompts", x.values)
     return Ragged(_checked("prompts", values, "integers"), x.offsets)
 
 
-def payload_of(name: str, x: Any, offsets: NDArray[np.int64]) -> Any:
+def payloads_of(payload: Mapping[str, Any] | None, offsets: NDArray[np.int64]) -> dict[str, Any]:
+    """Every payload over the positions."""
+    if payload is None:
+        return {}
+    if not isinstance(payload, Mapping):
+        msg = f"Rows(): 'payload' must be a mapping from names to values, got {describe(payload)}"
+        raise TypeError(msg)
+    return {name: _payload(name, x, offsets) for name, x in payload.items()}
+
+
+def _payload(name: str, x: Any, offsets: NDArray[np.int64]) -> Any:
     """An array ``[positions, ...]``, or a tuple with one object a position."""
     if isinstance(x, Ragged):
         _check_offsets(f"payload[{name!r}]", x, offsets)
         x = x.values
     if is_tensor(x) or isinstance(x, np.ndarray):
-        values: Any = _read_only(host("Rows", f"payload[{name!r}]", x)[0])
+        values: Any = _read_only(_on_host(f"payload[{name!r}]", x))
         got = len(values) if values.ndim else 0
     elif isinstance(x, (list, tuple)):
         values, got = tuple(x), len(x)
@@ -95,6 +110,16 @@ def payload_of(name: str, x: Any, offsets: NDArray[np.int64]) -> Any:
         msg = f"Rows(): payload {name!r} must have length {offsets[-1]} (= positions), got {got}"
         raise ValueError(msg)
     return values
+
+
+def copied(who: str, name: str, x: ArrayLike) -> tuple[NDArray[Any], Kind]:
+    """Numbers of any shape that are copied and not computed with: float16 and bfloat16 widen, all else is kept."""
+    array, kind = host(who, name, x)
+    if array.dtype.name == "float16":
+        return array.astype(np.float32), kind
+    if array.size and array.dtype.kind not in "iub":
+        floats(who, name, array.reshape(-1)[:1])
+    return array, kind
 
 
 def picked_rows(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:
@@ -122,12 +147,17 @@ def flat_positions(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArr
     return flat
 
 
+def _on_host(name: str, x: ArrayLike) -> NDArray[Any]:
+    host_only("Rows", name, x)
+    return host("Rows", name, x)[0]
+
+
 def _packed(name: str, x: ArrayLike, offsets: NDArray[np.int64]) -> NDArray[Any]:
     total = int(offsets[-1])
     if isinstance(x, Ragged):
         _check_offsets(name, x, offsets)
-        return host("Rows", name, x.values)[0]
-    array, _ = host("Rows", name, x)
+        return _on_host(name, x.values)
+    array = _on_host(name, x)
     if array.ndim == 2:
         _check_rows(name, len(array), len(offsets) - 1)
         lengths = np.diff(offsets)

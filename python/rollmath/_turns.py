@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, check_vector, describe, host, integers
+from rollmath._arrays import ArrayLike, check_vector, describe, host, host_only, integers
 from rollmath._turns_report import PrefixBreak, TurnsReport
-from rollmath.groups import Groups
+from rollmath.groups import as_groups
 from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -77,13 +77,14 @@ def _named(who: str, rollouts: Any, ids: ArrayLike | None) -> list[tuple[Any, An
         if ids is not None:
             msg = f"{who}(): 'ids' are the keys of 'rollouts' where that is a mapping; drop one"
             raise ValueError(msg)
+        as_groups(who, list(rollouts), name="rollouts.keys()")
         return list(rollouts.items())
     if not isinstance(rollouts, Sequence) or isinstance(rollouts, (str, bytes)):
         msg = f"{who}(): 'rollouts' must be a list of lists of turns, or a mapping, got {describe(rollouts)}"
         raise TypeError(msg)
     if ids is None:
         return list(enumerate(rollouts))
-    groups = Groups(ids)
+    groups = as_groups(who, ids, name="ids")
     if len(groups) != len(rollouts):
         msg = f"{who}(): 'ids' must have length {len(rollouts)} (= the number of rollouts), got {len(groups)}"
         raise ValueError(msg)
@@ -106,31 +107,56 @@ def _read(who: str, name: str, raw: Any) -> _Turn:
             f"{who}(): {name} {problem}; a turn has 'prompt', 'response' and optional 'logprobs', 'version', 'payload'"
         )
         raise ValueError(msg)
-    prompt, _ = integers(who, f"{name}.prompt", raw["prompt"])
-    response, _ = integers(who, f"{name}.response", raw["response"])
+    prompt = _tokens(who, f"{name}.prompt", raw["prompt"])
+    response = _tokens(who, f"{name}.response", raw["response"])
     if not len(prompt):
         msg = f"{who}(): {name} has an empty prompt, so its first response token has nothing to depend on"
         raise ValueError(msg)
+    return _Turn(prompt, response, _extras(who, name, raw, len(response)))
+
+
+def _tokens(who: str, name: str, x: Any) -> NDArray[np.int64]:
+    host_only(who, name, x)
+    return integers(who, name, x)[0]
+
+
+def _extras(who: str, name: str, raw: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """The optional values of a turn, one a response token each."""
     extras: dict[str, Any] = {}
     if raw.get("logprobs") is not None:
+        host_only(who, f"{name}.logprobs", raw["logprobs"])
         values, _ = host(who, f"{name}.logprobs", raw["logprobs"])
-        check_vector(who, f"{name}.logprobs", values, len(response), "its response")
+        check_vector(who, f"{name}.logprobs", values, n, "its response")
         if values.dtype.kind not in "fiu":
             msg = f"{who}(): {name}.logprobs must hold floats, got {values.dtype}"
             raise TypeError(msg)
         extras["logprobs"] = values if values.dtype.kind == "f" else values.astype(np.float64)
     if raw.get("version") is not None:
         version = raw["version"]
-        per_token = np.full(len(response), version) if isinstance(version, (int, np.integer)) else version
-        extras["version"] = integers(who, f"{name}.version", per_token)[0]
-    for key, value in (raw.get("payload") or {}).items():
-        is_list = isinstance(value, (list, tuple))
-        extras[f"payload.{key}"] = list(value) if is_list else host(who, f"{name}.payload[{key!r}]", value)[0]
+        per_token = np.full(n, version) if isinstance(version, (int, np.integer)) else version
+        extras["version"] = _tokens(who, f"{name}.version", per_token)
+    payload = {} if raw.get("payload") is None else raw["payload"]
+    if not isinstance(payload, Mapping):
+        msg = f"{who}(): {name}.payload must be a mapping from names to values, got {describe(payload)}"
+        raise TypeError(msg)
+    for key, value in payload.items():
+        extras[f"payload.{key}"] = _opaque(who, f"{name}.payload[{key!r}]", value)
     for key, values in extras.items():
-        if len(values) != len(response):
-            msg = f"{who}(): {name}.{key} must have length {len(response)} (= its response), got {len(values)}"
+        if len(values) != n:
+            msg = f"{who}(): {name}.{key} must have length {n} (= its response), got {len(values)}"
             raise ValueError(msg)
-    return _Turn(prompt, response, extras)
+    return extras
+
+
+def _opaque(who: str, name: str, x: Any) -> Any:
+    """A payload of a turn: a list, or an array with at least one axis."""
+    if isinstance(x, (list, tuple)):
+        return list(x)
+    if getattr(x, "ndim", 0) == 0:
+        msg = f"{who}(): {name} must be a list or an array [n, ...] with one value a response token, got {describe(x)}"
+        raise TypeError(msg)
+    host_only(who, name, x)
+    return host(who, name, x)[0]
 
 
 def _same_keys(who: str, rollout: Any, number: int, turn: _Turn, keys: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import ArrayLike, choice, frozen, host
+from rollmath._arrays import ArrayLike, Immutable, choice, frozen
 from rollmath._columns import (
     column_of,
+    copied,
     flat_positions,
     lengths_of,
     marks_of,
     nested,
-    payload_of,
+    payloads_of,
     picked_rows,
     prompts_of,
     segments_of,
@@ -33,12 +34,17 @@ if TYPE_CHECKING:
 __all__ = ["PrefixBreak", "Rows", "TurnsReport"]
 
 
-class Rows:
+class Rows(Immutable):
     """One row is one token sequence through the model; one rollout may be several rows.
 
     A row has a prompt, which is never trained, and ``lengths[i]`` *positions* after it: the response, tool output and
     further responses. A mask tells the trained positions from the gaps. All columns are packed over the positions of
-    all rows, row after row; :attr:`offsets` cuts them. Everything is on the host; a tensor is copied there.
+    all rows, row after row; :attr:`offsets` cuts them.
+
+    Everything is on the host, as NumPy arrays that cannot be written through. Like those of a Ragged, the values of
+    packed columns, prompts and payloads are what was given, not copied: what the caller writes into the array or CPU
+    tensor later, the rows see. (Copied are padded and bfloat16 columns, lists, ids, lengths, segments and the mask.) A
+    column, prompts or a payload on another device is an error; call ``.cpu()``.
 
     A *column* may come as a :class:`~rollmath.Ragged` with the offsets of the rows, packed ``[positions]``, padded
     ``[B, T]`` (row ``i`` is its columns ``0 .. lengths[i] - 1``), or as a list with one list a row.
@@ -62,7 +68,8 @@ class Rows:
         report: what :meth:`from_turns` found; else None.
 
     Raises:
-        ValueError: lengths, offsets or shapes that do not fit; a tensor that requires grad.
+        ValueError: lengths, offsets or shapes that do not fit; a tensor that requires grad; a column, prompts or
+            a payload on another device than the CPU.
         TypeError: wrong dtype or rank.
 
     >>> rows = Rows(["a", "a", "b"], [3, 1, 2], mask=[1, 0, 1, 1, 1, 1])
@@ -97,21 +104,21 @@ class Rows:
         version: ArrayLike | None = None,
         payload: Mapping[str, Any] | None = None,
     ) -> None:
-        rollouts = as_groups("Rows", rollout)
-        tokens, mask = nested(tokens), nested(mask)
+        rollouts = as_groups("Rows", rollout, name="rollout")
+        tokens, mask = nested("tokens", tokens), nested("mask", mask)
         sizes = lengths_of(lengths, {"tokens": tokens, "mask": mask}, len(rollouts))
         offsets = frozen(_core.offsets_from_lengths("Rows", sizes))
-        self.__dict__.update(
+        self._fill(
             rollouts=rollouts,
             segment=segments_of(rollouts, segment),
             lengths=frozen(np.diff(offsets)),
             offsets=offsets,
             mask=marks_of(mask, offsets),
             tokens=column_of("tokens", tokens, offsets, "integers"),
-            prompts=prompts_of(nested(prompts), len(rollouts)),
-            logprobs=column_of("logprobs", nested(logprobs), offsets, "floats"),
-            version=column_of("version", nested(version), offsets, "integers"),
-            payload=MappingProxyType({name: payload_of(name, x, offsets) for name, x in (payload or {}).items()}),
+            prompts=prompts_of(nested("prompts", prompts), len(rollouts)),
+            logprobs=column_of("logprobs", nested("logprobs", logprobs), offsets, "floats"),
+            version=column_of("version", nested("version", version), offsets, "integers"),
+            payload=MappingProxyType(payloads_of(payload, offsets)),
             report=None,
         )
 
@@ -141,7 +148,8 @@ class Rows:
             prompt of the turn before it (another attempt) is a new row. The rows of a rollout stay together.
 
         Raises:
-            ValueError: a rollout without turns, ids that repeat, unknown or missing keys, wrong lengths.
+            ValueError: a rollout without turns, ids that repeat, unknown or missing keys, wrong lengths, a tensor on
+                another device than the CPU.
             TypeError: what is no mapping or holds no integers.
 
         >>> rows = Rows.from_turns([[
@@ -214,15 +222,20 @@ class Rows:
         """One value a rollout or a row, repeated over the positions of its rows, gaps too.
 
         Args:
-            x: ``[n_rollouts]`` in the order of ``rollouts.ids``, or ``[n_rows]``; any dtype, which is kept. The values
-                of a CUDA tensor are copied to the host once and the result back.
+            x: ``[n_rollouts]`` in the order of ``rollouts.ids``, or ``[n_rows]``. The values of a CUDA tensor are
+                copied to the host once and the result back.
             per: what ``x`` has one value of.
 
         Returns:
-            A Ragged with the offsets of the rows, its values of the kind of ``x``.
+            A Ragged with the offsets of the rows, its values of the kind of ``x``. Ints, bools, float32 and float64
+            keep their dtype; float16 and bfloat16 give float32.
+
+        Raises:
+            ValueError: wrong shape, an unknown ``per``, a tensor that requires grad.
+            TypeError: not numbers.
         """
         choice("Rows.expand", "per", per, ("rollout", "row"))
-        values, kind = host("Rows.expand", "x", x)
+        values, kind = copied("Rows.expand", "x", x)
         expected, name = (self.n_rollouts, "n_rollouts") if per == "rollout" else (self.n_rows, "n_rows")
         if values.shape != (expected,):
             msg = f"Rows.expand(): 'x' must have shape ({expected},) (= {name}, as per={per!r}), got {values.shape}"
@@ -232,10 +245,6 @@ class Rows:
 
     def __len__(self) -> int:
         return self.n_rows
-
-    def __setattr__(self, name: str, value: object) -> None:
-        msg = f"Rows are immutable: {name!r} cannot be set"
-        raise AttributeError(msg)
 
     def __repr__(self) -> str:
         trained, total = int(self.trained.sum()), int(self.offsets[-1])
@@ -250,5 +259,5 @@ class Rows:
 
 def _restore(columns: dict[str, Any], report: TurnsReport | None) -> Rows:
     rows = Rows(**columns)
-    rows.__dict__["report"] = report
+    rows._fill(report=report)
     return rows

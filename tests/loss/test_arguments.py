@@ -109,6 +109,24 @@ def test_a_nan_advantage_of_a_rollout_without_trained_tokens():
     assert call(LogProbs(X[:3]), [1.0, float("nan")], rows, normalizer=Normalizer.local(rows)).loss.item() == -1
 
 
+def test_advantages_are_finite_in_the_dtype_of_the_loss():
+    wide = np.array([1e39, 1.0])
+    for advantages in (wide, torch.from_numpy(wide), [1e39, 1.0]):
+        with pytest.raises(
+            ValueError, match=r"'advantages' must be finite in float32 where tokens are trained, got 1e\+39"
+        ):
+            call(advantages=advantages)
+    assert call(LogProbs(X.double()), wide).loss.item() == pytest.approx(-5e39 / 6)
+    # Not read where nothing is trained.
+    rows = Rows(["a", "b"], [2, 1], mask=[0, 0, 1])
+    assert call(LogProbs(X[:3]), wide, rows, normalizer=Normalizer.local(rows)).loss.item() == -1
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f8", "g", "f2", "u8", "?"])
+def test_advantages_of_any_numpy_dtype(dtype):
+    assert call(advantages=np.array([0, 1], dtype=dtype)).loss.item() == pytest.approx(-1 / 6)
+
+
 def test_logprobs():
     lp = LogProbs(theta=X, prox=X + 1, ref=X)
     assert lp.proximal is lp.prox
@@ -172,6 +190,13 @@ def test_normalizer():
 def test_normalizer_errors(counts, error, match):
     with pytest.raises(error, match=match):
         Normalizer(**dict(zip(("tokens", "rows", "rollouts"), counts, strict=True)))
+
+
+def test_normalizer_sum_of_something_else():
+    with pytest.raises(TypeError, match=r"Normalizer.sum\(\): 'parts\[1\]' must be a Normalizer, got .* type int"):
+        Normalizer.sum([NORM, 1])
+    with pytest.raises(TypeError, match=r"Normalizer.sum\(\): 'parts' must be an iterable of Normalizers, got"):
+        Normalizer.sum(NORM)
 
 
 def test_normalizer_local_of_something_else():

@@ -1,7 +1,9 @@
 """The PPO objective, a token at a time."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -118,6 +120,19 @@ def test_a_value():
     assert isinstance(PPO(), Objective)
 
 
+def test_any_real_number():
+    made = PPO(clip=np.float32(0.25), dual_clip=np.int64(3), max_log_ratio=Fraction(20))
+    assert made == PPO(clip=0.25, dual_clip=3.0, max_log_ratio=20.0)
+    assert all(type(x) is float for x in (*made.clip, made.dual_clip, made.max_log_ratio))
+    assert PPO(clip=(np.float16(0.5), np.float64(0.25))).clip == (0.5, 0.25)
+
+
+def test_a_dual_clip_below_the_upper_clip():
+    objective = PPO(clip=(0.2, 0.5), dual_clip=1.2)
+    assert one(objective, math.log(1.3), 0.0, 1.0) == pytest.approx((-1.3, -1.3))
+    assert one(objective, math.log(1.3), 0.0, -1.0) == (pytest.approx(1.2), 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
@@ -127,6 +142,9 @@ def test_a_value():
         ({"clip": (0.2, math.nan)}, ValueError, "'clip' must be"),
         ({"clip": "0.2"}, TypeError, "'clip' must hold numbers, got '0.2'"),
         ({"clip": True}, TypeError, "'clip' must hold numbers"),
+        ({"clip": np.bool_(True)}, TypeError, "'clip' must hold numbers"),
+        ({"clip": (0.2, 10**400)}, ValueError, "'clip' must fit a float"),
+        ({"clip": torch.tensor(0.2)}, TypeError, "'clip' must hold numbers"),
         ({"dual_clip": 1.0}, ValueError, "'dual_clip' must be over 1 and finite, got 1.0"),
         ({"dual_clip": math.nan}, ValueError, "'dual_clip' must be over 1"),
         ({"dual_clip": "3"}, TypeError, "'dual_clip' must hold numbers"),

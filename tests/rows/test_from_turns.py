@@ -1,6 +1,7 @@
 """Rows.from_turns: token in, token out."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -204,8 +205,50 @@ def test_a_real_rollout_that_lost_its_reasoning(samples):
         ([[turn([1], [2])]], {"ids": ["a", "b"]}, ValueError, r"'ids' must have length 1 \(= the number of rollouts\)"),
         ([[turn([1], [2])]] * 2, {"ids": ["a", "a"]}, ValueError, "'ids' must be distinct, got 'a' more than once"),
         ({"a": [turn([1], [2])]}, {"ids": ["a"]}, ValueError, "'ids' are the keys of 'rollouts'"),
+        (
+            {1.5: [turn([1], [2])]},
+            {},
+            TypeError,
+            r"Rows.from_turns\(\): 'rollouts.keys\(\)' must be strings, ints, UUIDs or tuples, got float",
+        ),
+        ([[turn([1], [2])]], {"ids": [1.5]}, TypeError, r"Rows.from_turns\(\): 'ids' must be strings, .* got float"),
+        (
+            [[turn([1], [2], payload={"a": 5})]],
+            {},
+            TypeError,
+            r"from_turns\(\): rollouts\[0\]\[0\].payload\['a'\] must be a list or an array \[n, ...\] .* got .* int",
+        ),
+        (
+            [[turn([1], [2], payload={"a": np.array(5)})]],
+            {},
+            TypeError,
+            r"payload\['a'\] must be a list or an array .* got a 0-D int64 array",
+        ),
+        (
+            [[turn([1], [2], payload=[1])]],
+            {},
+            TypeError,
+            r"\[0\].payload must be a mapping from names to values, got .*list",
+        ),
+        (
+            [[turn([1], [2], payload=np.ones(2))]],
+            {},
+            TypeError,
+            r"payload must be a mapping .* got a 1-D float64 array",
+        ),
     ],
 )
 def test_errors(rollouts, options, error, match):
     with pytest.raises(error, match=match):
         Rows.from_turns(rollouts, **options)
+
+
+@pytest.mark.parametrize("key", ["prompt", "response", "logprobs", "version", "payload['a']"])
+def test_turns_on_a_device_are_not_copied_in_silence(key):
+    torch = pytest.importorskip("torch")
+    x = torch.zeros(1, device="meta", dtype=torch.int64)
+    raw = turn([1], [2]) | ({"payload": {"a": x}} if key.startswith("payload") else {key: x})
+    with pytest.raises(
+        ValueError, match=rf"rollouts\[0\]\[0\].{re.escape(key)}. has one number a token and is on meta"
+    ):
+        Rows.from_turns([[raw]])

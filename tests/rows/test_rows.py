@@ -1,6 +1,7 @@
 """Rows: columns, expansion, selection."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -93,6 +94,75 @@ def test_expand():
     assert rows.expand(torch.tensor([1.0, 2.0])).values.tolist() == [1, 1, 1, 1, 1]
 
 
+def test_expand_copies_values_and_widens_only_halves():
+    torch = pytest.importorskip("torch")
+    rows = make()
+    for name in ("bool", "int8", "uint8", "int64", "float32", "float64"):
+        assert rows.expand(np.ones(2, dtype=name)).values.dtype == name
+        assert rows.expand(torch.ones(2, dtype=getattr(torch, name))).values.dtype == getattr(torch, name)
+    assert rows.expand(np.array([1.5, 2], dtype=np.float16)).values.dtype == np.float32
+    for dtype in (torch.float16, torch.bfloat16):
+        wide = rows.expand(torch.tensor([1.5, -2.0], dtype=dtype)).values
+        assert wide.dtype == torch.float32
+        assert wide.tolist() == [1.5, 1.5, 1.5, 1.5, 1.5]
+    assert rows.expand(np.array([1, 2], dtype=">i4")).values.tolist() == [1] * 5
+
+
+def test_values_are_those_of_the_caller_and_the_rest_is_copied():
+    torch = pytest.importorskip("torch")
+    tokens, logprobs, payload = torch.arange(5), np.zeros(5), np.zeros((5, 2))
+    prompt = np.array([7, 8, 9])
+    mask, lengths, segment = np.ones(5, dtype=bool), np.array([3, 0, 2]), np.array([0, 0, 1])
+    padded, ids = np.zeros((3, 4), dtype=np.int64), np.array([5, 6, 5])
+    rows = Rows(
+        ids,
+        lengths,
+        segment=segment,
+        mask=mask,
+        tokens=tokens,
+        prompts=Ragged(prompt, [0, 1, 2, 3]),
+        logprobs=logprobs,
+        version=padded,
+        payload={"x": payload},
+    )
+    for array in (tokens, logprobs, payload, prompt, mask, lengths, segment, padded, ids):
+        array[:] = 1
+    shared = (rows.tokens.values, rows.logprobs.values, rows.payload["x"], rows.prompts.values)
+    assert all((x == 1).all() for x in shared)
+    assert rows.version.values.tolist() == [0] * 5
+    assert (rows.lengths.tolist(), rows.segment.tolist(), rows.rollouts.ids) == ([3, 0, 2], [0, 0, 1], (5, 6))
+    mask[:] = False
+    assert rows.trained.tolist() == [3, 0, 2]
+
+
+META = {
+    "tokens": lambda x: {"tokens": x},
+    "mask": lambda x: {"mask": x},
+    "version": lambda x: {"version": x},
+    "logprobs": lambda x: {"logprobs": x.float()},
+    "payload['x']": lambda x: {"payload": {"x": x}},
+    "prompts": lambda x: {"prompts": Ragged(x, [0, 1, 2, 5])},
+    "tokens[0]": lambda x: {"tokens": [x[:3], [], [1, 2]]},
+    "prompts[2]": lambda x: {"prompts": [[1], [2], x]},
+}
+
+
+@pytest.mark.parametrize("name", META)
+def test_columns_on_a_device_are_not_copied_in_silence(name):
+    torch = pytest.importorskip("torch")
+    column = META[name](torch.zeros(5, dtype=torch.int64, device="meta"))
+    with pytest.raises(
+        ValueError, match=rf"Rows\(\): .{re.escape(name)}. has one number a token and is on meta, .*cpu"
+    ):
+        make(**column)
+
+
+def test_a_list_of_tensors_that_require_grad():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ValueError, match=r"Rows\(\): 'logprobs\[1\]' requires grad"):
+        Rows(["a", "b"], [1, 1], logprobs=[torch.zeros(1), torch.zeros(1, requires_grad=True)])
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4)), max_size=8), st.data())
 def test_take_and_expand_commute(pairs, data):
@@ -127,8 +197,11 @@ def test_immutable():
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 1
     tokens[0] = 7  # the caller's own array is not frozen
-    with pytest.raises(AttributeError, match="Rows are immutable: 'mask' cannot be set"):
+    with pytest.raises(AttributeError, match="Rows is immutable; make a new one instead of setting 'mask'"):
         rows.mask = None
+    with pytest.raises(AttributeError, match="Rows is immutable; 'mask' cannot be deleted"):
+        del rows.mask
+    assert rows.mask is not None
     with pytest.raises(TypeError):
         rows.payload["y"] = 1
 
@@ -145,7 +218,7 @@ def test_no_rows():
         (lambda: Rows(["a"], [1, 2]), ValueError, r"'lengths' must have length 1 \(= the number of rows\), got 2"),
         (lambda: Rows(["a"], [1.5]), TypeError, "'lengths' must hold integers, got float64"),
         (lambda: Rows(["a"], [-1]), ValueError, "lengths"),
-        (lambda: Rows([1.5], [1]), TypeError, "'ids' must be strings"),
+        (lambda: Rows([1.5], [1]), TypeError, r"Rows\(\): 'rollout' must be strings, ints"),
         (lambda: Rows(["a"], tokens=[[1], [2]]), ValueError, "'tokens' must have length 1"),
         (lambda: make(mask=[1, 1]), ValueError, r"'mask' must have shape \(5,\) \(= positions\) or \(3, T\)"),
         (lambda: make(mask=np.ones(5)), TypeError, r"'mask' must be bool or integer \(nonzero = True\), got float64"),
@@ -159,6 +232,27 @@ def test_no_rows():
         (lambda: make(segment=[1]), ValueError, r"'segment' must have length 3 \(= the number of rows\), got 1"),
         (lambda: make(payload={"x": [1]}), ValueError, r"payload 'x' must have length 5 \(= positions\), got 1"),
         (lambda: make(payload={"x": 3}), TypeError, r"payload 'x' must be a Ragged, an array"),
+        (
+            lambda: make(payload=[1]),
+            TypeError,
+            r"Rows\(\): 'payload' must be a mapping from names to values, got .* list",
+        ),
+        (lambda: make(payload=np.ones(5)), TypeError, r"'payload' must be a mapping from names to values, got a 1-D"),
+        (
+            lambda: make(tokens=[[1, 2, 3.5], [], [4, 5]]),
+            TypeError,
+            r"Rows\(\): 'tokens' as a list of lists: .* got something else at lists\[0\]\[2\]",
+        ),
+        (
+            lambda: make().expand(np.ones(2, dtype=complex)),
+            TypeError,
+            "'x' must hold floats, ints or bools, got complex",
+        ),
+        (
+            lambda: make().expand(["a", "b"]),
+            TypeError,
+            r"Rows.expand\(\): 'x' must hold floats, ints or bools, got <U1",
+        ),
         (lambda: make().take([3]), ValueError, r"'rows' must be in \[-3, 3\) \(= n_rows\), got 3 to 3"),
         (lambda: make().take([True]), ValueError, r"'rows' as bools must have shape \(3,\)"),
         (lambda: make().take([0.5]), TypeError, "'rows' must hold integers"),

@@ -136,3 +136,44 @@ def test_no_copy_of_the_logits(monkeypatch, cut):
         sum(s.sum() for s in stats).backward()
     # The gradient itself, in bfloat16, and nothing of its size in float32.
     assert backward.nbytes == leaf.numel() * 2
+
+
+class _Fresh(TorchDispatchMode):
+    """Tensors of at least ``nbytes`` that operations made, kept so that no address is used twice."""
+
+    def __init__(self, nbytes, *known):
+        super().__init__()
+        self.nbytes, self.known, self.made = nbytes, {x.untyped_storage().data_ptr() for x in known}, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, (tuple, list)) else [out]:
+            if not isinstance(x, torch.Tensor) or x.untyped_storage().nbytes() < self.nbytes:
+                continue
+            if x.untyped_storage().data_ptr() not in self.known:
+                self.known.add(x.untyped_storage().data_ptr())
+                self.made.append(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("outputs", "dtype", "forward", "backward"),
+    [
+        (("logprob",), torch.float32, 1, 1),
+        (("logprob",), torch.bfloat16, 1, 2),
+        (ALL, torch.float32, 2, 2),
+        (ALL, torch.bfloat16, 2, 3),
+    ],
+)
+def test_chunks_share_their_memory(monkeypatch, outputs, dtype, forward, backward):
+    # 16 chunks; a fresh buffer for each costs more than the arithmetic. Backward also makes the gradient.
+    width = 512
+    monkeypatch.setattr("rollmath.vocab._reference._CPU_BYTES", 2 * 4 * width * 4)
+    x = torch.randn(64, width).to(dtype).requires_grad_()
+    y = torch.randint(width, (64,))
+    with _Fresh(4 * width * 4, x) as made:
+        stats = vocab.row_stats(x, y, outputs=outputs)
+    assert len(made.made) == forward
+    with _Fresh(4 * width * 4, x) as made:
+        sum(s.sum() for s in stats if s is not None).backward()
+    assert len(made.made) == backward

@@ -67,9 +67,14 @@ class Normalizer:
         """The counts of several parts (micro-batches or ranks) together; of none: all 0.
 
         ``tokens`` and ``rows`` are exact for any split by rows, ``rollouts`` only if no rollout has rows in two parts.
+
+        Raises:
+            TypeError: a part that is no Normalizer.
         """
+        require("Normalizer.sum", "parts", parts, Iterable, "an iterable of Normalizers")
         total = Normalizer(tokens=0, rows=0, rollouts=0)
-        for part in parts:
+        for number, part in enumerate(parts):
+            require("Normalizer.sum", f"parts[{number}]", part, Normalizer, "a Normalizer")
             total = total + part
         return total
 

@@ -73,14 +73,14 @@ def policy_loss(
     Edge cases:
         No trained token here, or in the whole step: loss 0 and gradient 0, never NaN. A NaN or infinite log-probability
         at a trained position makes the loss NaN or infinite. Advantages at gaps are not read, those of trained tokens
-        must be finite; on another device than the CPU they are not checked.
+        must be finite, and so in the dtype of the loss; on another device than the CPU they are not checked.
 
     Raises:
         ValueError: shapes that do not fit the rows, advantages that require grad or could be of two levels, a
             normalizer that counts fewer tokens than the rows have.
         TypeError: arguments of the wrong type.
 
-    Source: PPO, arXiv 1707.06347; the mean over all tokens of the batch: DAPO, arXiv 2503.14476, equation 8.
+    Source: PPO, arXiv 1707.06347; the mean over all tokens of the batch: DAPO, arXiv 2503.14476.
 
     >>> from rollmath import LogProbs, Rows
     >>> from rollmath.loss import PPO

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 
 import torch
 
@@ -27,7 +28,8 @@ class PPO:
 
     Attributes:
         clip: ``(lo, hi)``, or one number for both. ``lo`` in [0, 1], ``hi`` at least 0 (``math.inf``: no upper clip).
-        dual_clip: ``c`` over 1, or None. verl's default is 3.0.
+        dual_clip: ``c`` over 1, or None. verl's default is 3.0. It acts where ``A < 0`` and the upper clip where
+            ``A > 0``, so it may be below ``1 + hi``.
         max_log_ratio: theta - prox is clamped to plus or minus this, as verl does with 20; beyond it the derivative is
             0. None: as it is; rho overflows to inf in float32 at 88.7, and so does L where A < 0 without dual clip.
 
@@ -37,8 +39,8 @@ class PPO:
         ValueError: a bound out of range.
         TypeError: a bound that is no number.
 
-    Source: Schulman et al. 2017, arXiv 1707.06347, equation 7; dual clip: Ye et al. 2019, arXiv 1912.09729, equation 5;
-    ``lo != hi`` (clip-higher): DAPO, arXiv 2503.14476, equation 10.
+    Source: Schulman et al. 2017, arXiv 1707.06347; dual clip: Ye et al. 2019, arXiv 1912.09729; ``lo != hi``
+    (clip-higher): DAPO, arXiv 2503.14476.
 
     >>> PPO(clip=(0.2, 0.28), dual_clip=3.0)
     PPO(clip=(0.2, 0.28), dual_clip=3.0, max_log_ratio=None)
@@ -53,26 +55,20 @@ class PPO:
         if len(pair) != 2:
             msg = f"PPO(): 'clip' must be one number or (lo, hi), got {self.clip!r}"
             raise ValueError(msg)
-        numbers: list[tuple[str, object]] = [("clip", pair[0]), ("clip", pair[1]), *self._options()]
-        for name, value in numbers:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                msg = f"PPO(): {name!r} must hold numbers, got {value!r}"
-                raise TypeError(msg)
-        lo, hi = pair
+        lo, hi = _number("clip", pair[0]), _number("clip", pair[1])
         if not (0 <= lo <= 1 and hi >= 0):
             msg = f"PPO(): 'clip' must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {self.clip!r}"
             raise ValueError(msg)
-        if self.dual_clip is not None and not (self.dual_clip > 1 and math.isfinite(self.dual_clip)):
+        dual_clip = None if self.dual_clip is None else _number("dual_clip", self.dual_clip)
+        if dual_clip is not None and not (dual_clip > 1 and math.isfinite(dual_clip)):
             msg = f"PPO(): 'dual_clip' must be over 1 and finite, got {self.dual_clip!r}"
             raise ValueError(msg)
-        if self.max_log_ratio is not None and not (self.max_log_ratio > 0 and math.isfinite(self.max_log_ratio)):
+        limit = None if self.max_log_ratio is None else _number("max_log_ratio", self.max_log_ratio)
+        if limit is not None and not (limit > 0 and math.isfinite(limit)):
             msg = f"PPO(): 'max_log_ratio' must be positive and finite, got {self.max_log_ratio!r}"
             raise ValueError(msg)
-        object.__setattr__(self, "clip", (float(lo), float(hi)))
-
-    def _options(self) -> list[tuple[str, object]]:
-        named = (("dual_clip", self.dual_clip), ("max_log_ratio", self.max_log_ratio))
-        return [(name, value) for name, value in named if value is not None]
+        for name, value in (("clip", (lo, hi)), ("dual_clip", dual_clip), ("max_log_ratio", limit)):
+            object.__setattr__(self, name, value)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -116,6 +112,18 @@ class PPO:
             loss = torch.where(dual, -a * self.dual_clip, loss)
         coefficient = torch.where(clipped | dual | ~within, 0, plain)
         return TokenLoss(loss, coefficient, ratio, log_ratio, clipped, dual)
+
+
+def _number(name: str, value: object) -> float:
+    """Any real number as a float, those of NumPy too."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        msg = f"PPO(): {name!r} must hold numbers, got {value!r}"
+        raise TypeError(msg)
+    try:
+        return float(value)
+    except OverflowError:
+        msg = f"PPO(): {name!r} must fit a float"
+        raise ValueError(msg) from None
 
 
 def _check(theta: torch.Tensor, prox: torch.Tensor, advantages: torch.Tensor) -> torch.dtype:

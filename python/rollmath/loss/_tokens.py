@@ -61,8 +61,9 @@ def trained_advantages(
         if array.dtype.kind not in "fiub":
             msg = f"{who}(): 'advantages' must hold floats, ints or bools, got {array.dtype}"
             raise TypeError(msg)
-        floats = array if array.dtype.kind == "f" else array.astype(np.float64)
-        values = torch.from_numpy(np.require(floats, requirements=["C", "W"]))
+        # By name, so that the byte order of a file does not matter.
+        dtype = array.dtype.name if array.dtype.name in {"float16", "float32"} else "float64"
+        values = torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "A", "W"]))
     level = _level(who, tuple(values.shape), rows, level)
     if level == "token":
         index = trained_index(who, rows, tuple(values.shape), "advantages")
@@ -71,12 +72,14 @@ def trained_advantages(
         live = np.flatnonzero(rows.trained)
         source = rows.rollouts.index[live] if level == "rollout" else live
         values = values[_on(source, values)]
+    narrow = values.to(like.dtype)
     # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
-    if values.device.type == "cpu" and not values.isfinite().all():
-        bad = float(values[~values.isfinite()][0])
-        msg = f"{who}(): 'advantages' must be finite where tokens are trained, got {bad}"
+    if values.device.type == "cpu" and not narrow.isfinite().all():
+        bad = float(values[~narrow.isfinite()][0])
+        where = f" in {str(like.dtype).removeprefix('torch.')}" if np.isfinite(bad) else ""
+        msg = f"{who}(): 'advantages' must be finite{where} where tokens are trained, got {bad}"
         raise ValueError(msg)
-    values = values.to(device=like.device, dtype=like.dtype, non_blocking=values.device.type == "cpu")
+    values = narrow.to(device=like.device, non_blocking=values.device.type == "cpu")
     if level == "token":
         return values
     counts = rows.trained[live]

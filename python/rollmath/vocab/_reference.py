@@ -27,8 +27,9 @@ from rollmath._autograd import first_order_only
 #: Names of what :class:`Reduce` can return, in its order.
 NAMES = ("logprob", "entropy", "lse", "sum_p_squared")
 
-# Bytes that the buffers of a chunk may take (at least one row is taken, however long): near the size of the cache on a
-# CPU; on other devices enough rows to keep it busy.
+# Bytes that the buffers of a chunk may take (at least one row is taken, however long): on a CPU near the size of the
+# cache, but not much smaller, because threads wait for each other in every chunk; on other devices enough rows to keep
+# it busy.
 _CPU_BYTES, _DEVICE_BYTES = 16 << 20, 256 << 20
 
 # exp of this is exactly 0 in float64, so as a factor it stands for a log-probability of -inf without ever meeting 0.
@@ -55,10 +56,11 @@ class Reduce(torch.autograd.Function):
         stats = {
             name: torch.empty(rows, dtype=_dtype(logits), device=logits.device) for name in ("top", "log_l", *names)
         }
+        z, weight = _scratch(logits), _scratch(logits) if "entropy" in names else None
         for start, stop, x in _chunks(logits):
             part = {name: out[start:stop] for name, out in stats.items()}
             label = None if labels is None else labels[start:stop]
-            _reduce(_shifted(x, _part(temperature, start, stop), part["top"]), label, part)
+            _reduce(_shifted(x, _part(temperature, start, stop), part["top"], z), label, part, weight)
         per_row = temperature if isinstance(temperature, torch.Tensor) else None
         ctx.names, ctx.temperature = names, temperature if per_row is None else None
         kept = [stats.get(name) for name in ("top", "log_l", "entropy", "sum_p_squared")]
@@ -79,13 +81,18 @@ class Reduce(torch.autograd.Function):
         terms = _coefficients(given, stats)
         out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         flat = out.view(-1, logits.shape[-1])
+        z = None if out.dtype == _dtype(logits) else _scratch(logits)
+        p = _scratch(logits) if "linear" in terms or "square" in terms else None
         for start, stop, x in _chunks(logits):
             at = slice(start, stop)
             divisor = _part(temperature, start, stop)
-            z = _shifted(x, divisor, top[at], known=True).sub_(log_l[at, None])
+            log_p = _shifted(x, divisor, top[at], flat[at] if z is None else z, known=True).sub_(log_l[at, None])
             label = None if labels is None else labels[at]
-            gradient = _gradient(z, label, {name: term[at] for name, term in terms.items()})
-            flat[at] = gradient if _is_one(divisor) else gradient.div_(divisor)
+            _into_gradient(log_p, label, {name: term[at] for name, term in terms.items()}, p)
+            if not _is_one(divisor):
+                log_p.div_(divisor)
+            if z is not None:
+                flat[at] = log_p
         return out, None, None, None
 
 
@@ -93,12 +100,21 @@ def _dtype(logits: torch.Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
+def _chunk_size(logits: torch.Tensor) -> int:
+    budget = _CPU_BYTES if logits.device.type == "cpu" else _DEVICE_BYTES
+    return max(1, budget // (2 * logits.shape[-1] * _dtype(logits).itemsize))
+
+
+def _scratch(logits: torch.Tensor) -> torch.Tensor:
+    """Room for a chunk. All chunks share it: fresh pages for each would cost more than the arithmetic on them."""
+    width = logits.shape[-1]
+    rows = min(_chunk_size(logits), logits.numel() // width)
+    return torch.empty((rows, width), dtype=_dtype(logits), device=logits.device)
+
+
 def _chunks(logits: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
     """Views of some rows at a time with their flat row numbers, also of logits that no view makes a matrix."""
-    width = logits.shape[-1]
-    budget = _CPU_BYTES if logits.device.type == "cpu" else _DEVICE_BYTES
-    size = max(1, budget // (2 * width * _dtype(logits).itemsize))
-    done = 0
+    size, done = _chunk_size(logits), 0
     for matrix in _matrices(logits):
         for start in range(0, matrix.shape[0], size):
             x = matrix[start : start + size]
@@ -126,26 +142,31 @@ def _is_one(temperature: float | torch.Tensor) -> bool:
 
 
 def _shifted(
-    x: torch.Tensor, temperature: float | torch.Tensor, top: torch.Tensor, *, known: bool = False
+    x: torch.Tensor, temperature: float | torch.Tensor, top: torch.Tensor, out: torch.Tensor, *, known: bool = False
 ) -> torch.Tensor:
-    """A fresh ``x / T - top``; writes ``top`` (0 in a row of nothing but -inf) unless it is known."""
-    z = x.to(_dtype(x), copy=True)
+    """``x / T - top`` in the first rows of ``out``; writes ``top`` (0 in a row of only -inf) unless it is known."""
+    z = out[: x.shape[0]]
+    if x.dtype != z.dtype:
+        x = z.copy_(x)
     if not _is_one(temperature):
-        z.div_(temperature)
+        x = torch.div(x, temperature, out=z)
     if not known:
-        torch.amax(z, dim=1, out=top)
+        torch.amax(x, dim=1, out=top)
         top.masked_fill_(top == -torch.inf, 0)
-    return z.sub_(top[:, None])
+    return torch.sub(x, top[:, None], out=z)
 
 
-def _reduce(z: torch.Tensor, labels: torch.Tensor | None, out: dict[str, torch.Tensor]) -> None:
-    """Fills ``out`` from ``z = x / T - top``, which is used up."""
-    weight = z.exp()
-    total = weight.sum(1)
-    out["log_l"].copy_(total.log())
+def _reduce(
+    z: torch.Tensor, labels: torch.Tensor | None, out: dict[str, torch.Tensor], scratch: torch.Tensor | None
+) -> None:
+    """Fills ``out`` from ``z = x / T - top``, which is used up; the entropy needs ``scratch``."""
     if "logprob" in out and labels is not None:
         known = (labels >= 0) & (labels < z.shape[1])
         at_label = z.gather(1, labels.where(known, 0)[:, None])[:, 0]
+    weight = z.exp_() if scratch is None else torch.exp(z, out=scratch[: z.shape[0]])
+    total = weight.sum(1)
+    out["log_l"].copy_(total.log())
+    if "logprob" in out and labels is not None:
         out["logprob"].copy_(torch.where(known, at_label - out["log_l"], torch.nan))
     if "lse" in out:
         torch.add(out["top"], out["log_l"], out=out["lse"])
@@ -178,8 +199,13 @@ def _coefficients(given: dict[str, torch.Tensor], stats: dict[str, torch.Tensor]
     return terms | {"constant": constant, "dead": dead}
 
 
-def _gradient(z: torch.Tensor, labels: torch.Tensor | None, terms: dict[str, torch.Tensor]) -> torch.Tensor:
-    """``p (a + b log p + c p)`` plus the spike, from ``z = log p``; rows without incoming gradient are exactly 0."""
+def _into_gradient(
+    z: torch.Tensor, labels: torch.Tensor | None, terms: dict[str, torch.Tensor], scratch: torch.Tensor | None
+) -> None:
+    """``z = log p`` becomes ``p (a + b log p + c p)`` plus the spike; rows without incoming gradient exactly 0.
+
+    ``scratch`` is needed unless ``b`` and ``c`` are 0.
+    """
     spike = None
     if "spike" in terms and labels is not None:
         known = (labels >= 0) & (labels < z.shape[1])
@@ -187,14 +213,19 @@ def _gradient(z: torch.Tensor, labels: torch.Tensor | None, terms: dict[str, tor
         possible = known[:, None] & (z.gather(1, index) != -torch.inf)
         spike = terms["spike"][:, None].where(possible, 0)
     constant = terms["constant"][:, None]
-    if "linear" in terms or "square" in terms:
-        p = z.exp()
-        z = z.clamp_(min=_LOWEST).mul_(terms["linear"][:, None]) if "linear" in terms else z.zero_()
+    if scratch is None:
+        z.exp_().mul_(constant)
+    else:
+        p = torch.exp(z, out=scratch[: z.shape[0]])
+        if "linear" in terms:
+            z.clamp_(min=_LOWEST).mul_(terms["linear"][:, None])
+        else:
+            z.zero_()
         if "square" in terms:
             z.addcmul_(p, terms["square"][:, None])
-        gradient = p.mul_(z.add_(constant))
-    else:
-        gradient = z.exp_().mul_(constant)
+        z.add_(constant).mul_(p)
     if spike is not None:
-        gradient.scatter_add_(1, index, spike)
-    return gradient.masked_fill_(terms["dead"][:, None], 0)
+        z.scatter_add_(1, index, spike)
+    # On a CPU a look costs less than a pass; on a device it would wait.
+    if z.device.type != "cpu" or terms["dead"].any():
+        z.masked_fill_(terms["dead"][:, None], 0)
