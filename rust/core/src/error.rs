@@ -7,27 +7,13 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Error {
     /// `arg` has the wrong number of elements; `why` says where the expected number comes from.
-    Length {
-        arg: &'static str,
-        expected: usize,
-        got: usize,
-        why: &'static str,
-    },
+    Length { arg: &'static str, expected: usize, got: usize, why: &'static str },
     /// `arg` has values that do not fit together (offsets, parents, spans, ...).
     Structure { arg: &'static str, reason: String },
     /// A parameter is outside its range.
-    Range {
-        arg: &'static str,
-        expected: String,
-        got: String,
-    },
+    Range { arg: &'static str, expected: String, got: String },
     /// `arg[index]` is NaN or infinite where a finite number is needed.
-    NonFinite {
-        arg: &'static str,
-        index: usize,
-        value: f64,
-        fix: &'static str,
-    },
+    NonFinite { arg: &'static str, index: usize, value: f64, fix: &'static str },
     /// More elements than the index type holds.
     TooLarge { arg: &'static str, limit: u64, got: u64 },
 }
@@ -35,22 +21,12 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Length {
-                arg,
-                expected,
-                got,
-                why,
-            } => {
+            Self::Length { arg, expected, got, why } => {
                 write!(f, "'{arg}' must have length {expected} (= {why}), got {got}")
             }
             Self::Structure { arg, reason } => write!(f, "'{arg}' {reason}"),
             Self::Range { arg, expected, got } => write!(f, "'{arg}' must be {expected}, got {got}"),
-            Self::NonFinite {
-                arg,
-                index,
-                value,
-                fix,
-            } => {
+            Self::NonFinite { arg, index, value, fix } => {
                 write!(f, "'{arg}' must be finite, got {value} at index {index}; {fix}")
             }
             Self::TooLarge { arg, limit, got } => {
@@ -70,16 +46,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// # Errors
 /// [`Error::Length`] if the two differ.
 pub fn check_len(arg: &'static str, got: usize, expected: usize, why: &'static str) -> Result<()> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(Error::Length {
-            arg,
-            expected,
-            got,
-            why,
-        })
-    }
+    if got == expected { Ok(()) } else { Err(Error::Length { arg, expected, got, why }) }
 }
 
 #[cfg(test)]
@@ -89,9 +56,6 @@ mod tests {
     #[test]
     fn messages_name_the_argument() {
         let e = check_len("values", 3, 4, "offsets[-1]").unwrap_err();
-        assert_eq!(
-            e.to_string(),
-            "'values' must have length 4 (= offsets[-1]), got 3"
-        );
+        assert_eq!(e.to_string(), "'values' must have length 4 (= offsets[-1]), got 3");
     }
 }

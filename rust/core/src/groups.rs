@@ -37,10 +37,7 @@ impl Groups {
             }
         }
         if let Some(g) = offsets.iter().skip(1).position(|&c| c == 0) {
-            return Err(Error::Structure {
-                arg: "index",
-                reason: format!("has no row for group {g}"),
-            });
+            return Err(Error::Structure { arg: "index", reason: format!("has no row for group {g}") });
         }
         for g in 0..n_groups {
             offsets[g + 1] += offsets[g];
@@ -52,11 +49,7 @@ impl Groups {
             order[*slot] = row as u32;
             *slot += 1;
         }
-        Ok(Self {
-            index,
-            order,
-            offsets,
-        })
+        Ok(Self { index, order, offsets })
     }
 
     /// From one integer id a row.
@@ -65,9 +58,7 @@ impl Groups {
     /// [`Error::TooLarge`] past 2^32 - 1 rows.
     pub fn from_ids(ids: &[i64]) -> Result<Self> {
         check_rows("ids", ids.len())?;
-        let (lo, hi) = ids
-            .iter()
-            .fold((i64::MAX, i64::MIN), |(lo, hi), &x| (lo.min(x), hi.max(x)));
+        let (lo, hi) = ids.iter().fold((i64::MAX, i64::MIN), |(lo, hi), &x| (lo.min(x), hi.max(x)));
         let mut n_groups = 0u32;
         let mut index = Vec::with_capacity(ids.len());
         // A table is several times faster than hashing and fits whenever the ids are near to dense.
@@ -101,10 +92,7 @@ impl Groups {
     /// [`Error::Length`] if the parts differ in length.
     pub fn product(parts: &[&Self]) -> Result<Self> {
         let [head, tail @ ..] = parts else {
-            return Err(Error::Structure {
-                arg: "groups",
-                reason: "must name at least one part".into(),
-            });
+            return Err(Error::Structure { arg: "groups", reason: "must name at least one part".into() });
         };
         let mut made = (*head).clone();
         for part in tail {
@@ -113,9 +101,7 @@ impl Groups {
             let pairs = made.index.iter().zip(&part.index);
             // Both factors are below 2^32. Numbering anew after each part keeps it so for any number of parts.
             made = Self::from_ids(
-                &pairs
-                    .map(|(&a, &b)| i64::from(a) * width + i64::from(b))
-                    .collect::<Vec<_>>(),
+                &pairs.map(|(&a, &b)| i64::from(a) * width + i64::from(b)).collect::<Vec<_>>(),
             )?;
         }
         Ok(made)
@@ -166,11 +152,7 @@ impl Groups {
 
 fn check_rows(arg: &'static str, n: usize) -> Result<()> {
     if n as u64 >= MAX_ROWS {
-        Err(Error::TooLarge {
-            arg,
-            limit: MAX_ROWS - 1,
-            got: n as u64,
-        })
+        Err(Error::TooLarge { arg, limit: MAX_ROWS - 1, got: n as u64 })
     } else {
         Ok(())
     }
@@ -182,10 +164,7 @@ mod tests {
 
     #[test]
     fn first_appearance_and_input_order() {
-        for ids in [
-            vec![7, 3, 7, 9, 3, 7],
-            vec![7, -3_000_000_000_000, 7, i64::MAX, -3_000_000_000_000, 7],
-        ] {
+        for ids in [vec![7, 3, 7, 9, 3, 7], vec![7, -3_000_000_000_000, 7, i64::MAX, -3_000_000_000_000, 7]] {
             let g = Groups::from_ids(&ids).unwrap();
             assert_eq!(g.index(), [0, 1, 0, 2, 1, 0]);
             assert_eq!(g.order(), [0, 2, 5, 1, 4, 3]);

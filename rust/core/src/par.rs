@@ -35,10 +35,7 @@ pub fn for_ranges<T: Send>(par: Par, out: &mut [T], step: usize, f: impl Fn(usiz
     let step = step.max(1);
     match par {
         Par::Serial => f(0, out),
-        Par::Threads => out
-            .par_chunks_mut(step)
-            .enumerate()
-            .for_each(|(k, part)| f(k * step, part)),
+        Par::Threads => out.par_chunks_mut(step).enumerate().for_each(|(k, part)| f(k * step, part)),
     }
 }
 

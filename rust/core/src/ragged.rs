@@ -18,12 +18,9 @@ pub fn check_offsets(arg: &'static str, offsets: &[i64], total: usize) -> Result
         _ => {}
     }
     match offsets.windows(2).position(|w| w[1] < w[0]) {
-        Some(i) => fail(format!(
-            "must not decrease, got {} after {} at index {}",
-            offsets[i + 1],
-            offsets[i],
-            i + 1
-        )),
+        Some(i) => {
+            fail(format!("must not decrease, got {} after {} at index {}", offsets[i + 1], offsets[i], i + 1))
+        }
         None => Ok(()),
     }
 }
@@ -43,11 +40,7 @@ pub fn offsets_from_lengths(lengths: &[i64], limit: i64, limit_name: &str) -> Re
             } else {
                 format!("between 0 and {limit} (= {limit_name})")
             };
-            return Err(Error::Range {
-                arg: "lengths",
-                expected,
-                got: format!("{n} at index {i}"),
-            });
+            return Err(Error::Range { arg: "lengths", expected, got: format!("{n} at index {i}") });
         }
         total = total.checked_add(n).ok_or(Error::TooLarge {
             arg: "lengths",
@@ -133,12 +126,7 @@ pub fn mask_positions(mask: &[u8], rows: usize, width: usize) -> Result<(Vec<i64
     offsets.push(0);
     for row in 0..rows {
         let line = &mask[row * width..(row + 1) * width];
-        positions.extend(
-            line.iter()
-                .enumerate()
-                .filter(|(_, m)| **m != 0)
-                .map(|(column, _)| column as i64),
-        );
+        positions.extend(line.iter().enumerate().filter(|(_, m)| **m != 0).map(|(column, _)| column as i64));
         offsets.push(positions.len() as i64);
     }
     Ok((offsets, positions))
@@ -146,11 +134,7 @@ pub fn mask_positions(mask: &[u8], rows: usize, width: usize) -> Result<(Vec<i64
 
 fn area(rows: usize, width: usize) -> Result<usize> {
     let got = (rows as u64).saturating_mul(width as u64);
-    rows.checked_mul(width).ok_or(Error::TooLarge {
-        arg: "width",
-        limit: usize::MAX as u64,
-        got,
-    })
+    rows.checked_mul(width).ok_or(Error::TooLarge { arg: "width", limit: usize::MAX as u64, got })
 }
 
 /// Rows, where each ends among the values, and the size of the padded array.
@@ -159,18 +143,10 @@ fn shape(offsets: &[i64], width: usize) -> Result<(usize, Vec<usize>, usize)> {
     check_offsets("offsets", offsets, total as usize)?;
     if let Some(row) = offsets.windows(2).position(|w| (w[1] - w[0]) as usize > width) {
         let got = format!("{} at row {row}", offsets[row + 1] - offsets[row]);
-        return Err(Error::Range {
-            arg: "lengths",
-            expected: format!("at most {width} (= width)"),
-            got,
-        });
+        return Err(Error::Range { arg: "lengths", expected: format!("at most {width} (= width)"), got });
     }
     let rows = offsets.len() - 1;
-    Ok((
-        rows,
-        offsets.iter().map(|&o| o as usize).collect(),
-        area(rows, width)?,
-    ))
+    Ok((rows, offsets.iter().map(|&o| o as usize).collect(), area(rows, width)?))
 }
 
 fn pieces(ends: &[usize], par: Par) -> Vec<usize> {
@@ -202,10 +178,7 @@ mod tests {
     fn a_row_longer_than_the_width_is_an_error() {
         let mut out = [0; 2];
         let e = unpack(&[1, 2, 3], &[0, 3], 2, 0, &mut out, Par::Serial).unwrap_err();
-        assert_eq!(
-            e.to_string(),
-            "'lengths' must be at most 2 (= width), got 3 at row 0"
-        );
+        assert_eq!(e.to_string(), "'lengths' must be at most 2 (= width), got 3 at row 0");
     }
 
     #[test]

@@ -84,10 +84,7 @@ mod tests {
 
     #[test]
     fn bf16_is_exact() {
-        assert_eq!(
-            widen_bf16(&[0x3f80, 0xc000, 0x7f80]),
-            vec![1.0, -2.0, f32::INFINITY]
-        );
+        assert_eq!(widen_bf16(&[0x3f80, 0xc000, 0x7f80]), vec![1.0, -2.0, f32::INFINITY]);
     }
 
     /// A network that sorts every 0/1 input sorts everything.

@@ -84,29 +84,20 @@ pub fn weighted_mean<T: Real>(
     check_len("weights", weights.len(), x.len(), "the number of rows")?;
     if let Some(i) = weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
         let got = format!("{} at index {i}", weights[i]);
-        return Err(Error::Range {
-            arg: "weights",
-            expected: "finite and not negative".into(),
-            got,
-        });
+        return Err(Error::Range { arg: "weights", expected: "finite and not negative".into(), got });
     }
     let mut out = vec![0.0; groups.n_groups()];
     for_groups(groups, &mut out, par, |g, slot, _| {
         let keep = |&&r: &&u32| is_valid(valid, r as usize);
         let rows = groups.rows(g).iter().filter(keep);
-        let mut pairs: Vec<(f64, f64)> = rows
-            .map(|&r| (x[r as usize].wide() + 0.0, weights[r as usize]))
-            .collect();
+        let mut pairs: Vec<(f64, f64)> =
+            rows.map(|&r| (x[r as usize].wide() + 0.0, weights[r as usize])).collect();
         pairs.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
         let total: f64 = pairs.iter().map(|p| p.1).sum();
         // A weight of zero takes its row out, also where the value is not finite.
         let sum: f64 = pairs.iter().filter(|p| p.1 > 0.0).map(|p| p.0 * p.1).sum();
         let same = pairs.iter().all(|p| p.0 == pairs[0].0);
-        *slot = if total > 0.0 && same {
-            pairs[0].0
-        } else {
-            sum / total
-        };
+        *slot = if total > 0.0 && same { pairs[0].0 } else { sum / total };
     });
     Ok(out)
 }
@@ -132,9 +123,7 @@ pub(crate) fn for_groups<S: Send>(
 
 pub(crate) fn check_rows(groups: &Groups, n: usize, valid: Option<&[u8]>) -> Result<()> {
     check_len("x", n, groups.len(), "len(groups)")?;
-    valid.map_or(Ok(()), |v| {
-        check_len("valid", v.len(), groups.len(), "len(groups)")
-    })
+    valid.map_or(Ok(()), |v| check_len("valid", v.len(), groups.len(), "len(groups)"))
 }
 
 pub(crate) fn is_valid(valid: Option<&[u8]>, row: usize) -> bool {
@@ -180,11 +169,7 @@ pub(crate) fn sum_squares(sorted: &[f64], mean: f64) -> f64 {
 
 fn check_reduction(what: Reduction) -> Result<()> {
     let range = |arg, expected: &str, got: f64| {
-        Err(Error::Range {
-            arg,
-            expected: expected.into(),
-            got: got.to_string(),
-        })
+        Err(Error::Range { arg, expected: expected.into(), got: got.to_string() })
     };
     match what {
         Reduction::Quantile { q, .. } if !(0.0..=1.0).contains(&q) => range("q", "in [0, 1]", q),
@@ -245,11 +230,7 @@ fn quantile(sorted: &[f64], q: f64, method: QuantileMethod) -> f64 {
     let linear = (n - 1.0) * q;
     let at = |p: f64| sorted[p.clamp(0.0, n - 1.0) as usize];
     let between = |p: f64| {
-        let (a, b, t) = (
-            at(p.floor()),
-            at(p.floor() + 1.0),
-            (p.clamp(0.0, n - 1.0)).fract(),
-        );
+        let (a, b, t) = (at(p.floor()), at(p.floor() + 1.0), (p.clamp(0.0, n - 1.0)).fract());
         if a == b { a } else { a + (b - a) * t }
     };
     match method {
@@ -318,10 +299,7 @@ mod tests {
         let x = vec![0.7; 12];
         let g = groups(&[3; 12]);
         assert_eq!(reduce(&g, &x, None, Reduction::Mean, Par::Serial).unwrap(), [0.7]);
-        assert_eq!(
-            reduce(&g, &x, None, Reduction::Var { ddof: 1 }, Par::Serial).unwrap(),
-            [0.0]
-        );
+        assert_eq!(reduce(&g, &x, None, Reduction::Var { ddof: 1 }, Par::Serial).unwrap(), [0.0]);
     }
 
     proptest! {

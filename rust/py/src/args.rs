@@ -35,19 +35,13 @@ pub(crate) use with_floats;
 fn describe(object: &Bound<'_, PyAny>) -> String {
     match object.cast::<PyUntypedArray>() {
         Ok(a) => format!("{}-D {}", a.ndim(), a.dtype()),
-        Err(_) => object
-            .get_type()
-            .name()
-            .map_or_else(|_| "an object".into(), |n| n.to_string()),
+        Err(_) => object.get_type().name().map_or_else(|_| "an object".into(), |n| n.to_string()),
     }
 }
 
 fn check_layout(call: &Call<'_>, name: &str, array: &Bound<'_, PyUntypedArray>, what: &str) -> PyResult<()> {
     if array.ndim() != 1 {
-        return Err(call.type_error(format!(
-            "'{name}' must be a 1-D {what} array, got {}",
-            describe(array)
-        )));
+        return Err(call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(array))));
     }
     if !array.is_c_contiguous() {
         let fix = "call np.ascontiguousarray";
@@ -63,18 +57,8 @@ pub(crate) fn array1<'py, T: Element>(
     object: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadonlyArray1<'py, T>> {
     let what = T::get_dtype(object.py()).to_string();
-    let wrong = || {
-        call.type_error(format!(
-            "'{name}' must be a 1-D {what} array, got {}",
-            describe(object)
-        ))
-    };
-    check_layout(
-        call,
-        name,
-        object.cast::<PyUntypedArray>().map_err(|_| wrong())?,
-        &what,
-    )?;
+    let wrong = || call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(object)));
+    check_layout(call, name, object.cast::<PyUntypedArray>().map_err(|_| wrong())?, &what)?;
     let array = object.cast::<PyArray1<T>>().map_err(|_| wrong())?;
     array.try_readonly().map_err(|_| busy(call, name))
 }
@@ -86,31 +70,19 @@ pub(crate) fn array1_mut<'py, T: Element>(
     object: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadwriteArray1<'py, T>> {
     let what = T::get_dtype(object.py()).to_string();
-    let wrong = || {
-        call.type_error(format!(
-            "'{name}' must be a 1-D {what} array, got {}",
-            describe(object)
-        ))
-    };
-    check_layout(
-        call,
-        name,
-        object.cast::<PyUntypedArray>().map_err(|_| wrong())?,
-        &what,
-    )?;
+    let wrong = || call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(object)));
+    check_layout(call, name, object.cast::<PyUntypedArray>().map_err(|_| wrong())?, &what)?;
     let array = object.cast::<PyArray1<T>>().map_err(|_| wrong())?;
     array.try_readwrite().map_err(|e| match e {
-        numpy::BorrowError::NotWriteable => call.value_error(format!(
-            "'{name}' is read-only; pass an array that may be written to"
-        )),
+        numpy::BorrowError::NotWriteable => {
+            call.value_error(format!("'{name}' is read-only; pass an array that may be written to"))
+        }
         _ => busy(call, name),
     })
 }
 
 fn busy(call: &Call<'_>, name: &str) -> PyErr {
-    call.value_error(format!(
-        "'{name}' is in use by another call, or shares memory with another argument"
-    ))
+    call.value_error(format!("'{name}' is in use by another call, or shares memory with another argument"))
 }
 
 /// float32 or float64.
@@ -129,9 +101,7 @@ pub(crate) fn slice<'a, T: Element>(
     name: &str,
     array: &'a PyReadonlyArray1<'_, T>,
 ) -> PyResult<&'a [T]> {
-    array
-        .as_slice()
-        .map_err(|_| call.value_error(format!("'{name}' must be contiguous in C order")))
+    array.as_slice().map_err(|_| call.value_error(format!("'{name}' must be contiguous in C order")))
 }
 
 /// An optional mask as bytes, since a NumPy bool array may hold bytes other than 0 and 1.

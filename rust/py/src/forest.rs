@@ -58,17 +58,12 @@ impl Preorder {
         let (rows, starts) = spans.as_ref().map_or((None, None), |(r, s)| (Some(r), Some(s)));
         let (leaves, lengths) = (input(&call, "leaves", leaves)?, input(&call, "lengths", lengths)?);
         let (rows, starts) = (input(&call, "spans", rows)?, input(&call, "spans", starts)?);
-        let (parents, offsets) = (
-            array1::<i64>(&call, "parents", parents)?,
-            input(&call, "offsets", offsets)?,
-        );
+        let (parents, offsets) =
+            (array1::<i64>(&call, "parents", parents)?, input(&call, "offsets", offsets)?);
         let parents = slice(&call, "parents", &parents)?;
         let leaves = view(&call, "leaves", leaves.as_ref())?;
         let lengths = view(&call, "lengths", lengths.as_ref())?;
-        let (rows, starts) = (
-            view(&call, "spans", rows.as_ref())?,
-            view(&call, "spans", starts.as_ref())?,
-        );
+        let (rows, starts) = (view(&call, "spans", rows.as_ref())?, view(&call, "spans", starts.as_ref())?);
         let offsets = view(&call, "offsets", offsets.as_ref())?;
         let made = py.detach(|| {
             let made = forest::Forest::from_parents(parents, leaves)?;
@@ -109,9 +104,8 @@ impl Preorder {
             view(&call, "prompt_lengths", prompts.as_ref())?,
             view(&call, "payload", payload.as_ref())?,
         );
-        let narrow = tokens
-            .cast::<PyUntypedArray>()
-            .is_ok_and(|a| a.dtype().is_equiv_to(&numpy::dtype::<i32>(py)));
+        let narrow =
+            tokens.cast::<PyUntypedArray>().is_ok_and(|a| a.dtype().is_equiv_to(&numpy::dtype::<i32>(py)));
         if narrow {
             let tokens = array1::<i32>(&call, "tokens", tokens)?;
             build(py, &call, slice(&call, "tokens", &tokens)?, rest, groups)
@@ -133,9 +127,7 @@ impl Preorder {
             return Err(call.type_error("'keep' must be a mask"));
         };
         let keep = slice(&call, "keep", &keep)?;
-        let (pruned, nodes) = py
-            .detach(|| forest::prune(&self.0, keep))
-            .map_err(|e| call.core(e))?;
+        let (pruned, nodes) = py.detach(|| forest::prune(&self.0, keep)).map_err(|e| call.core(e))?;
         Ok((Self(pruned), wide(py, nodes)))
     }
 
@@ -237,15 +229,8 @@ fn build<T: Copy + Eq + std::hash::Hash + Send + Sync>(
     (offsets, prompts, payload): Rest<'_>,
     groups: &Csr,
 ) -> PyResult<Preorder> {
-    let sequences = Sequences {
-        tokens,
-        offsets,
-        prompts,
-        payload,
-    };
-    let made = pool::run(py, tokens.len(), |par| {
-        forest::from_sequences(sequences, &groups.0, par)
-    })?;
+    let sequences = Sequences { tokens, offsets, prompts, payload };
+    let made = pool::run(py, tokens.len(), |par| forest::from_sequences(sequences, &groups.0, par))?;
     made.map(Preorder).map_err(|e| call.core(e))
 }
 

@@ -20,9 +20,7 @@ impl Csr {
         let call = Call::new(who);
         let array = array1::<i64>(&call, "ids", ids)?;
         let ids = slice(&call, "ids", &array)?;
-        py.detach(|| Groups::from_ids(ids))
-            .map(Self)
-            .map_err(|e| call.core(e))
+        py.detach(|| Groups::from_ids(ids)).map(Self).map_err(|e| call.core(e))
     }
 
     /// From a list of hashable ids of one type.
@@ -45,9 +43,8 @@ impl Csr {
                     return Err(call.type_error(text));
                 }
                 None if id.is_instance_of::<PyBool>() => {
-                    return Err(call.type_error(format!(
-                        "'{name}' must not be bools; convert them to ints or strings"
-                    )));
+                    return Err(call
+                        .type_error(format!("'{name}' must not be bools; convert them to ints or strings")));
                 }
                 None => kind = Some(this),
             }
@@ -61,9 +58,7 @@ impl Csr {
             };
             index.push(g);
         }
-        py.detach(|| Groups::from_index(index, n_groups as usize))
-            .map(Self)
-            .map_err(|e| call.core(e))
+        py.detach(|| Groups::from_index(index, n_groups as usize)).map(Self).map_err(|e| call.core(e))
     }
 
     /// From the dense index of each row (int64), as pickled.
@@ -74,9 +69,7 @@ impl Csr {
         let index = slice(&call, "index", &array)?;
         let narrow: Option<Vec<u32>> = index.iter().map(|&g| u32::try_from(g).ok()).collect();
         let narrow = narrow.ok_or_else(|| call.value_error("'index' must be between 0 and 2**32 - 1"))?;
-        py.detach(|| Groups::from_index(narrow, n_groups))
-            .map(Self)
-            .map_err(|e| call.core(e))
+        py.detach(|| Groups::from_index(narrow, n_groups)).map(Self).map_err(|e| call.core(e))
     }
 
     /// Rows on which all parts agree.
@@ -84,9 +77,7 @@ impl Csr {
     fn product(py: Python<'_>, who: &str, parts: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
         let call = Call::new(who);
         let parts: Vec<&Groups> = parts.iter().map(|p| &p.0).collect();
-        py.detach(|| Groups::product(&parts))
-            .map(Self)
-            .map_err(|e| call.core(e))
+        py.detach(|| Groups::product(&parts)).map(Self).map_err(|e| call.core(e))
     }
 
     fn __len__(&self) -> usize {
@@ -101,34 +92,19 @@ impl Csr {
     /// Group of each row (int64).
     #[getter]
     fn index<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        self.0
-            .index()
-            .iter()
-            .map(|&g| i64::from(g))
-            .collect::<Vec<_>>()
-            .into_pyarray(py)
+        self.0.index().iter().map(|&g| i64::from(g)).collect::<Vec<_>>().into_pyarray(py)
     }
 
     /// Rows sorted by group (int64).
     #[getter]
     fn order<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        self.0
-            .order()
-            .iter()
-            .map(|&r| i64::from(r))
-            .collect::<Vec<_>>()
-            .into_pyarray(py)
+        self.0.order().iter().map(|&r| i64::from(r)).collect::<Vec<_>>().into_pyarray(py)
     }
 
     /// Start of each group in `order` (int64, one more than groups).
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> Bound<'py, PyArray1<i64>> {
-        self.0
-            .offsets()
-            .iter()
-            .map(|&o| o as i64)
-            .collect::<Vec<_>>()
-            .into_pyarray(py)
+        self.0.offsets().iter().map(|&o| o as i64).collect::<Vec<_>>().into_pyarray(py)
     }
 }
 

@@ -34,12 +34,10 @@ fn rows<'py>(call: &Call<'_>, lists: &Bound<'py, PyList>) -> PyResult<(Vec<Bound
     for (i, row) in lists.iter().enumerate() {
         let row = match row.cast_into::<PyList>() {
             Ok(list) => list,
-            Err(other) => {
-                as_list(&other.into_inner()).ok_or_else(|| {
-                    let text = "'lists' must hold lists of numbers, got something else at index";
-                    call.type_error(format!("{text} {i}"))
-                })?
-            }
+            Err(other) => as_list(&other.into_inner()).ok_or_else(|| {
+                let text = "'lists' must hold lists of numbers, got something else at index";
+                call.type_error(format!("{text} {i}"))
+            })?,
         };
         total += row.len() as i64;
         offsets.push(total);
@@ -111,11 +109,7 @@ unsafe fn read_int(item: *mut ffi::PyObject) -> Option<i64> {
             ffi::Py_DECREF(index);
             value
         };
-        if value == -1 && !ffi::PyErr_Occurred().is_null() {
-            None
-        } else {
-            Some(value)
-        }
+        if value == -1 && !ffi::PyErr_Occurred().is_null() { None } else { Some(value) }
     }
 }
 
@@ -127,11 +121,7 @@ unsafe fn read_float(item: *mut ffi::PyObject) -> Option<f64> {
         ffi::Py_INCREF(item);
         let value = ffi::PyFloat_AsDouble(item);
         ffi::Py_DECREF(item);
-        if value == -1.0 && !ffi::PyErr_Occurred().is_null() {
-            None
-        } else {
-            Some(value)
-        }
+        if value == -1.0 && !ffi::PyErr_Occurred().is_null() { None } else { Some(value) }
     }
 }
 
@@ -153,10 +143,7 @@ fn from_lists<'py>(
     let call = Call::new(who);
     let (rows, offsets) = rows(&call, lists)?;
     let first_is_float = || {
-        let first = rows
-            .iter()
-            .find(|r| !r.is_empty())
-            .and_then(|r| r.get_item(0).ok());
+        let first = rows.iter().find(|r| !r.is_empty()).and_then(|r| r.get_item(0).ok());
         first.is_some_and(|f| f.call_method0("__index__").is_err())
     };
     let dtype = match dtype {
@@ -174,10 +161,9 @@ fn from_lists<'py>(
             })?
             .into_any(),
             "float64" => flatten(&call, py, &rows, &offsets, floats, |i| read_float(i))?.into_any(),
-            "float32" => flatten(&call, py, &rows, &offsets, floats, |i| {
-                read_float(i).and_then(narrow)
-            })?
-            .into_any(),
+            "float32" => {
+                flatten(&call, py, &rows, &offsets, floats, |i| read_float(i).and_then(narrow))?.into_any()
+            }
             other => {
                 let names = "int64, int32, float64, float32";
                 return Err(call.value_error(format!("'dtype' must be one of {names}, got {other}")));

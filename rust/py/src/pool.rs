@@ -51,23 +51,15 @@ fn from_environment(py: Python<'_>) -> usize {
         match text.split(',').next().unwrap_or("").trim().parse::<usize>() {
             Ok(n) if (1..=MOST).contains(&n) => return n,
             Ok(n) if n > MOST => {
-                warn(
-                    py,
-                    &format!("{name}={text} is more than {MOST} threads; using {MOST}"),
-                );
+                warn(py, &format!("{name}={text} is more than {MOST} threads; using {MOST}"));
                 return MOST;
             }
             _ if text.trim().is_empty() => {}
-            _ => warn(
-                py,
-                &format!("{name}={text} is not a positive number of threads; ignoring it"),
-            ),
+            _ => warn(py, &format!("{name}={text} is not a positive number of threads; ignoring it")),
         }
     }
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let ranks = std::env::var("LOCAL_WORLD_SIZE")
-        .ok()
-        .and_then(|t| t.trim().parse::<usize>().ok());
+    let ranks = std::env::var("LOCAL_WORLD_SIZE").ok().and_then(|t| t.trim().parse::<usize>().ok());
     (cores / ranks.unwrap_or(1).max(1)).clamp(1, MOST)
 }
 
@@ -134,10 +126,7 @@ fn pool(threads: usize) -> PyResult<&'static rayon::ThreadPool> {
         .thread_name(|i| format!("rollmath-{i}"))
         .build()
         .map_err(|e| PyRuntimeError::new_err(format!("cannot start {threads} threads: {e}")))?;
-    let entry = Box::leak(Box::new(Entry { pid, forks, threads,
-        pool,
-        next: std::ptr::null(),
-    }));
+    let entry = Box::leak(Box::new(Entry { pid, forks, threads, pool, next: std::ptr::null() }));
     let mut head = ENTRIES.load(Ordering::Acquire);
     loop {
         entry.next = head;

@@ -62,9 +62,7 @@ fn pack_as<'py, T: Element + Copy + Send + Sync>(
     let offsets = array1::<i64>(&call, "offsets", offsets)?;
     let mut out = array1_mut::<T>(&call, "out", out)?;
     let (x, offsets) = (slice(&call, "x", &x)?, slice(&call, "offsets", &offsets)?);
-    let out = out
-        .as_slice_mut()
-        .map_err(|_| call.value_error("'out' must be contiguous"))?;
+    let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
     let done = pool::run(py, out.len(), |par| ragged::pack(x, width, offsets, out, par))?;
     done.map_err(|e| call.core(e))
 }
@@ -96,19 +94,12 @@ fn unpack_as<'py, T: Element + bytemuck::Pod + Send + Sync>(
     let offsets = array1::<i64>(&call, "offsets", offsets)?;
     let fill = array1::<T>(&call, "fill", fill)?;
     let mut out = array1_mut::<T>(&call, "out", out)?;
-    let (values, offsets) = (
-        slice(&call, "values", &values)?,
-        slice(&call, "offsets", &offsets)?,
-    );
+    let (values, offsets) = (slice(&call, "values", &values)?, slice(&call, "offsets", &offsets)?);
     let &[fill] = slice(&call, "fill", &fill)? else {
         return Err(call.value_error("'fill' must be one value"));
     };
-    let out = out
-        .as_slice_mut()
-        .map_err(|_| call.value_error("'out' must be contiguous"))?;
-    let done = pool::run(py, out.len(), |par| {
-        ragged::unpack(values, offsets, width, fill, out, par)
-    })?;
+    let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
+    let done = pool::run(py, out.len(), |par| ragged::unpack(values, offsets, width, fill, out, par))?;
     done.map_err(|e| call.core(e))
 }
 
@@ -124,12 +115,7 @@ fn unpack(
     out: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let call = Call::new(who);
-    by_size!(
-        call,
-        "values",
-        values,
-        unpack_as(py, call, values, offsets, width, fill, out)
-    )
+    by_size!(call, "values", values, unpack_as(py, call, values, offsets, width, fill, out))
 }
 
 type Positions<'py> = (Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<i64>>);
@@ -146,9 +132,8 @@ fn mask_positions<'py>(
     let call = Call::new(who);
     let array = array1::<u8>(&call, "mask", mask)?;
     let mask = slice(&call, "mask", &array)?;
-    let (offsets, positions) = py
-        .detach(|| ragged::mask_positions(mask, rows, width))
-        .map_err(|e| call.core(e))?;
+    let (offsets, positions) =
+        py.detach(|| ragged::mask_positions(mask, rows, width)).map_err(|e| call.core(e))?;
     Ok((offsets.into_pyarray(py), positions.into_pyarray(py)))
 }
 

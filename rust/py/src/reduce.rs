@@ -61,9 +61,7 @@ fn reduce<'py>(
     let valid = bytes(&call, &valid)?;
     let groups = &groups.0;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, groups.len(), |par| {
-            core_reduce::reduce(groups, x, valid, what, par)
-        })?
+        pool::run(py, groups.len(), |par| core_reduce::reduce(groups, x, valid, what, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -85,9 +83,7 @@ fn weighted_mean<'py>(
     let (weights, valid) = (slice(&call, "weights", &weights)?, bytes(&call, &valid)?);
     let groups = &groups.0;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, groups.len(), |par| {
-            core_reduce::weighted_mean(groups, x, weights, valid, par)
-        })?
+        pool::run(py, groups.len(), |par| core_reduce::weighted_mean(groups, x, weights, valid, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -107,9 +103,7 @@ fn loo_mean<'py>(
     let valid = bytes(&call, &valid)?;
     let groups = &groups.0;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, groups.len(), |par| {
-            core_normalize::loo_mean(groups, x, valid, par)
-        })?
+        pool::run(py, groups.len(), |par| core_normalize::loo_mean(groups, x, valid, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -122,9 +116,7 @@ fn ddof(call: &Call<'_>, value: f64) -> PyResult<u32> {
     if value.fract() == 0.0 && (0.0..=1000.0).contains(&value) {
         Ok(value as u32)
     } else {
-        Err(call.value_error(format!(
-            "'ddof' must be a whole number from 0 to 1000, got {value}"
-        )))
+        Err(call.value_error(format!("'ddof' must be a whole number from 0 to 1000, got {value}")))
     }
 }
 

@@ -124,11 +124,8 @@ struct Paths<'a> {
 
 impl<'a> Paths<'a> {
     fn new(forest: &Forest, spans: &'a Spans, include_root: bool) -> Result<Self> {
-        let mut paths = Self {
-            lengths: spans.lengths(),
-            tokens: vec![0; forest.len()],
-            above: vec![NONE; forest.len()],
-        };
+        let mut paths =
+            Self { lengths: spans.lengths(), tokens: vec![0; forest.len()], above: vec![NONE; forest.len()] };
         for &v in &forest.order {
             let (v, parent) = (v as usize, forest.parents[v as usize]);
             if parent == NONE {
@@ -192,10 +189,7 @@ fn fill<T: Copy + Default + Send>(
 fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
     match Vec::<T>::new().try_reserve_exact(n) {
         Ok(()) => Ok(vec![T::default(); n]),
-        Err(_) => structure(
-            "forest",
-            format!("has more {what} to write than memory holds, {n}"),
-        ),
+        Err(_) => structure("forest", format!("has more {what} to write than memory holds, {n}")),
     }
 }
 
@@ -218,13 +212,7 @@ mod tests {
         let spans = if places {
             // Rollouts are rows 0 to 5: C A1 A2 B1 B2 B3.
             let (rows, starts) = (vec![0, 1, 3, 0, 1, 2, 3, 4, 5], vec![0, 1, 1, 1, 3, 3, 3, 3, 3]);
-            Spans::new(
-                rows,
-                starts,
-                lengths,
-                Rows::Offsets(vec![0, 4, 9, 13, 17, 22, 27]),
-            )
-            .unwrap()
+            Spans::new(rows, starts, lengths, Rows::Offsets(vec![0, 4, 9, 13, 17, 22, 27])).unwrap()
         } else {
             Spans::from_lengths(lengths).unwrap()
         };
@@ -251,14 +239,7 @@ mod tests {
             assert_eq!(e.values, rows.concat());
             let e = expand(&reference(false), &ids(), Per::Rollout, true, par).unwrap();
             assert_eq!(e.values[..5], [0, 3, 3, 3, 0]);
-            let e = expand(
-                &reference(false),
-                &[3i64, 4, 5, 6, 7, 8],
-                Per::Rollout,
-                false,
-                par,
-            )
-            .unwrap();
+            let e = expand(&reference(false), &[3i64, 4, 5, 6, 7, 8], Per::Rollout, false, par).unwrap();
             assert_eq!(e.values[..8], [3, 3, 3, 4, 4, 4, 4, 5]);
         }
     }
@@ -297,21 +278,14 @@ mod tests {
     #[test]
     fn more_tokens_than_memory_is_an_error() {
         let f = Forest::from_parents(&[-1, 0, 0], None).unwrap();
-        let f = f
-            .with_spans(Spans::from_lengths(vec![0, 1 << 62, 1]).unwrap())
-            .unwrap();
+        let f = f.with_spans(Spans::from_lengths(vec![0, 1 << 62, 1]).unwrap()).unwrap();
         for per in [Per::Rollout, Per::Node] {
             let e = expand(&f, &[0; 3], per, false, Par::Serial).unwrap_err();
-            assert!(
-                e.to_string()
-                    .contains("'forest' has more tokens to write than memory holds")
-            );
+            assert!(e.to_string().contains("'forest' has more tokens to write than memory holds"));
         }
         // A shared node counts in each rollout.
         let f = Forest::from_parents(&[-1, 0, 1, 1, 1], None).unwrap();
-        let f = f
-            .with_spans(Spans::from_lengths(vec![0, 1 << 62, 0, 0, 0]).unwrap())
-            .unwrap();
+        let f = f.with_spans(Spans::from_lengths(vec![0, 1 << 62, 0, 0, 0]).unwrap()).unwrap();
         let e = expand(&f, &[0; 5], Per::Rollout, false, Par::Serial).unwrap_err();
         assert!(e.to_string().contains("than int64 counts"));
     }

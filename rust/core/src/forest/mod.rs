@@ -160,11 +160,7 @@ impl Forest {
         let mut index = Vec::with_capacity(self.len());
         let mut n = 0u32;
         for &parent in &self.parents {
-            let known = if parent == NONE {
-                NONE
-            } else {
-                group_below[parent as usize]
-            };
+            let known = if parent == NONE { NONE } else { group_below[parent as usize] };
             let group = if known == NONE { n } else { known };
             if known == NONE {
                 n += 1;

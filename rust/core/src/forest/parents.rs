@@ -39,21 +39,14 @@ impl Forest {
         for (rollout, &leaf) in found.iter().enumerate() {
             rollout_of[leaf as usize] = rollout as u32;
         }
-        let rollouts = order
-            .iter()
-            .map(|&v| rollout_of[v as usize])
-            .filter(|&r| r != NONE)
-            .collect();
+        let rollouts = order.iter().map(|&v| rollout_of[v as usize]).filter(|&r| r != NONE).collect();
         let mut leaf_ends = vec![0];
         for w in trees.windows(2) {
             let leaves = (w[0]..w[1]).filter(|&k| end[k] as usize == k + 1).count();
             leaf_ends.push(leaf_ends[leaf_ends.len() - 1] + leaves);
         }
-        let in_its_tree = |w: &[usize]| {
-            order[w[0]..w[1]]
-                .iter()
-                .all(|&v| (w[0]..w[1]).contains(&(v as usize)))
-        };
+        let in_its_tree =
+            |w: &[usize]| order[w[0]..w[1]].iter().all(|&v| (w[0]..w[1]).contains(&(v as usize)));
         let numbering = match trees.windows(2).all(in_its_tree) {
             true if order.is_sorted() => Numbering::Preorder,
             true => Numbering::TreeByTree,
@@ -79,11 +72,7 @@ impl Forest {
 fn checked(parents: &[i64]) -> Result<Vec<u32>> {
     let n = parents.len();
     if n as u64 >= MAX_ROWS {
-        return Err(Error::TooLarge {
-            arg: "parents",
-            limit: MAX_ROWS - 1,
-            got: n as u64,
-        });
+        return Err(Error::TooLarge { arg: "parents", limit: MAX_ROWS - 1, got: n as u64 });
     }
     let mut narrow = Vec::with_capacity(n);
     for (node, &parent) in parents.iter().enumerate() {
@@ -92,10 +81,7 @@ fn checked(parents: &[i64]) -> Result<Vec<u32>> {
             p if p < -1 || p >= n as i64 => {
                 return structure(
                     "parents",
-                    format!(
-                        "must be -1 (a root) or a node from 0 to {}, got {p} for node {node}",
-                        n - 1
-                    ),
+                    format!("must be -1 (a root) or a node from 0 to {}, got {p} for node {node}", n - 1),
                 );
             }
             p if p == node as i64 => {
@@ -138,10 +124,7 @@ fn preorder(parents: &[u32]) -> Result<(Vec<u32>, Vec<usize>)> {
         }
     }
     if order.len() < n {
-        return structure(
-            "parents",
-            format!("must not have a cycle, got {}", cycle(parents, &order)),
-        );
+        return structure("parents", format!("must not have a cycle, got {}", cycle(parents, &order)));
     }
     trees.push(n);
     Ok((order, trees))
@@ -180,12 +163,7 @@ fn checked_leaves(
     n_leaves: usize,
     is_leaf: impl Fn(u32) -> bool,
 ) -> Result<Vec<u32>> {
-    check_len(
-        "leaves",
-        given.len(),
-        n_leaves,
-        "the number of nodes without children",
-    )?;
+    check_len("leaves", given.len(), n_leaves, "the number of nodes without children")?;
     let mut taken = vec![false; n];
     let mut leaves = Vec::with_capacity(given.len());
     for (rollout, &leaf) in given.iter().enumerate() {

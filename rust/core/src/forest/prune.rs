@@ -22,17 +22,12 @@ pub fn prune(forest: &Forest, keep: &[u8]) -> Result<(Forest, Vec<u32>)> {
             v = forest.parents[v as usize];
         }
     }
-    let nodes: Vec<u32> = (0..forest.len() as u32)
-        .filter(|&v| id[v as usize] != NONE)
-        .collect();
+    let nodes: Vec<u32> = (0..forest.len() as u32).filter(|&v| id[v as usize] != NONE).collect();
     for (new, &old) in nodes.iter().enumerate() {
         id[old as usize] = new as u32;
     }
     let renumber = |v: u32| if v == NONE { -1 } else { i64::from(id[v as usize]) };
-    let parents: Vec<i64> = nodes
-        .iter()
-        .map(|&v| renumber(forest.parents[v as usize]))
-        .collect();
+    let parents: Vec<i64> = nodes.iter().map(|&v| renumber(forest.parents[v as usize])).collect();
     let leaves: Vec<i64> = kept_leaves().map(|(&leaf, _)| renumber(leaf)).collect();
     let mut pruned = Forest::from_parents(&parents, Some(&leaves))?;
     pruned.spans = forest.spans.as_ref().map(|s| s.take(&nodes));
@@ -47,9 +42,7 @@ mod tests {
     #[test]
     fn branches_without_a_kept_leaf_go() {
         let f = Forest::from_parents(&[-1, 0, 0, 0, 1, 1, 2, 2, 2], None).unwrap();
-        let f = f
-            .with_spans(Spans::from_lengths((0..9).collect()).unwrap())
-            .unwrap();
+        let f = f.with_spans(Spans::from_lengths((0..9).collect()).unwrap()).unwrap();
         let (p, nodes) = prune(&f, &[1, 0, 0, 0, 2, 0]).unwrap();
         assert_eq!(nodes, [0, 2, 3, 7]);
         assert_eq!(p.parents(), [NONE, 0, 0, 1]);

@@ -49,11 +49,8 @@ pub(super) struct Tree {
 /// # Errors
 /// [`Error::Structure`](crate::Error::Structure) if their prompts differ.
 pub(super) fn build<T: Copy + Eq + Hash>(sequences: &Sequences<'_, T>, rows: &[u32]) -> Result<Tree> {
-    let mut builder = Builder {
-        sequences,
-        nodes: Vec::with_capacity(2 * rows.len() + 1),
-        tables: Vec::new(),
-    };
+    let mut builder =
+        Builder { sequences, nodes: Vec::with_capacity(2 * rows.len() + 1), tables: Vec::new() };
     let (first, prompt) = (rows[0], sequences.prompt(rows[0]));
     let prompt_start = sequences.range(first).start;
     builder.push(first, prompt_start, prompt, NO);
@@ -94,12 +91,7 @@ impl<T: Copy + Eq + Hash> Builder<'_, T> {
         let mut node = 0;
         while at < end {
             let Some(child) = self.find(node, at) else { break };
-            let Node {
-                start,
-                len,
-                n_children,
-                ..
-            } = self.nodes[child as usize];
+            let Node { start, len, n_children, .. } = self.nodes[child as usize];
             let same = self.sequences.common(start, at, len.min(end - at));
             if same < len || n_children == 0 {
                 self.split(child, same);
@@ -129,13 +121,7 @@ impl<T: Copy + Eq + Hash> Builder<'_, T> {
 
     /// Keeps `keep` tokens in `node`; the rest, its children and its place as a leaf go to a new only child.
     fn split(&mut self, node: u32, keep: usize) {
-        let Node {
-            row,
-            start,
-            len,
-            member,
-            ..
-        } = self.nodes[node as usize];
+        let Node { row, start, len, member, .. } = self.nodes[node as usize];
         let rest = self.push(row, start + keep, len - keep, member);
         let upper = &mut self.nodes[node as usize];
         let (first, last, n_children, table) = (upper.first, upper.last, upper.n_children, upper.table);
@@ -181,17 +167,13 @@ impl<T: Copy + Eq + Hash> Builder<'_, T> {
     }
 
     fn finish(self, members: usize) -> Tree {
-        let mut tree = Tree {
-            leaves: vec![0; members],
-            ..Tree::default()
-        };
+        let mut tree = Tree { leaves: vec![0; members], ..Tree::default() };
         let mut stack = vec![(0u32, -1i64)];
         while let Some((at, parent)) = stack.pop() {
             let (node, id) = (&self.nodes[at as usize], tree.parents.len() as i64);
             tree.parents.push(parent);
             tree.rows.push(i64::from(node.row));
-            tree.starts
-                .push((node.start - self.sequences.range(node.row).start) as i64);
+            tree.starts.push((node.start - self.sequences.range(node.row).start) as i64);
             tree.lengths.push(node.len as i64);
             if node.member != NO {
                 tree.leaves[node.member as usize] = id;

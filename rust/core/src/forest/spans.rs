@@ -57,23 +57,14 @@ impl Spans {
         let mut spans = Self::counted("spans", "length ", lengths)?;
         let with_tokens = || spans.order.iter().map(|&v| v as usize);
         if let Some(v) = with_tokens().find(|&v| rows[v] < 0 || starts[v] < 0) {
-            let text = format!(
-                "must not be negative, got row {} and start {} for node {v}",
-                rows[v], starts[v]
-            );
+            let text =
+                format!("must not be negative, got row {} and start {} for node {v}", rows[v], starts[v]);
             return structure("spans", text);
         }
         let (limit, why) = match &known {
-            Rows::Named => (
-                rows.len(),
-                "the number of nodes; give 'offsets' if there are more rows",
-            ),
+            Rows::Named => (rows.len(), "the number of nodes; give 'offsets' if there are more rows"),
             Rows::Number(n) if *n as u64 > MAX_ROWS => {
-                return Err(Error::TooLarge {
-                    arg: "n_rows",
-                    limit: MAX_ROWS,
-                    got: *n as u64,
-                });
+                return Err(Error::TooLarge { arg: "n_rows", limit: MAX_ROWS, got: *n as u64 });
             }
             Rows::Number(n) => (*n, "the number of rows"),
             Rows::Offsets(offsets) => {
@@ -99,37 +90,23 @@ impl Spans {
             Rows::Number(n) => (n, None),
             Rows::Offsets(offsets) => (limit, Some(offsets)),
         };
-        spans
-            .order
-            .sort_unstable_by_key(|&v| (rows[v as usize], starts[v as usize]));
+        spans.order.sort_unstable_by_key(|&v| (rows[v as usize], starts[v as usize]));
         for w in spans.order.windows(2) {
             let (a, b) = (w[0] as usize, w[1] as usize);
             // Ends have been checked, so the sum is one.
             if rows[a] == rows[b] && starts[a] + spans.lengths[a] > starts[b] {
                 let at = format!("position {} of row {}", starts[b], rows[b]);
-                return structure(
-                    "spans",
-                    format!("must not overlap, got {at} in nodes {a} and {b}"),
-                );
+                return structure("spans", format!("must not overlap, got {at} in nodes {a} and {b}"));
             }
         }
-        spans.places = Some(Places {
-            rows,
-            starts,
-            n_rows,
-            offsets,
-        });
+        spans.places = Some(Places { rows, starts, n_rows, offsets });
         Ok(spans)
     }
 
     fn counted(arg: &'static str, what: &str, lengths: Vec<i64>) -> Result<Self> {
         if let Some(v) = lengths.iter().position(|&n| n < 0) {
             let got = format!("{what}{} for node {v}", lengths[v]);
-            return Err(Error::Range {
-                arg,
-                expected: "not negative".into(),
-                got,
-            });
+            return Err(Error::Range { arg, expected: "not negative".into(), got });
         }
         // At most 2^32 numbers below 2^63.
         let total: u128 = lengths.iter().map(|&n| n as u128).sum();
@@ -140,15 +117,8 @@ impl Spans {
                 got: total.to_string(),
             });
         }
-        let order = (0..lengths.len() as u32)
-            .filter(|&v| lengths[v as usize] > 0)
-            .collect();
-        Ok(Self {
-            lengths,
-            n_tokens: total as usize,
-            places: None,
-            order,
-        })
+        let order = (0..lengths.len() as u32).filter(|&v| lengths[v as usize] > 0).collect();
+        Ok(Self { lengths, n_tokens: total as usize, places: None, order })
     }
 
     /// Number of nodes.
@@ -291,10 +261,7 @@ mod tests {
     fn sizes_past_all_memory() {
         for row in [1, 10_000_000_000, 1 << 60, i64::MAX] {
             let e = text(&[row], &[0], &[1], None);
-            assert!(
-                e.contains("below 1 (= the number of nodes; give 'offsets' if"),
-                "{e}"
-            );
+            assert!(e.contains("below 1 (= the number of nodes; give 'offsets' if"), "{e}");
         }
         assert!(
             text(&[0], &[i64::MAX], &[2], None).contains("within int64, got start 9223372036854775807 and")
@@ -313,12 +280,7 @@ mod tests {
         assert_eq!(make(&[1, 0], &[0, 0], &[1, 1], Rows::Named).unwrap().n_rows(), 2);
         assert_eq!(make(&[9, 0], &[0, 0], &[0, 1], Rows::Named).unwrap().n_rows(), 1);
         assert_eq!(make(&[0], &[0], &[1], Rows::Number(7)).unwrap().n_rows(), 7);
-        assert_eq!(
-            make(&[0], &[0], &[1], Rows::Offsets(vec![0, 1, 1]))
-                .unwrap()
-                .n_rows(),
-            2
-        );
+        assert_eq!(make(&[0], &[0], &[1], Rows::Offsets(vec![0, 1, 1])).unwrap().n_rows(), 2);
         assert_eq!(Spans::from_lengths(vec![0; 3]).unwrap().n_rows(), 3);
     }
 
@@ -326,9 +288,6 @@ mod tests {
     fn places_of_nodes_without_tokens_mean_nothing() {
         let s = make(&[-1, 1, 0], &[-1, 0, 0], &[0, 2, 1], Rows::Offsets(vec![0, 1, 3])).unwrap();
         assert_eq!(s.order(), [2, 1]);
-        assert_eq!(
-            (s.take(&[0, 1]).order(), s.take(&[0, 1]).n_tokens()),
-            (&[1][..], 2)
-        );
+        assert_eq!((s.take(&[0, 1]).order(), s.take(&[0, 1]).n_tokens()), (&[1][..], 2));
     }
 }

@@ -58,8 +58,7 @@ pub fn from_sequences<T: Copy + Eq + Hash + Send + Sync>(
     let (mut all, mut leaves) = (Tree::default(), vec![0i64; groups.len()]);
     for (g, tree) in trees.into_iter().enumerate() {
         let (tree, base) = (tree?, all.parents.len() as i64);
-        all.parents
-            .extend(tree.parents.iter().map(|&p| if p < 0 { p } else { base + p }));
+        all.parents.extend(tree.parents.iter().map(|&p| if p < 0 { p } else { base + p }));
         all.rows.extend(&tree.rows);
         all.starts.extend(&tree.starts);
         all.lengths.extend(&tree.lengths);
@@ -67,12 +66,7 @@ pub fn from_sequences<T: Copy + Eq + Hash + Send + Sync>(
             leaves[row as usize] = base + leaf;
         }
     }
-    let spans = Spans::new(
-        all.rows,
-        all.starts,
-        all.lengths,
-        Rows::Offsets(sequences.offsets.to_vec()),
-    )?;
+    let spans = Spans::new(all.rows, all.starts, all.lengths, Rows::Offsets(sequences.offsets.to_vec()))?;
     Forest::from_parents(&all.parents, Some(&leaves))?.with_spans(spans)
 }
 
@@ -114,8 +108,7 @@ impl<T: Copy + Eq> Sequences<'_, T> {
     /// Number of tokens, at most `n`, that are the same from the flat positions `a` and `b` on.
     pub(super) fn common(&self, a: usize, b: usize, n: usize) -> usize {
         let same = common_prefix(&self.tokens[a..a + n], &self.tokens[b..b + n]);
-        self.payload
-            .map_or(same, |p| common_prefix(&p[a..a + same], &p[b..b + same]))
+        self.payload.map_or(same, |p| common_prefix(&p[a..a + same], &p[b..b + same]))
     }
 
     pub(super) fn key(&self, at: usize) -> (T, i64) {
@@ -128,12 +121,7 @@ fn common_prefix<T: PartialEq>(a: &[T], b: &[T]) -> usize {
     let (blocks_a, blocks_b) = (a.as_chunks::<BLOCK>().0, b.as_chunks::<BLOCK>().0);
     // Whole blocks compare as memory does; the loop by element ends within one block.
     let equal = blocks_a.iter().zip(blocks_b).take_while(|(x, y)| x == y).count() * BLOCK;
-    equal
-        + a[equal..]
-            .iter()
-            .zip(&b[equal..])
-            .take_while(|(x, y)| x == y)
-            .count()
+    equal + a[equal..].iter().zip(&b[equal..]).take_while(|(x, y)| x == y).count()
 }
 
 #[cfg(test)]

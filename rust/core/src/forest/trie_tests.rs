@@ -15,12 +15,7 @@ fn forest(
         *at += l.len() as i64;
         Some(*at)
     }));
-    let sequences = Sequences {
-        tokens: &tokens,
-        offsets: &offsets,
-        prompts,
-        payload,
-    };
+    let sequences = Sequences { tokens: &tokens, offsets: &offsets, prompts, payload };
     let groups = Groups::from_ids(ids).unwrap();
     let serial = from_sequences(sequences, &groups, Par::Serial);
     assert_eq!(serial, from_sequences(sequences, &groups, Par::Threads));
@@ -30,9 +25,7 @@ fn forest(
 fn spans(f: &Forest) -> Vec<(i64, i64, i64)> {
     let s = f.spans().unwrap();
     let (rows, starts) = s.places().unwrap();
-    (0..f.len())
-        .map(|v| (rows[v], starts[v], s.lengths()[v]))
-        .collect()
+    (0..f.len()).map(|v| (rows[v], starts[v], s.lengths()[v])).collect()
 }
 
 fn parents(f: &Forest) -> Vec<i64> {
@@ -41,49 +34,21 @@ fn parents(f: &Forest) -> Vec<i64> {
 
 #[test]
 fn by_hand() {
-    let f = forest(
-        &[vec![1, 2, 3, 4], vec![1, 2, 5], vec![1, 2, 3, 6], vec![7]],
-        &[0; 4],
-        None,
-        None,
-    )
-    .unwrap();
+    let f =
+        forest(&[vec![1, 2, 3, 4], vec![1, 2, 5], vec![1, 2, 3, 6], vec![7]], &[0; 4], None, None).unwrap();
     assert_eq!(parents(&f), [-1, 0, 1, 2, 2, 1, 0]);
-    assert_eq!(
-        spans(&f),
-        [
-            (0, 0, 0),
-            (0, 0, 2),
-            (0, 2, 1),
-            (0, 3, 1),
-            (2, 3, 1),
-            (1, 2, 1),
-            (3, 0, 1)
-        ]
-    );
+    assert_eq!(spans(&f), [(0, 0, 0), (0, 0, 2), (0, 2, 1), (0, 3, 1), (2, 3, 1), (1, 2, 1), (3, 0, 1)]);
     assert_eq!(f.leaves(), [3, 5, 4, 6]);
-    assert_eq!(
-        token_index(&f, false, Par::Serial).unwrap(),
-        [0, 1, 2, 3, 6, 10, 11]
-    );
+    assert_eq!(token_index(&f, false, Par::Serial).unwrap(), [0, 1, 2, 3, 6, 10, 11]);
 }
 
 #[test]
 fn every_sequence_owns_a_leaf() {
     // Extended, equal, prefix of both, empty.
-    let f = forest(
-        &[vec![1], vec![1, 2], vec![1, 2], vec![1], vec![]],
-        &[0; 5],
-        None,
-        None,
-    )
-    .unwrap();
+    let f = forest(&[vec![1], vec![1, 2], vec![1, 2], vec![1], vec![]], &[0; 5], None, None).unwrap();
     assert_eq!(parents(&f), [-1, 0, 1, 1, 3, 3, 1, 0]);
     assert_eq!(f.leaves(), [2, 4, 5, 6, 7]);
-    assert_eq!(
-        spans(&f)[2..],
-        [(0, 1, 0), (1, 1, 1), (1, 2, 0), (2, 2, 0), (3, 1, 0), (4, 0, 0)]
-    );
+    assert_eq!(spans(&f)[2..], [(0, 1, 0), (1, 1, 1), (1, 2, 0), (2, 2, 0), (3, 1, 0), (4, 0, 0)]);
 }
 
 #[test]
@@ -100,11 +65,7 @@ fn prompts() {
     let lists = [vec![8, 9, 1], vec![8, 9], vec![8, 9, 1, 2]];
     let f = forest(&lists, &[0; 3], Some(&[2, 2, 2]), None).unwrap();
     assert_eq!(spans(&f), [(0, 0, 2), (0, 2, 1), (0, 3, 0), (2, 3, 1), (1, 2, 0)]);
-    let text = |prompts| {
-        forest(&lists, &[0; 3], Some(prompts), None)
-            .unwrap_err()
-            .to_string()
-    };
+    let text = |prompts| forest(&lists, &[0; 3], Some(prompts), None).unwrap_err().to_string();
     assert!(text(&[2, 1, 2]).contains("got 0 and 1, which differ at token 1"));
     assert!(text(&[3, 2, 3]).contains("got 0 and 1, which differ at token 2"));
     assert!(text(&[2, 3, 2]).contains("between 0 and the length 2 of its sequence, got 3 for sequence 1"));
@@ -119,10 +80,7 @@ fn many_children_are_found_and_moved() {
     lists.push(vec![1, 3]);
     lists.push(vec![1, 2, 5, 5]);
     let f = forest(&lists, &vec![0; lists.len()], None, None).unwrap();
-    assert_eq!(
-        token_index(&f, false, Par::Serial).unwrap().len(),
-        2 + 100 * 2 + 99 + 1
-    );
+    assert_eq!(token_index(&f, false, Par::Serial).unwrap().len(), 2 + 100 * 2 + 99 + 1);
 }
 
 #[test]
@@ -131,10 +89,7 @@ fn nested_prefixes_and_duplicates_are_not_quadratic() {
     let f = forest(&chain, &vec![0; chain.len()], None, None).unwrap();
     assert_eq!(f.depth().iter().max(), Some(&1499));
     let same = vec![vec![3]; 100_000];
-    assert_eq!(
-        forest(&same, &vec![0; same.len()], None, None).unwrap().len(),
-        100_002
-    );
+    assert_eq!(forest(&same, &vec![0; same.len()], None, None).unwrap().len(), 100_002);
 }
 
 proptest! {

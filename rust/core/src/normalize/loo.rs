@@ -13,9 +13,7 @@ use crate::reduce::{check_rows, gather, is_valid, mean};
 /// [`crate::Error::Length`] if `x` or `valid` does not have one item a row.
 pub fn loo_mean<T: Real>(groups: &Groups, x: &[T], valid: Option<&[u8]>, par: Par) -> Result<Vec<f64>> {
     check_rows(groups, x.len(), valid)?;
-    Ok(per_row(groups, x, valid, f64::NAN, par, |others| {
-        others.equal.unwrap_or(others.sum / others.n)
-    }))
+    Ok(per_row(groups, x, valid, f64::NAN, par, |others| others.equal.unwrap_or(others.sum / others.n)))
 }
 
 /// Standard deviation of the *other* valid members of the group of each row: 0 if these are all equal, infinity (for
@@ -27,12 +25,10 @@ pub(super) fn loo_std<T: Real>(
     ddof: u32,
     par: Par,
 ) -> Vec<f64> {
-    per_row(groups, x, valid, f64::INFINITY, par, |others| {
-        match others.equal {
-            Some(_) => 0.0,
-            None if others.n > f64::from(ddof) => (others.squares / (others.n - f64::from(ddof))).sqrt(),
-            None => f64::NAN,
-        }
+    per_row(groups, x, valid, f64::INFINITY, par, |others| match others.equal {
+        Some(_) => 0.0,
+        None if others.n > f64::from(ddof) => (others.squares / (others.n - f64::from(ddof))).sqrt(),
+        None => f64::NAN,
     })
 }
 
@@ -57,11 +53,7 @@ fn per_row<T: Real>(
     par: Par,
     f: impl Fn(&Others) -> f64 + Sync,
 ) -> Vec<f64> {
-    let pieces = if par == Par::Threads {
-        4 * rayon::current_num_threads()
-    } else {
-        1
-    };
+    let pieces = if par == Par::Threads { 4 * rayon::current_num_threads() } else { 1 };
     let bounds = balanced(groups.offsets(), pieces);
     let cuts: Vec<usize> = bounds.iter().map(|&g| groups.offsets()[g]).collect();
     let mut by_slot = vec![none; x.len()];
@@ -100,19 +92,11 @@ fn others(
     let n = sorted.len();
     let Some(v) = member else {
         let equal = (n > 0 && sorted[0] == sorted[n - 1]).then(|| mean(sorted));
-        return (n > 0).then(|| Others {
-            n: n as f64,
-            sum: before[n].0,
-            squares: before[n].1,
-            equal,
-        });
+        return (n > 0).then(|| Others { n: n as f64, sum: before[n].0, squares: before[n].1, equal });
     };
     // Equal members have equal others, so the first of them stands for all.
     let i = sorted.partition_point(|s| *s < v).min(n - 1);
-    let (first, last) = (
-        usize::from(i == 0),
-        if i == n - 1 { n.checked_sub(2)? } else { n - 1 },
-    );
+    let (first, last) = (usize::from(i == 0), if i == n - 1 { n.checked_sub(2)? } else { n - 1 });
     let (n1, n2) = (i as f64, (n - 1 - i) as f64);
     let ((sum1, squares1), (sum2, squares2)) = (before[i], after[n - 1 - i]);
     let between = if i == 0 || i == n - 1 {
@@ -122,12 +106,7 @@ fn others(
         d * d * (n1 * n2 / (n1 + n2))
     };
     let equal = (sorted[first] == sorted[last]).then_some(sorted[first]);
-    Some(Others {
-        n: n1 + n2,
-        sum: sum1 + sum2,
-        squares: squares1 + squares2 + between,
-        equal,
-    })
+    Some(Others { n: n1 + n2, sum: sum1 + sum2, squares: squares1 + squares2 + between, equal })
 }
 
 /// Sum and sum of squared deviations of the first 0, 1, 2, ... values (Welford 1962).

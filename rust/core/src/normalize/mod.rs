@@ -51,14 +51,7 @@ pub fn normalize<T: Real>(
         _ => Vec::new(),
     };
     how.check_degenerate(groups, x, valid, &loo, par)?;
-    let mut plans = vec![
-        Plan {
-            center: 0.0,
-            factor: 0.0,
-            divisor: 1.0
-        };
-        n_groups
-    ];
+    let mut plans = vec![Plan { center: 0.0, factor: 0.0, divisor: 1.0 }; n_groups];
     for_groups(groups, &mut plans, par, |g, plan, members| {
         gather(groups.rows(g), x, valid, members);
         sort_values(members);
@@ -85,29 +78,16 @@ fn check_finite<T: Real>(x: &[T], valid: Option<&[u8]>, nan: NanPolicy) -> Resul
             is_valid(valid, i) && if want_inf { v.is_infinite() } else { !v.is_finite() }
         })
     };
-    let fail = |index: usize, fix| {
-        Err(Error::NonFinite {
-            arg: "x",
-            index,
-            value: x[index].wide(),
-            fix,
-        })
-    };
+    let fail = |index: usize, fix| Err(Error::NonFinite { arg: "x", index, value: x[index].wide(), fix });
     match nan {
         NanPolicy::Propagate => Ok(None),
         NanPolicy::Raise => match bad(false) {
-            Some(i) => fail(
-                i,
-                "leave the row out with valid=, or choose nan='omit' or nan='propagate'",
-            ),
+            Some(i) => fail(i, "leave the row out with valid=, or choose nan='omit' or nan='propagate'"),
             None => Ok(None),
         },
         NanPolicy::Omit => {
             if let Some(i) = bad(true) {
-                return fail(
-                    i,
-                    "nan='omit' takes NaN for a missing value, but infinity is not one",
-                );
+                return fail(i, "nan='omit' takes NaN for a missing value, but infinity is not one");
             }
             if !x.iter().any(|v| v.wide().is_nan()) {
                 return Ok(None);

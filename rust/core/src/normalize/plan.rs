@@ -59,10 +59,7 @@ impl How<'_> {
     }
 
     fn centered_by_group(&self) -> bool {
-        matches!(
-            self.center,
-            Center::Mean | Center::LeaveOneOut | Center::Groups(_)
-        )
+        matches!(self.center, Center::Mean | Center::LeaveOneOut | Center::Groups(_))
     }
 
     /// Center or scale is taken from the group, so that a group of one is degenerate.
@@ -86,28 +83,17 @@ impl How<'_> {
             Scale::Groups(v) => denominator(v[group], rules),
             Scale::None | Scale::LeaveOneOutStd | Scale::Rows(_) => 1.0,
         };
-        let plan = Plan {
-            center,
-            factor,
-            divisor,
-        };
+        let plan = Plan { center, factor, divisor };
         if s.n == 1 && self.by_group() {
             let from_group = self.by_spread() || matches!(self.scale, Scale::Groups(_));
             let lone = |std: f64| Plan {
                 center: if self.centered_by_group() { 0.0 } else { center },
                 factor: 1.0,
-                divisor: if from_group {
-                    denominator(std, rules)
-                } else {
-                    divisor
-                },
+                divisor: if from_group { denominator(std, rules) } else { divisor },
             };
             return match rules.singleton {
                 Singleton::Zero => Plan { factor: 0.0, ..plan },
-                Singleton::Nan | Singleton::Raise => Plan {
-                    factor: f64::NAN,
-                    ..plan
-                },
+                Singleton::Nan | Singleton::Raise => Plan { factor: f64::NAN, ..plan },
                 Singleton::Raw => lone(1.0),
                 // 0 / 0 with eps = 0 is "no signal".
                 Singleton::Abs if s.min == 0.0 => Plan { factor: 0.0, ..plan },
@@ -119,10 +105,7 @@ impl How<'_> {
                 return match rules.zero_spread {
                     ZeroSpread::Zero => Plan { factor: 0.0, ..plan },
                     ZeroSpread::Unscaled => Plan { divisor: 1.0, ..plan },
-                    ZeroSpread::Nan | ZeroSpread::Raise => Plan {
-                        factor: f64::NAN,
-                        ..plan
-                    },
+                    ZeroSpread::Nan | ZeroSpread::Raise => Plan { factor: f64::NAN, ..plan },
                 };
             }
             // x - center is exactly 0 here, and stays so where the scale is 0 too.
@@ -137,11 +120,7 @@ impl How<'_> {
         if plan.factor == 0.0 {
             return if x.is_finite() { 0.0 } else { f64::NAN };
         }
-        let center = if let Center::Rows(c) = self.center {
-            c[row]
-        } else {
-            plan.center
-        };
+        let center = if let Center::Rows(c) = self.center { c[row] } else { plan.center };
         let divisor = match self.scale {
             Scale::Rows(s) => denominator(s[row], self.rules),
             // The others have no spread, though the group has; a group of one has no others.
@@ -176,10 +155,7 @@ impl How<'_> {
         });
         let fail = |g: usize, what: &str, fix: &str| {
             let reason = format!("has {what} (the group of row {}); {fix}", groups.rows(g)[0]);
-            Err(Error::Structure {
-                arg: "groups",
-                reason,
-            })
+            Err(Error::Structure { arg: "groups", reason })
         };
         if lone && let Some(g) = seen.iter().position(|s| s.0 == 1) {
             return fail(

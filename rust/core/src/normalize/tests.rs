@@ -20,13 +20,7 @@ fn run(x: &[f64], ids: &[i64], center: Center<'_>, scale: Scale<'_>, rules: Rule
 
 #[test]
 fn grpo_by_hand() {
-    let a = run(
-        &[1.0, 0.0, 0.0, 1.0],
-        &[5, 5, 5, 5],
-        Center::Mean,
-        Scale::Std,
-        RULES,
-    );
+    let a = run(&[1.0, 0.0, 0.0, 1.0], &[5, 5, 5, 5], Center::Mean, Scale::Std, RULES);
     assert!((a[0] - 0.866_023_903_787_036_8).abs() < 1e-15, "{a:?}");
     assert_eq!(a[0], -a[1]);
 }
@@ -49,41 +43,20 @@ fn singletons() {
     let with = |singleton| Rules { singleton, ..RULES };
     let one = |rules, center, scale| run(&[-7.0], &[0], center, scale, rules)[0];
     assert_eq!(one(with(Singleton::Zero), Center::Mean, Scale::Std), 0.0);
-    assert_eq!(
-        one(with(Singleton::Raw), Center::Mean, Scale::Std),
-        -7.0 / (1.0 + 1e-6)
-    );
+    assert_eq!(one(with(Singleton::Raw), Center::Mean, Scale::Std), -7.0 / (1.0 + 1e-6));
     assert_eq!(one(with(Singleton::Raw), Center::LeaveOneOut, Scale::None), -7.0);
-    assert_eq!(
-        one(with(Singleton::Abs), Center::Mean, Scale::Std),
-        -7.0 / (7.0 + 1e-6)
-    );
+    assert_eq!(one(with(Singleton::Abs), Center::Mean, Scale::Std), -7.0 / (7.0 + 1e-6));
     assert!(one(with(Singleton::Nan), Center::Mean, Scale::Std).is_nan());
     let groups = Groups::from_ids(&[0]).unwrap();
     let rules = with(Singleton::Raise);
-    let e = normalize(
-        &groups,
-        &[1.0],
-        None,
-        Center::Mean,
-        Scale::Std,
-        rules,
-        Par::Serial,
-    )
-    .unwrap_err();
+    let e = normalize(&groups, &[1.0], None, Center::Mean, Scale::Std, rules, Par::Serial).unwrap_err();
     assert!(e.to_string().contains("one valid member"));
 }
 
 #[test]
 fn leave_one_out_std_of_a_lone_success_is_zero() {
     let rules = Rules { zero_spread: ZeroSpread::Unscaled, ..RULES };
-    let a = run(
-        &[1.0, 0.0, 0.0, 0.0],
-        &[0; 4],
-        Center::LeaveOneOut,
-        Scale::LeaveOneOutStd,
-        rules,
-    );
+    let a = run(&[1.0, 0.0, 0.0, 0.0], &[0; 4], Center::LeaveOneOut, Scale::LeaveOneOutStd, rules);
     assert_eq!(a[0], 1.0);
     let expected = (0.0 - 1.0 / 3.0) / ((1.0f64 / 3.0).sqrt() + 1e-6);
     assert!((a[1] - expected).abs() < 1e-15);
@@ -94,20 +67,9 @@ fn nan_policies() {
     let groups = Groups::from_ids(&[0, 0, 0, 1]).unwrap();
     let x = [1.0f32, f32::NAN, 3.0, 5.0];
     let go = |nan, x: &[f32]| {
-        normalize(
-            &groups,
-            x,
-            None,
-            Center::Mean,
-            Scale::None,
-            Rules { nan, ..RULES },
-            Par::Serial,
-        )
+        normalize(&groups, x, None, Center::Mean, Scale::None, Rules { nan, ..RULES }, Par::Serial)
     };
-    assert!(matches!(
-        go(NanPolicy::Raise, &x),
-        Err(Error::NonFinite { index: 1, .. })
-    ));
+    assert!(matches!(go(NanPolicy::Raise, &x), Err(Error::NonFinite { index: 1, .. })));
     assert_eq!(go(NanPolicy::Omit, &x).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
     let p = go(NanPolicy::Propagate, &x).unwrap();
     assert!(p[0].is_nan() && p[1].is_nan() && p[2].is_nan() && p[3] == 0.0);

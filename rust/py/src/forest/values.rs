@@ -57,9 +57,7 @@ fn forest_parent<'py>(
         x: &[T],
         root: f64,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let out = pool::run(py, x.len(), |par| {
-            forest::parent_values(forest, x, T::narrow(root), par)
-        })?;
+        let out = pool::run(py, x.len(), |par| forest::parent_values(forest, x, T::narrow(root), par))?;
         Ok(out.map_err(|e| call.core(e))?.into_pyarray(py).into_any())
     }
     let call = Call::named(who, name);
@@ -86,9 +84,7 @@ fn forest_expand<'py>(
             return Err(call.value_error(text));
         }
     };
-    let size = x
-        .cast::<PyUntypedArray>()
-        .map_or(0, |a| numpy::PyArrayDescrMethods::itemsize(&a.dtype()));
+    let size = x.cast::<PyUntypedArray>().map_or(0, |a| numpy::PyArrayDescrMethods::itemsize(&a.dtype()));
     match size {
         1 => expand_as::<u8>(py, &call, forest, x, per, include_root),
         2 => expand_as::<u16>(py, &call, forest, x, per, include_root),
@@ -108,14 +104,9 @@ fn expand_as<'py, T: Element + Copy + Default + Send + Sync>(
     let x = array1::<T>(call, "x", x)?;
     let x = slice(call, "x", &x)?;
     let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let out = pool::run(py, tokens, |par| {
-        forest::expand(&forest.0, x, per, include_root, par)
-    })?;
+    let out = pool::run(py, tokens, |par| forest::expand(&forest.0, x, per, include_root, par))?;
     let out = out.map_err(|e| call.core(e))?;
-    Ok((
-        out.values.into_pyarray(py).into_any(),
-        out.offsets.into_pyarray(py),
-    ))
+    Ok((out.values.into_pyarray(py).into_any(), out.offsets.into_pyarray(py)))
 }
 
 /// Position in the caller's flat tokens of each token that `forest_expand` with "node" yields.
@@ -128,9 +119,7 @@ fn forest_token_index<'py>(
 ) -> PyResult<Ints<'py>> {
     let call = Call::new(who);
     let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let index = pool::run(py, tokens, |par| {
-        forest::token_index(&forest.0, include_root, par)
-    })?;
+    let index = pool::run(py, tokens, |par| forest::token_index(&forest.0, include_root, par))?;
     Ok(index.map_err(|e| call.core(e))?.into_pyarray(py))
 }
 
