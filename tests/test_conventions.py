@@ -119,3 +119,8 @@ def test_nemo_rl_by_hand():
     out = rm.group.grpo([1.0, 0, 0, 0], [0] * 4, leave_one_out=True, convention=conventions.NEMO_RL)
     assert out[0] == 1.0
     assert out[1] == pytest.approx(-(1 / 3) / (math.sqrt(1 / 3) + 1e-6))
+
+
+def test_a_huge_integer_is_named():
+    with pytest.raises(ValueError, match=r"Convention\(\): 'eps' must fit float64, got an integer of 1329 bits"):
+        rm.Convention(eps=10**400)

@@ -325,7 +325,5 @@ def test_masked_arrays_and_bad_dtypes_are_refused():
 
 
 def test_a_result_past_all_memory_says_so():
-    with pytest.raises(
-        MemoryError, match=r"Ragged.to_padded\(\): cannot allocate a result of shape \(1, 230584"
-    ):
+    with pytest.raises(MemoryError, match=r"Ragged.to_padded\(\): cannot allocate a result of shape \(1, 230584"):
         Ragged([1.0], [0, 1]).to_padded(2**61)

@@ -233,9 +233,14 @@ def number(who: str, name: str, value: object) -> float:
 
     Raises:
         TypeError: not a number.
+        ValueError: an integer past float64.
     """
     if isinstance(value, (int, float, np.integer, np.floating)):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            msg = f"{who}(): {name!r} must fit float64, got an integer of {int(value).bit_length()} bits"
+            raise ValueError(msg) from None
     msg = f"{who}(): {name!r} must be a number, got {describe(value)}"
     raise TypeError(msg)
 

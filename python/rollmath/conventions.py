@@ -189,5 +189,9 @@ OPEN_INSTRUCT = Framework("OPEN_INSTRUCT", {"grpo": Convention(ddof=0, eps=1e-8)
 #: torchrl 0.14.1, executed: MCAdvantage on trajectories of one reward. With ``trajectory_return=`` it has the same
 #: formula and refuses groups of one.
 TORCHRL = Framework("TORCHRL", {"grpo": Convention(eps_place="max", singleton="nan")})
+#: grpo-composer, read (May 2026): its standard advantages.
+GRPO_COMPOSER = Framework("GRPO_COMPOSER", {"grpo": Convention(eps=1e-8, singleton="nan")})
+#: PODS, read (2025): among the rollouts that its selection kept.
+PODS = Framework("PODS", {"grpo": Convention(eps=1e-4, singleton="nan")})
 #: SPO's published code: population standard deviation of the siblings.
 SPO = Framework("SPO", {"spo": Convention(ddof=0, eps=1e-8)})

@@ -184,9 +184,7 @@ def test_a_missing_value_is_in_no_statistic(center, scale):
 
 
 def test_bernoulli_needs_a_probability():
-    with pytest.raises(
-        ValueError, match=r"scale='bernoulli_std' needs 'x' in \[0, 1\], got a mean of 2.5"
-    ):
+    with pytest.raises(ValueError, match=r"scale='bernoulli_std' needs 'x' in \[0, 1\], got a mean of 2.5"):
         normalize([2.0, 3.0], [0, 0], scale="bernoulli_std")
 
 
