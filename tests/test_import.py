@@ -44,3 +44,16 @@ def test_unknown_attributes_say_so():
         assert str(error) == "module 'rollmath' has no attribute 'grpo'"  # noqa: PT017
     assert set(dir(rm)) == set(rm.__all__)
     assert rm.__version__.count(".") == 2
+
+
+def test_a_missing_torch_is_named(script):
+    out, _ = script(
+        "import sys, rollmath as rm\n"
+        "sys.modules['torch'] = None\n"
+        "for name in ('loss', 'vocab'):\n"
+        "    try: getattr(rm, name)\n"
+        "    except ModuleNotFoundError as error: print(error)\n"
+    )
+    assert out.splitlines() == [
+        f"rollmath.{name} needs torch: install rollmath with its 'torch' extra" for name in ("loss", "vocab")
+    ]

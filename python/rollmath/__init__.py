@@ -46,7 +46,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return importlib.import_module(f"rollmath.{name}")
+        try:
+            return importlib.import_module(f"rollmath.{name}")
+        except ModuleNotFoundError as missing:
+            if missing.name != "torch":
+                raise
+            msg = f"rollmath.{name} needs torch: install rollmath with its 'torch' extra"
+            raise ModuleNotFoundError(msg, name="torch") from None
     msg = f"module 'rollmath' has no attribute {name!r}"
     raise AttributeError(msg)
 
