@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -327,3 +328,32 @@ def test_masked_arrays_and_bad_dtypes_are_refused():
 def test_a_result_past_all_memory_says_so():
     with pytest.raises(MemoryError, match=r"Ragged.to_padded\(\): cannot allocate a result of shape \(1, 230584"):
         Ragged([1.0], [0, 1]).to_padded(2**61)
+
+
+def test_positions_cannot_be_written():
+    r = Ragged.from_padded(np.eye(3), mask=np.eye(3, dtype=bool))
+    for each in (r, pickle.loads(pickle.dumps(r)), r.with_values([1, 2, 3])):
+        with pytest.raises(ValueError, match="read-only"):
+            each.positions[0] = 1
+
+
+def test_an_array_that_another_call_writes_is_refused():
+    """Threads with one out=: a call finds it borrowed by another. Many rounds, since they must meet."""
+    x, lengths, out = np.ones((4096, 512)), np.full(4096, 512), np.empty((4096, 512))
+    ragged = Ragged.from_padded(x, lengths=lengths)
+    refused = []
+
+    def write():
+        for _ in range(60):
+            try:
+                ragged.to_padded(out=out)
+            except ValueError as error:
+                refused.append(str(error))
+
+    with ThreadPoolExecutor(4) as pool:
+        for job in [pool.submit(write) for _ in range(4)]:
+            job.result()
+    assert set(refused) == {
+        "Ragged.to_padded(): 'out' is in use by another call, or shares memory with another argument"
+    }
+    assert (out == 1).all()

@@ -208,8 +208,8 @@ def choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> None
         raise ValueError(msg)
 
 
-def check_ddof(who: str, ddof: object) -> int:
-    """``ddof`` as an int from 0 to 1000.
+def check_ddof(who: str, ddof: object, *, most: int = 1000) -> int:
+    """``ddof`` as an int from 0 to ``most``.
 
     Raises:
         TypeError: not a whole number.
@@ -222,8 +222,8 @@ def check_ddof(who: str, ddof: object) -> int:
     except TypeError:
         msg = f"{who}(): 'ddof' must be a whole number of at least 0, got {ddof!r}"
         raise TypeError(msg) from None
-    if not 0 <= n <= 1000:
-        msg = f"{who}(): 'ddof' must be a whole number from 0 to 1000, got {ddof!r}"
+    if not 0 <= n <= most:
+        msg = f"{who}(): 'ddof' must be a whole number from 0 to {most}, got {ddof!r}"
         raise ValueError(msg)
     return n
 

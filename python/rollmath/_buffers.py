@@ -87,6 +87,8 @@ def check_apart(who: str, out: NDArray[Any], x: NDArray[Any], name: str) -> None
 def fill_bits(who: str, fill: Any, like: Array) -> NDArray[Any]:
     """One element of the dtype of ``like`` as bits; refuses what the dtype would cut off (1.5 as an integer)."""
     try:
+        if not isinstance(fill, (bool, int, float, complex, np.number, np.bool_)):
+            raise TypeError
         if is_tensor(like):
             one = sys.modules["torch"].full((1,), fill, dtype=like.dtype)
             same = one.item() == fill

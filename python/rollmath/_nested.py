@@ -70,7 +70,11 @@ class _Reader:
         if not isinstance(value, (Real, np.bool_)):
             msg = f"{self.who}(): {self.reward!r} must be a number, got {type(value).__name__} at {self.path(node)}"
             raise TypeError(msg)
-        self.rewards.append(float(value))
+        try:
+            self.rewards.append(float(value))
+        except OverflowError:
+            msg = f"{self.who}(): {self.reward!r} must fit float64, got a larger integer at {self.path(node)}"
+            raise ValueError(msg) from None
 
     def _read_tokens(self, node: int, tokens: Any) -> None:
         if tokens is None and self.parents[node] >= 0:

@@ -68,7 +68,7 @@ class Convention:
                 msg = f"Convention(): {name!r} must be one of {listed}, got {value!r}"
                 raise ValueError(msg)
         # As plain numbers, so that equal conventions have equal reprs.
-        object.__setattr__(self, "ddof", check_ddof("Convention", self.ddof))
+        object.__setattr__(self, "ddof", check_ddof("Convention", self.ddof, most=1))
         object.__setattr__(self, "eps", number("Convention", "eps", self.eps))
         if not 0 <= self.eps < float("inf"):
             msg = f"Convention(): 'eps' must be finite and not negative, got {self.eps!r}"
@@ -130,7 +130,11 @@ class Framework(Immutable, Mapping[str, Convention]):
 def resolve(who: str, method: str, convention: Convention | Framework, override: Override) -> Convention:
     """The convention of a call: that of the framework for ``method``, with single fields overridden."""
     if isinstance(convention, Framework):
-        convention = convention[method]
+        try:
+            convention = convention[method]
+        except ValueError as wrong:
+            msg = f"{who}(): 'convention': {wrong}"
+            raise ValueError(msg) from None
     if not isinstance(convention, Convention):
         msg = f"{who}(): 'convention' must be a Convention or a framework of rollmath.conventions, got {convention!r}"
         raise TypeError(msg)

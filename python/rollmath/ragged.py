@@ -41,7 +41,7 @@ class Ragged(Immutable):
     Attributes:
         values: what was given, not copied.
         offsets: int64, read-only, on the host.
-        positions: for rows taken through a mask, the column of each value (int64); else None.
+        positions: for rows taken through a mask, the column of each value (int64, read-only); else None.
 
     Raises:
         ValueError: offsets that do not describe ``values``.
@@ -73,6 +73,7 @@ class Ragged(Immutable):
     def _make(cls, values: Array, offsets: NDArray[np.int64], positions: NDArray[np.int64] | None = None) -> Ragged:
         """Of parts that are known to fit together."""
         ragged = cls.__new__(cls)
+        positions = positions if positions is None else frozen(positions)
         ragged._fill(values=values, offsets=frozen(offsets), positions=positions)
         return ragged
 

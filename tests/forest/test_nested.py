@@ -134,3 +134,8 @@ def test_real_search_trees(samples, oracle):
         np.testing.assert_allclose(advantage[nodes], expected(local, leaves, below), atol=1e-12)
     mixed = (value[pruned.roots] > 0) & (value[pruned.roots] < 1)
     assert mixed.sum() == 67
+
+
+def test_a_reward_past_float64_is_named():
+    with pytest.raises(ValueError, match=r"Forest.from_nested\(\): 'reward' must fit float64, got a larger integer at"):
+        Forest.from_nested({"children": [{"reward": 10**400}]})

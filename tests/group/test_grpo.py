@@ -182,8 +182,14 @@ def test_one_group_of_a_hundred_thousand(oracle, tolerance):
     assert_allclose(grpo(r, np.zeros(len(r), int)), expected, **tolerance("float64"))
 
 
-def test_leave_one_out_without_degrees_of_freedom():
-    assert np.isnan(grpo([1.0, 2.0, 4.0], [0, 0, 0], leave_one_out=True, ddof=2)).all()
+def test_no_degrees_of_freedom_are_refused():
+    with pytest.raises(ValueError, match=r"grpo\(\): 'ddof' must be a whole number from 0 to 1, got 2"):
+        grpo([1.0, 2.0, 4.0], [0, 0, 0], ddof=2)
+
+
+def test_infinity_among_others_without_spread_is_not_hidden():
+    got = grpo([math.inf, 1.0, 1.0], [0] * 3, leave_one_out=True, nan="propagate")
+    assert not np.isfinite(got).any()
 
 
 def test_leave_one_out_standard_deviation_survives_an_outlier():

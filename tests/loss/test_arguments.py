@@ -207,3 +207,29 @@ def test_normalizer_local_of_something_else():
 def test_import_leaves_torch_alone():
     code = "import sys, rollmath; rollmath.LogProbs, rollmath.Rows; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "match"),
+    [
+        (3, TypeError, "must return a TokenLoss from its token_loss, got an object of type int"),
+        (("loss", torch.ones(1)), ValueError, r"must give 'loss' of shape \(6,\) \(= trained tokens\), got \(1,\)"),
+        (("coefficient", 2.0), ValueError, r"must give 'coefficient' of shape \(6,\) .*, got float"),
+    ],
+)
+def test_what_an_objective_returns_does_not_broadcast(result, error, match):
+    class Mine:
+        def token_loss(self, theta, prox, advantages):
+            right = PPO().token_loss(theta, prox, advantages)
+            return right._replace(**dict([result])) if isinstance(result, tuple) else result
+
+    with pytest.raises(error, match=rf"policy_loss\(\): 'objective' {match}"):
+        call(objective=Mine())
+
+
+@pytest.mark.parametrize(
+    "advantages", [torch.ones(2, dtype=torch.complex64), torch.ones(2, device="meta"), torch.ones(2).to_sparse()]
+)
+def test_advantages_that_are_no_plain_tensor(advantages):
+    with pytest.raises(TypeError, match=r"policy_loss\(\): 'advantages' must be a dense tensor of real numbers, got"):
+        call(advantages=advantages)

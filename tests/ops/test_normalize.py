@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 import rollmath as rm
-from rollmath.ops import LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
 
 VALUES = st.one_of(st.sampled_from([0.0, 1.0, 0.7]), st.integers(-640, 640).map(lambda k: k / 64))
 ROWS = st.lists(st.tuples(VALUES, st.integers(0, 3), st.booleans(), st.integers(1, 8)), max_size=20)
@@ -184,7 +184,7 @@ def test_a_missing_value_is_in_no_statistic(center, scale):
 
 
 def test_bernoulli_needs_a_probability():
-    with pytest.raises(ValueError, match=r"scale='bernoulli_std' needs 'x' in \[0, 1\], got a mean of 2.5"):
+    with pytest.raises(ValueError, match=r"scale='bernoulli_std' needs 'x' in \[0, 1\], got 2.0"):
         normalize([2.0, 3.0], [0, 0], scale="bernoulli_std")
 
 
@@ -195,3 +195,36 @@ def test_others_without_spread_follow_the_policy(zero_spread):
     assert_allclose(got, [expected, *[-1 / 3 / math.sqrt(1 / 3)] * 3])
     with pytest.raises(ValueError, match="has no spread in the group of row 0 without that row; choose zero_spread="):
         normalize([1.0, 0, 0, 0], [0] * 4, center="loo", scale="loo_std", zero_spread="raise")
+
+
+def test_weights_are_looked_at_where_rows_are_valid():
+    got = normalize([1.0, 3.0, 9.0], [0] * 3, center=WeightedMean([1, 1, math.nan]), scale="none", valid=[1, 1, 0])
+    assert got.tolist() == [-1.0, 1.0, 0.0]
+    with pytest.raises(ValueError, match=r"normalize\(\): 'weights' must not all be 0 in a group, but .* of row 1"):
+        normalize([1.0, 2.0, 3.0], [0, 1, 1], center=WeightedMean([1, 0, 0]))
+    with pytest.raises(ValueError, match="'weights' must be finite and not negative, got NaN at index 1"):
+        normalize([1.0, 2.0], [0, 0], center=WeightedMean([1, math.nan]))
+
+
+def test_huge_integers_are_named():
+    for name in ("center", "scale"):
+        with pytest.raises(ValueError, match=rf"normalize\(\): '{name}' must fit float64, got an integer of 1329 bits"):
+            normalize([1.0, 2.0], [0, 0], **{name: 10**400})
+
+
+def test_a_lone_nan_residual_is_no_part_of_the_batch():
+    got = normalize([1.0, 2, 5], [0, 0, 1], scale="batch_residual_std", nan="propagate", singleton="nan", eps=0.0)
+    assert_allclose(got, [-math.sqrt(0.5), math.sqrt(0.5), math.nan])
+
+
+def test_beta_pdf(vectors):
+    v = vectors("flat")["bnpo"]
+    ids, scale = np.repeat([0, 1, 2], 4), BetaPdf(v["alpha"], v["beta"])
+    # The weight of the vector is 1 / pdf.
+    assert_allclose(normalize(v["r"], ids, scale=scale, eps=0.0), v["adv"], rtol=1e-12)
+    assert_allclose(normalize([1.0, 0, 1, 1], [0, 0, 1, 1], scale=BetaPdf(1, 1), eps=0.0), [0.5, -0.5, 0, 0])
+    assert normalize([1.0, 1, 0, 0], [0, 0, 1, 1], scale=BetaPdf(2, 0.5), eps=0.0).tolist() == [0.0] * 4
+    with pytest.raises(ValueError, match=r"normalize\(\): 'alpha' must be positive and finite, got 0.0"):
+        normalize([1.0, 0.0], [0, 0], scale=BetaPdf(0, 1))
+    with pytest.raises(ValueError, match=r"scale=BetaPdf needs 'x' in \[0, 1\], got 2.0"):
+        normalize([2.0, 0.0], [0, 0], scale=BetaPdf(1, 1))

@@ -188,3 +188,8 @@ def test_the_sign_of_zero_does_not_depend_on_row_order():
             assert not np.signbit(reduce([a, b], [0, 0])).any()
         assert not np.signbit(ops.segment_quantile([a, b], [0, 0], 0.5)).any()
         assert not np.signbit(ops.loo_mean([a, b], [0, 0])).any()
+
+
+def test_nan_is_no_other_of_itself():
+    assert_allclose(ops.loo_mean([math.nan, 1.0, 3.0], [0] * 3), [2.0, math.nan, math.nan])
+    assert_allclose(ops.loo_mean([math.inf, 1.0, 3.0], [0] * 3), [2.0, math.inf, math.inf])

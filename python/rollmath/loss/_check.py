@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from rollmath._arrays import describe
+from rollmath.loss._objectives import TokenLoss
 
 
 def require(who: str, name: str, x: object, kind: type, wanted: str) -> None:
@@ -11,3 +14,16 @@ def require(who: str, name: str, x: object, kind: type, wanted: str) -> None:
         got = f"the class {x.__name__}" if isinstance(x, type) else describe(x)
         msg = f"{who}(): {name!r} must be {wanted}, got {got}"
         raise TypeError(msg)
+
+
+def check_token_loss(who: str, tokens: object, like: torch.Tensor) -> TokenLoss:
+    """Raises unless an objective returned one number a token in every field: others would broadcast in silence."""
+    if not isinstance(tokens, TokenLoss):
+        msg = f"{who}(): 'objective' must return a TokenLoss from its token_loss, got {describe(tokens)}"
+        raise TypeError(msg)
+    for field, value in tokens._asdict().items():
+        if not isinstance(value, torch.Tensor) or value.shape != like.shape:
+            got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+            msg = f"{who}(): 'objective' must give {field!r} of shape {tuple(like.shape)} (= trained tokens), got {got}"
+            raise ValueError(msg)
+    return tokens

@@ -9,7 +9,7 @@ import torch
 from rollmath._arrays import ArrayLike
 from rollmath._logprobs import LogProbs
 from rollmath.loss._aggregate import token_weight
-from rollmath.loss._check import require
+from rollmath.loss._check import check_token_loss, require
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
 from rollmath.loss._tokens import closed_form, trained_advantages, trained_index
@@ -102,7 +102,7 @@ def policy_loss(
     with torch.no_grad():
         here, prox = (x.detach().reshape(-1)[index].to(dtype) for x in (theta, logprobs.proximal))
         a = trained_advantages(who, advantages, rows, level, here)
-        tokens = objective.token_loss(here, prox, a)
+        tokens = check_token_loss(who, objective.token_loss(here, prox, a), here)
 
         def mean(x: torch.Tensor) -> torch.Tensor:
             return (x.sum(dtype=torch.float64) * weight).to(dtype)

@@ -55,6 +55,9 @@ def trained_advantages(
         if advantages.requires_grad:
             msg = f"{who}(): 'advantages' requires grad, but it is a constant of the loss; call .detach()"
             raise ValueError(msg)
+        if advantages.is_meta or advantages.layout != torch.strided or advantages.is_complex():
+            msg = f"{who}(): 'advantages' must be a dense tensor of real numbers, got {advantages.dtype}, "
+            raise TypeError(msg + f"{advantages.layout} on {advantages.device}")
         values = advantages
     else:
         array = host(who, "advantages", advantages)[0]

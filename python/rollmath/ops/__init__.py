@@ -1,7 +1,7 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath.ops._forest import parent, up
-from rollmath.ops._normalize import LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
 from rollmath.ops._segment import (
     gather,
     loo_mean,
@@ -18,6 +18,7 @@ from rollmath.ops._segment import (
 )
 
 __all__ = [
+    "BetaPdf",
     "LogMeanExp",
     "Quantile",
     "WeightedMean",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
@@ -39,10 +40,23 @@ class LogMeanExp:
     beta: float
 
 
+@dataclass(frozen=True)
+class BetaPdf:
+    """As a scale: the density of Beta(``alpha``, ``beta``) at the mean of the group, for numbers in [0, 1].
+
+    0 or infinite at the ends unless both parameters are 1; the residuals of a group that is all 0 or all 1 are exactly
+    0 all the same with ``center="mean"``.
+    """
+
+    alpha: float
+    beta: float
+
+
 Center: TypeAlias = Literal["none", "mean", "loo"] | float | Quantile | WeightedMean | LogMeanExp | ArrayLike
 Scale: TypeAlias = (
     Literal["none", "std", "loo_std", "batch_std", "batch_residual_std", "mean", "bernoulli", "bernoulli_std"]
     | float
+    | BetaPdf
     | ArrayLike
 )
 _SCALES = ("none", "std", "loo_std", "batch_std", "batch_residual_std", "mean", "bernoulli", "bernoulli_std")
@@ -70,7 +84,7 @@ def normalize(
         scale: ``"none"`` 1; ``"std"`` the group's standard deviation; ``"loo_std"`` that of the other rows; ``"mean"``
             the group's mean m; ``"bernoulli"`` m (1 - m) and ``"bernoulli_std"`` its root, for 0/1 rewards;
             ``"batch_std"`` the standard deviation of all valid rows; ``"batch_residual_std"`` that of ``x - center``
-            over all valid rows; a number; one number a row.
+            over all valid rows; :class:`BetaPdf`; a number; one number a row.
         valid: rows that take part (bool or int, nonzero = True); the others enter no statistic and get 0.
         convention: how a standard deviation is taken and guarded, and what degenerate groups get
             (:class:`~rollmath.Convention`); keywords such as ``eps=`` override single fields. ``eps`` guards every
@@ -129,25 +143,22 @@ class _Call:
             case LogMeanExp(beta):
                 return ("groups", self.reduce("logmeanexp", number(self.who, "beta", beta)))
             case WeightedMean(weights):
-                w = floats(self.who, "weights", weights, length=len(self.groups))[0].astype(np.float64, copy=False)
-                csr = self.groups._csr
-                return ("groups", _core.weighted_mean(self.who, self.name, csr, self.values, w, self.mask))
+                return ("groups", self.weighted_mean(weights))
             case str():
                 choice(self.who, "center", center, ("none", "mean", "loo"))
                 return center
         return self.per_row("center", center)
 
     def scale(self, scale: Scale, center: Any) -> Any:
+        if isinstance(scale, BetaPdf):
+            return ("groups", self.beta_pdf(scale))
         if not isinstance(scale, str):
             return self.per_row("scale", scale)
         choice(self.who, "scale", scale, _SCALES)
         if scale == "mean":
             return ("groups", self.reduce("mean"))
         if scale in {"bernoulli", "bernoulli_std"}:
-            p = self.reduce("mean")
-            if (wrong := (p < 0) | (p > 1)).any():
-                msg = f"{self.who}(): scale={scale!r} needs {self.name!r} in [0, 1], got a mean of {p[wrong][0]}"
-                raise ValueError(msg)
+            p = self.probability(repr(scale))
             return ("groups", p * (1 - p) if scale == "bernoulli" else np.sqrt(p * (1 - p)))
         if scale == "batch_std":
             return self.batch_std(self.values)
@@ -155,10 +166,46 @@ class _Call:
             return self.batch_std(self.run(center, "none"))
         return scale
 
+    def probability(self, scale: str) -> NDArray[np.float64]:
+        seen = self.values if self.mask is None else self.values[self.mask != 0]
+        if (wrong := (seen < 0) | (seen > 1)).any():
+            msg = f"{self.who}(): scale={scale} needs {self.name!r} in [0, 1], got {seen[wrong][0]}"
+            raise ValueError(msg)
+        return self.reduce("mean")
+
+    def beta_pdf(self, scale: BetaPdf) -> NDArray[np.float64]:
+        a, b = number(self.who, "alpha", scale.alpha), number(self.who, "beta", scale.beta)
+        for name, value in (("alpha", a), ("beta", b)):
+            if not 0 < value < math.inf:
+                msg = f"{self.who}(): {name!r} must be positive and finite, got {value}"
+                raise ValueError(msg)
+        p = self.probability("BetaPdf")
+        log_norm = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # 0 log 0 is 0: a parameter of 1 has no part in the density.
+            left = np.where(a == 1, 0.0, (a - 1) * np.log(p))
+            right = np.where(b == 1, 0.0, (b - 1) * np.log1p(-p))
+        pdf: NDArray[np.float64] = np.exp(log_norm + left + right)
+        return pdf
+
+    def weighted_mean(self, weights: ArrayLike) -> NDArray[np.float64]:
+        w = floats(self.who, "weights", weights, length=len(self.groups))[0].astype(np.float64)
+        if self.mask is not None:
+            w[self.mask == 0] = 0.0
+        csr = self.groups._csr
+        mean = _core.weighted_mean(self.who, self.name, csr, self.values, w, self.mask)
+        total = _core.reduce(self.who, "weights", csr, w, None, "sum")
+        bad = np.flatnonzero((total == 0) & (self.reduce("count") > 0))
+        if len(bad) and self.rules.nan != "propagate":
+            row = self.groups.first[bad[0]]
+            msg = f"{self.who}(): 'weights' must not all be 0 in a group, but are in that of row {row}"
+            raise ValueError(msg)
+        return mean
+
     def per_row(self, name: str, value: ArrayLike) -> float | NDArray[np.float64]:
         given: float | NDArray[np.float64]
-        if isinstance(value, (int, float, np.number)):
-            given = float(value)
+        if isinstance(value, (int, float, np.integer, np.floating)):
+            given = number(self.who, name, value)
             seen = np.array([given])
         else:
             given = floats(self.who, name, value, length=len(self.groups))[0].astype(np.float64, copy=False)
@@ -171,9 +218,9 @@ class _Call:
     def batch_std(self, values: NDArray[Any]) -> float:
         """Standard deviation of all valid rows; 0 (so that eps alone divides) if there are too few for one."""
         mask = self.mask
-        if self.rules.nan != "propagate":
-            # The residual of a group of one is NaN under singleton="nan", and no part of the batch.
-            seen = ~np.isnan(values)
+        # The residual of a group of one is NaN under singleton="nan", and no part of the batch.
+        seen = ~np.isnan(values) | np.isnan(self.values)
+        if not seen.all():
             mask = (seen if mask is None else seen & (mask != 0)).view(np.uint8)
         batch = _core.Csr.from_ids(self.who, np.zeros(len(values), dtype=np.int64))
         variance = _core.reduce(self.who, self.name, batch, values, mask, "var", self.rules.ddof)

@@ -75,7 +75,8 @@ def spo(
     value = up(made, x.astype(np.float64, copy=False), how="mean_of_children")
     if edge == "difference" and not leave_one_out:
         advantage = parent(made, value)
-        np.subtract(value, advantage, out=advantage)
+        with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
+            np.subtract(value, advantage, out=advantage)
         advantage[made.roots] = 0.0
     else:
         _check_siblings(made, value, rules, divided=edge == "normalized")

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rollmath._arrays import ArrayLike, describe
+from rollmath._arrays import number as as_float
 
 _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -55,10 +56,11 @@ def check_temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) ->
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {describe(temperature)}"
         raise TypeError(msg)
+    number = as_float(who, "temperature", number)
     if not (math.isfinite(number) and number > 0):
         msg = f"{who}(): 'temperature' must be positive and finite, got {number}"
         raise ValueError(msg)
-    return float(number)
+    return number
 
 
 def _column(who: str, temperature: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:

@@ -61,16 +61,20 @@ fn per_row<T: Real>(
         let (mut sorted, mut before, mut after) = (Vec::new(), Vec::new(), Vec::new());
         for g in bounds[piece]..bounds[piece + 1] {
             gather(groups.rows(g), x, valid, &mut sorted);
+            let all = sorted.len();
+            sorted.retain(|v| !v.is_nan());
+            let nans = all - sorted.len();
             sort_values(&mut sorted);
-            let nan = sorted.iter().any(|v| v.is_nan());
             running(sorted.iter(), &mut before);
             running(sorted.iter().rev(), &mut after);
             for (slot, &row) in groups.rows(g).iter().enumerate() {
                 let member = is_valid(valid, row as usize).then(|| x[row as usize].wide() + 0.0);
                 let out = &mut part[groups.offsets()[g] - cuts[piece] + slot];
-                if nan && sorted.len() > 1 {
+                let lone_nan = nans == 1 && member.is_some_and(f64::is_nan);
+                if nans > usize::from(lone_nan) {
                     *out = f64::NAN;
-                } else if let Some(others) = others(&sorted, member, &before, &after) {
+                } else if let Some(others) = others(&sorted, member.filter(|v| !v.is_nan()), &before, &after)
+                {
                     *out = f(&others);
                 }
             }
@@ -140,6 +144,10 @@ mod tests {
         let got = loo_mean(&groups, &x, Some(&[1, 1, 0, 0, 0, 0]), Par::Serial).unwrap();
         assert_eq!(got[..3], [0.0, 1.0, 0.5]);
         assert!(got[3..].iter().all(|v| v.is_nan()));
+        let got = loo_mean(&groups, &[f64::NAN, 1.0, 3.0, f64::NAN, 2.0, 4.0], None, Par::Serial).unwrap();
+        assert_eq!(got[0], 2.0);
+        assert!(got[1].is_nan() && got[2].is_nan() && got[3].is_nan());
+        assert_eq!(got[4..], [4.0, 2.0]);
     }
 
     #[test]

@@ -125,7 +125,8 @@ impl How<'_> {
             Scale::Rows(s) => denominator(s[row], self.rules),
             // The others have no spread, though the group has; a group of one has no others.
             Scale::LeaveOneOutStd if loo[row] == 0.0 => match self.rules.zero_spread {
-                ZeroSpread::Zero => return 0.0,
+                ZeroSpread::Zero if x.is_finite() => return 0.0,
+                ZeroSpread::Zero => return f64::NAN,
                 ZeroSpread::Unscaled => 1.0,
                 ZeroSpread::Nan | ZeroSpread::Raise => f64::NAN,
             },
