@@ -357,3 +357,9 @@ def test_an_array_that_another_call_writes_is_refused():
         "Ragged.to_padded(): 'out' is in use by another call, or shares memory with another argument"
     }
     assert (out == 1).all()
+
+
+def test_a_narrow_out_is_named():
+    for r in (Ragged.from_lists([[1, 2, 3]]), Ragged.from_padded(np.array([[1, 2, 3]]), mask=[[0, 0, 1]])):
+        with pytest.raises(ValueError, match=r"'out' must have at least 3 columns \(= the longest row\), got 2"):
+            r.to_padded(out=np.zeros((1, 2), dtype=np.int64))

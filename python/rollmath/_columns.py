@@ -90,6 +90,10 @@ def payloads_of(payload: Mapping[str, Any] | None, offsets: NDArray[np.int64]) -
     if not isinstance(payload, Mapping):
         msg = f"Rows(): 'payload' must be a mapping from names to values, got {describe(payload)}"
         raise TypeError(msg)
+    for name in payload:
+        if not isinstance(name, str):
+            msg = f"Rows(): the names in 'payload' must be strings, got {name!r}"
+            raise TypeError(msg)
     return {name: _payload(name, x, offsets) for name, x in payload.items()}
 
 

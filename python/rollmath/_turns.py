@@ -140,6 +140,9 @@ def _extras(who: str, name: str, raw: Mapping[str, Any], n: int) -> dict[str, An
         msg = f"{who}(): {name}.payload must be a mapping from names to values, got {describe(payload)}"
         raise TypeError(msg)
     for key, value in payload.items():
+        if not isinstance(key, str):
+            msg = f"{who}(): the names in {name}.payload must be strings, got {key!r}"
+            raise TypeError(msg)
         extras[f"payload.{key}"] = _opaque(who, f"{name}.payload[{key!r}]", value)
     for key, values in extras.items():
         if len(values) != n:

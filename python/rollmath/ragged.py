@@ -198,7 +198,12 @@ class Ragged(Immutable):
         """
         who = "Ragged.to_padded"
         if width is None:
-            width = int(out.shape[1]) if out is not None and len(out.shape) == 2 else self._width()
+            width = self._width()
+            if out is not None and len(getattr(out, "shape", ())) == 2:
+                if out.shape[1] < width:
+                    msg = f"{who}(): 'out' must have at least {width} columns (= the longest row), got {out.shape[1]}"
+                    raise ValueError(msg)
+                width = int(out.shape[1])
         shape = (len(self), as_width(who, width))
         padded = output(who, out, shape, self.values)
         one = fill_bits(who, fill, self.values)

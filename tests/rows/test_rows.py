@@ -269,3 +269,11 @@ def test_errors(call, error, match):
 def test_groups_are_accepted():
     groups = Groups(["x", "y", "x"])
     assert Rows(groups, [1, 1, 1]).rollouts is groups
+
+
+def test_payload_names_are_strings():
+    with pytest.raises(TypeError, match=r"Rows\(\): the names in 'payload' must be strings, got 1"):
+        Rows(["a"], [1], payload={1: [0]})
+    turn = {"prompt": [1], "response": [2], "payload": {1: [0]}}
+    with pytest.raises(TypeError, match=r"Rows.from_turns\(\): the names in .*payload must be strings, got 1"):
+        Rows.from_turns([[turn]])
