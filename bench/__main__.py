@@ -20,7 +20,8 @@ HERE = Path(__file__).parent
 class Keep:
     """Takes the rows out of the pytest session."""
 
-    rows: list[dict] = []  # noqa: RUF012
+    def __init__(self) -> None:
+        self.rows: list[dict] = []
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.rows = session.config.stash[ROWS]

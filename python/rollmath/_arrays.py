@@ -208,7 +208,7 @@ def choice(who: str, name: str, value: object, choices: tuple[str, ...]) -> None
         raise ValueError(msg)
 
 
-def check_ddof(who: str, ddof: object, *, most: int = 1000) -> int:
+def check_ddof(who: str, ddof: Any, *, most: int = 1000) -> int:
     """``ddof`` as an int from 0 to ``most``.
 
     Raises:
@@ -218,7 +218,7 @@ def check_ddof(who: str, ddof: object, *, most: int = 1000) -> int:
     try:
         if isinstance(ddof, (bool, np.bool_)):
             raise TypeError
-        n = operator.index(ddof)  # type: ignore[arg-type]
+        n = operator.index(ddof)
     except TypeError:
         msg = f"{who}(): 'ddof' must be a whole number of at least 0, got {ddof!r}"
         raise TypeError(msg) from None

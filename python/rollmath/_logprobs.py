@@ -60,8 +60,8 @@ class LogProbs:
         return tuple(self.theta.shape)
 
     def _given(self) -> dict[str, torch.Tensor]:
-        named = {"theta": self.theta, "prox": self.prox, "behaviour": self.behaviour, "ref": self.ref}
-        return {name: x for name, x in named.items() if x is not None or name == "theta"}  # type: ignore[misc]
+        others = {"prox": self.prox, "behaviour": self.behaviour, "ref": self.ref}
+        return {"theta": self.theta} | {name: x for name, x in others.items() if x is not None}
 
     def __repr__(self) -> str:
         dtype = str(self.theta.dtype).removeprefix("torch.")

@@ -51,6 +51,7 @@ def test_another_negative_label_beside_ignore_index():
         (torch.tensor(0.0), ValueError, "got 0.0"),
         (True, TypeError, "'temperature' must be a number"),
         ("1", TypeError, "'temperature' must be a number"),
+        (10**400, ValueError, "'temperature' must fit float64, got an integer of 1329 bits"),
         (torch.tensor([1.0, -2.0]), ValueError, "positive and finite, got -2.0 at flat index 1"),
         (torch.tensor([1.0]), ValueError, r"'temperature' must have shape \(2,\)"),
         (torch.ones(2, requires_grad=True), ValueError, "'temperature' requires grad"),
