@@ -30,10 +30,10 @@ help:  ## list the targets
 	$(call install,$(BIN)) --group lint --group test --group bench 'maturin>=1.13,<2'
 	@touch $@
 
-.make/peers: .make/venv tests/peers/requirements.txt bench/peers/requirements.txt $(SOURCES)
+.make/peers: .make/venv tests/conformance/requirements.txt bench/peers/requirements.txt $(SOURCES)
 	$(PYTHON) -m venv .venv-peers
 	$(if $(UV),,$(PEERS)/python -m pip install -q --upgrade pip)
-	$(call install,$(PEERS)) --no-deps -r tests/peers/requirements.txt
+	$(call install,$(PEERS)) --no-deps -r tests/conformance/requirements.txt
 	$(call install,$(PEERS)) -r bench/peers/requirements.txt
 	$(call install,$(PEERS)) --group test --group bench .
 	@touch $@
@@ -59,7 +59,7 @@ test: lint  ## everything that should hold before a commit
 	$(BIN)/pytest $(PYTEST_FLAGS)
 
 test-peers: .make/peers  ## the long form: conformance with other trainers' own functions
-	$(PEERS)/python -m pytest tests/peers -m peers
+	$(PEERS)/python -m pytest tests/conformance -m peers
 
 bench: .make/peers wheel  ## all benchmarks; appends rows to bench/results/ (BENCH="-k groups" for a part)
 	$(PEERS)/python -m bench $(BENCH)

@@ -147,6 +147,6 @@ def pytest_runtest_makereport(item, call):
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector):
     report = yield
-    of_a_peer = collector.path.parent == HERE / "peers"
+    of_a_peer = collector.path.parent == HERE / "conformance"
     _must_not_skip(report, may=of_a_peer and collector.config.option.markexpr != "peers")
     return report

@@ -15,15 +15,17 @@ PACKAGE = ROOT / "python" / "rollmath"
 LAYERS = [
     {"_core"},
     {"_arrays", "_autograd", "_buffers", "_nested"},
+    {"_convention"},
     {"groups", "ragged", "conventions"},
     {"_columns", "_layout", "_logprobs", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
-    {"group", "tree", "loss", "vocab"},
+    {"group", "temporal", "tree", "loss", "vocab"},
+    {"_audit", "metrics"},
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-METHODS = ["group", "tree", "loss", "vocab"]
+METHODS = ["group", "temporal", "tree", "loss", "vocab"]
 SOURCES = [
     p
     for folder in ("python", "rust", "kernels", "tests", "bench", "examples")

@@ -1,4 +1,4 @@
-"""Recorded outputs of other trainers' own functions; `tests/peers/golden/` has the scripts that made them."""
+"""Recorded outputs of other trainers' own functions; `tests/conformance/golden/` has the scripts that made them."""
 
 import json
 from pathlib import Path

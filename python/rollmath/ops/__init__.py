@@ -1,6 +1,8 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
+from rollmath._convention import Whiten
 from rollmath.ops._forest import parent, up
+from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
 from rollmath.ops._segment import (
     gather,
@@ -16,14 +18,18 @@ from rollmath.ops._segment import (
     segment_var,
     segment_weighted_mean,
 )
+from rollmath.ops._whiten import whiten
 
 __all__ = [
     "BetaPdf",
     "LogMeanExp",
+    "Moments",
     "Quantile",
     "WeightedMean",
+    "Whiten",
     "gather",
     "loo_mean",
+    "moments",
     "normalize",
     "parent",
     "segment_count",
@@ -37,4 +43,5 @@ __all__ = [
     "segment_var",
     "segment_weighted_mean",
     "up",
+    "whiten",
 ]

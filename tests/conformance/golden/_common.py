@@ -4,7 +4,7 @@ Each script runs in a throw-away environment with one peer, installed without it
 
     uv venv .venv-golden && uv pip install --python .venv-golden torch==2.15.0 numpy
     uv pip install --python .venv-golden --no-deps torchrl==0.14.1 ...
-    .venv-golden/bin/python tests/peers/golden/make_torchrl.py
+    .venv-golden/bin/python tests/conformance/golden/make_torchrl.py
 
 Trainers import inference engines and schedulers at the top of the module whose arithmetic is wanted. A stand-in takes
 the place of those packages; the file lists which, and none of them computes anything recorded. AReaL also needs the

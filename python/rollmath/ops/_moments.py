@@ -1,0 +1,128 @@
+"""Mean and variance of a batch from sums kept row by row, so that ranks can be combined without changing a bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath._arrays import ArrayLike, Immutable, check_ddof, floats, frozen, mask_bytes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PARTS = ("weights", "means", "squares", "low", "high")
+
+
+class Moments(Immutable):
+    """Weight, mean and sum of squared deviations of each row, and from them those of all rows.
+
+    Rows are combined in sorted order. So any order of the rows, and any split of them over ranks that are merged again,
+    gives the same bits: ranks exchange these five numbers a row, not their means.
+
+    Attributes:
+        weights: tokens (or the sum of weights) of each row, float64 ``[rows]``; rows without weight have no part.
+        means: of each row.
+        squares: sum of squared deviations from the mean of the row.
+        low: smallest value of each row.
+        high: largest value of each row.
+
+    >>> Moments.merge([moments([1.0, 2.0]), moments([6.0])]).mean
+    3.0
+    """
+
+    weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    def __init__(
+        self, weights: ArrayLike, means: ArrayLike, squares: ArrayLike, low: ArrayLike, high: ArrayLike
+    ) -> None:
+        parts = [np.array(part, dtype=np.float64) for part in (weights, means, squares, low, high)]
+        for name, part in zip(_PARTS, parts, strict=True):
+            if part.ndim != 1 or len(part) != len(parts[0]):
+                msg = f"Moments(): {name!r} must be 1-D with one number a row, got shape {part.shape}"
+                raise ValueError(msg)
+        self._fill(**{name: frozen(part) for name, part in zip(_PARTS, parts, strict=True)})
+
+    @classmethod
+    def merge(cls, parts: Sequence[Moments]) -> Moments:
+        """Those of all rows together, as gathered from ranks; their order does not matter."""
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _PARTS))
+
+    @cached_property
+    def count(self) -> float:
+        """Total weight: the number of tokens where the weights are counts."""
+        return float(np.sum(np.sort(self.weights[self.weights > 0])))
+
+    @cached_property
+    def constant(self) -> bool:
+        """True if all values are equal."""
+        seen = self.weights > 0
+        return bool(seen.any()) and bool(self.low[seen].min() == self.high[seen].max())
+
+    @cached_property
+    def mean(self) -> float:
+        """Weighted mean; exactly the common value if all are equal, NaN without any weight."""
+        if self.constant:
+            return float(self.low[self.weights > 0][0])
+        total = self.count
+        return self._sum(self.weights * self.means) / total if total else float("nan")
+
+    def var(self, *, ddof: int = 1) -> float:
+        """``sum_i w_i (x_i - mean)^2 / (count - ddof)``; exactly 0 for equal values, NaN where ``count <= ddof``."""
+        ddof = check_ddof("Moments.var", ddof)
+        if self.count <= ddof:
+            return float("nan")
+        if self.constant:
+            return 0.0
+        return self._sum(self.squares + self.weights * (self.means - self.mean) ** 2) / (self.count - ddof)
+
+    def _sum(self, x: NDArray[np.float64]) -> float:
+        return float(np.sum(np.sort(x[self.weights > 0])))
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __repr__(self) -> str:
+        return f"Moments({len(self)} rows, count {self.count:g}, mean {self.mean:g}, var {self.var():g})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Moments, tuple(getattr(self, name) for name in _PARTS)
+
+
+def moments(x: ArrayLike, *, weights: ArrayLike | None = None, valid: ArrayLike | None = None) -> Moments:
+    """``Moments`` of one value a row: mean ``sum_i w_i x_i / sum_i w_i`` and variance of the whole batch.
+
+    Args:
+        x: one number a row, ``[N]``.
+        weights: how often each counts: its number of tokens, say, which gives the statistics of the values expanded to
+            tokens without expanding them. Default 1.
+        valid: rows that take part (bool or int, nonzero = True).
+
+    Raises:
+        ValueError: wrong lengths; negative or non-finite weights.
+        TypeError: wrong dtype or rank.
+
+    >>> m = moments([1.0, 3.0], weights=[3, 1])
+    >>> m.count, m.mean, m.var(ddof=0)
+    (4.0, 1.5, 0.75)
+    """
+    values = floats("moments", "x", x)[0].astype(np.float64, copy=False)
+    n = len(values)
+    w = (
+        np.ones(n)
+        if weights is None
+        else floats("moments", "weights", weights, length=n, why="len(x)")[0].astype(float)
+    )
+    if not (np.isfinite(w) & (w >= 0)).all():
+        msg = f"moments(): 'weights' must be finite and not negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
+        raise ValueError(msg)
+    mask = mask_bytes("moments", "valid", valid, length=n, why="len(x)")
+    if mask is not None:
+        w = np.where(mask != 0, w, 0.0)
+    return Moments(w, values, np.zeros(n), values, values)
