@@ -1,3 +1,5 @@
 """Values and advantages along time: one function a method, over the scans of :mod:`rollmath.ops`."""
 
-__all__: list[str] = []
+from rollmath.temporal._length_adaptive import length_adaptive_lambda
+
+__all__ = ["length_adaptive_lambda"]
