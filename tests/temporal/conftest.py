@@ -18,6 +18,10 @@ POSITION = st.tuples(NUMBERS, NUMBERS, st.integers(-128, 128).map(lambda k: k / 
 ROW = st.tuples(st.lists(POSITION, max_size=7), NUMBERS, st.booleans())
 
 
+#: How rows of tokens may be given; see ``Tokens.hand``.
+FORMS = ["ragged", "ragged mask", "lengths", "mask"]
+
+
 @dataclass
 class Tokens:
     """Rows of positions as lists; ``columns`` are given to a function in any of the forms below."""
@@ -35,6 +39,10 @@ class Tokens:
     def flat_mask(self) -> np.ndarray:
         return np.array([x for row in self.mask for x in row], dtype=bool)
 
+    @property
+    def ragged_mask(self) -> rm.Ragged:
+        return rm.Ragged.from_lengths(self.flat_mask, self.lengths)
+
     def __getitem__(self, name: str) -> list[list[float]]:
         return self.columns[name]
 
@@ -46,7 +54,30 @@ class Tokens:
 
     def padded_mask(self, *, wider: int = 1, fill: bool = False) -> np.ndarray:
         width = int(self.lengths.max(initial=0)) + wider
-        return rm.Ragged.from_lengths(self.flat_mask, self.lengths).to_padded(width, fill=fill)
+        return self.ragged_mask.to_padded(width, fill=fill)
+
+    def hand(self, form: str, *names: str, dtype: Any = np.float64, fill: float = np.nan) -> tuple[list[Any], dict[str, Any]]:
+        """Arguments and keywords of a call; ``fill`` is what lies in the padding."""
+        if form == "ragged":
+            return [self.ragged(name, dtype) for name in names], {"mask": self.flat_mask}
+        if form == "ragged mask":
+            return [self.ragged(name, dtype) for name in names], {"mask": self.ragged_mask.with_values(self.flat_mask * 2)}
+        arrays = [self.padded(name, dtype, fill=fill) for name in names]
+        if form == "lengths":
+            # What the mask says in the padding does not matter.
+            return arrays, {"lengths": self.lengths, "mask": self.padded_mask(fill=True)}
+        assert form == "mask"
+        return arrays, {"mask": self.padded_mask()}
+
+    def read(self, form: str, out: Any) -> np.ndarray:
+        """The numbers of a result, row after row; there must be 0 in the padding."""
+        if form.startswith("ragged"):
+            assert isinstance(out, rm.Ragged)
+            assert out.offsets.tolist() == self.ragged_mask.offsets.tolist()
+            return np.asarray(out.values)
+        out = np.asarray(out)
+        assert not out[np.arange(out.shape[1]) >= self.lengths[:, None]].any()
+        return rm.Ragged.from_padded(out, lengths=self.lengths).values
 
     def rounded(self, dtype: Any) -> Tokens:
         """With the numbers that the dtype has for these, as float64."""
@@ -75,6 +106,11 @@ def make(rows: list[Any], *, rewards_on_gaps: bool) -> Tokens:
         columns["turns"].append(np.cumsum([p[4] for p in positions], dtype=int).tolist())
         mask.append(trained)
     return Tokens(columns, mask, [row[1] for row in rows], [row[2] for row in rows])
+
+
+def pytest_generate_tests(metafunc):
+    if "form" in metafunc.fixturenames:
+        metafunc.parametrize("form", FORMS)
 
 
 @pytest.fixture(scope="session")

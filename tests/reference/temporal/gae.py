@@ -22,13 +22,13 @@ def states(r, v, m, gaps, reward_on_gap):
     return [(t, r[t], v[t]) for t in range(len(v)) if m[t]]
 
 
-def after(i, v, m, bootstrap, truncated):
-    """The value after the last state of row i."""
+def after(i, v, m, gaps, bootstrap, truncated):
+    """The value after the last state of row i; "last" repeats that of its last token that is no gap."""
     if truncated is not None and not truncated[i]:
         return 0.0
     if isinstance(bootstrap, str):
-        trained = [x for x, kept in zip(v, m, strict=True) if kept]
-        return trained[-1] if bootstrap == "last" and trained else 0.0
+        tokens = [x for x, kept in zip(v, m, strict=True) if kept or gaps == "ignore"]
+        return tokens[-1] if bootstrap == "last" and tokens else 0.0
     return bootstrap[i]
 
 
@@ -57,7 +57,7 @@ def gae(
     advantages, returns = [], []
     for i, (r, v, m) in enumerate(zip(rewards, values, mask, strict=True)):
         seen = states(r, v, m, gaps, reward_on_gap)
-        end = after(i, v, m, bootstrap, truncated)
+        end = after(i, v, m, gaps, bootstrap, truncated)
         of_row = lam[i] if hasattr(lam, "__len__") else lam
         of_returns = lam_returns[i] if hasattr(lam_returns, "__len__") else lam_returns
         a = advantage(seen, end, gamma, of_row)

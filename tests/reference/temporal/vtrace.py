@@ -48,8 +48,8 @@ def vtrace(
     advantages, targets = [], []
     for i, (r, v, q, m) in enumerate(zip(rewards, values, log_ratios, mask, strict=True)):
         seen = states(r, v, q, m, gaps, reward_on_gap)
-        trained = [x for x, kept in zip(v, m, strict=True) if kept]
-        end = bootstrap[i] if not isinstance(bootstrap, str) else trained[-1] if bootstrap == "last" and trained else 0.0
+        tokens = [x for x, kept in zip(v, m, strict=True) if kept or gaps == "ignore"]
+        end = bootstrap[i] if not isinstance(bootstrap, str) else tokens[-1] if bootstrap == "last" and tokens else 0.0
         if truncated is not None and not truncated[i]:
             end = 0.0
         of_row = lam[i] if hasattr(lam, "__len__") else lam
