@@ -56,13 +56,19 @@ class Tokens:
         width = int(self.lengths.max(initial=0)) + wider
         return self.ragged_mask.to_padded(width, fill=fill)
 
-    def hand(self, form: str, *names: str, dtype: Any = np.float64, fill: float = np.nan) -> tuple[list[Any], dict[str, Any]]:
+    def hand(
+        self, form: str, *names: str, dtype: Any = np.float64, fill: float = np.nan
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Arguments and keywords of a call; ``fill`` is what lies in the padding."""
         if form == "ragged":
             return [self.ragged(name, dtype) for name in names], {"mask": self.flat_mask}
         if form == "ragged mask":
-            return [self.ragged(name, dtype) for name in names], {"mask": self.ragged_mask.with_values(self.flat_mask * 2)}
-        arrays = [self.padded(name, dtype, fill=fill) for name in names]
+            return [self.ragged(name, dtype) for name in names], {
+                "mask": self.ragged_mask.with_values(self.flat_mask * 2)
+            }
+        # A reward at a gap is an error, and padding is a gap where there is only a mask.
+        fills = [0.0 if name == "rewards" and form == "mask" else fill for name in names]
+        arrays = [self.padded(name, dtype, fill=f) for name, f in zip(names, fills, strict=True)]
         if form == "lengths":
             # What the mask says in the padding does not matter.
             return arrays, {"lengths": self.lengths, "mask": self.padded_mask(fill=True)}

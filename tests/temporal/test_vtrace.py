@@ -46,9 +46,8 @@ def options_of(data, batch, form, gaps):
     return options
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("gaps", ["carry", "state", "ignore"])
-@given(data=st.data())
+@given(data=st.data(), dtype=st.sampled_from(DTYPES))
 def test_the_oracle(oracle, tolerance, tokens, flat, form, gaps, dtype, data):
     batch = data.draw(tokens()).rounded(dtype)
     options = options_of(data, batch, form, gaps)

@@ -10,11 +10,12 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-import verl.utils.torch_functional as verl_F  # noqa: N812 - as the function calls it
+import verl.utils.torch_functional as verl_F
 
 NAME = "compute_bi_level_gae_advantage_return"
 FILE = "ragen/trainer/core_algos.py"
@@ -48,16 +49,33 @@ def batch(seed: int, rows: int = 5, width: int = 14) -> dict[str, np.ndarray]:
     return {"rewards": rewards, "values": values, "turns": turns, "mask": (turns >= 0).astype(int)}
 
 
+def zeros() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
+    """A turn, and an episode, whose reward is 0: RAGEN takes the tokens with a reward for the ends of turns."""
+    given = batch(9, rows=1)
+    given["turns"][0] = [0, 0, 0, -1, 1, 1, *[-1] * 8]
+    given["mask"] = (given["turns"] >= 0).astype(int)
+    for case, reward in ("a turn without reward", 1.0), ("an episode without reward", 0.0):
+        rewards = np.zeros((1, 14))
+        rewards[0, 5] = reward
+        yield case, given | {"rewards": rewards}
+
+
+def run(function, case: str, given: dict[str, np.ndarray], gamma: float, lam: float, gamma_turn: float) -> dict:
+    rewards, values, mask = (torch.from_numpy(given[name]) for name in ("rewards", "values", "mask"))
+    record = {"case": case, "gamma": gamma, "lam": lam, "gamma_turn": gamma_turn}
+    record |= {name: x.tolist() for name, x in given.items()}
+    try:
+        whitened, returns = function(rewards.float(), values.float(), mask, gamma, lam, gamma_turn)
+    except IndexError as wrong:
+        return record | {"raises": f"IndexError: {wrong}"}
+    return record | {"whitened_advantages": whitened.tolist(), "returns": returns.tolist()}
+
+
 def main(checkout: Path) -> None:
     function, commit = official(checkout)
-    records = []
-    for seed, (gamma, lam, gamma_turn) in enumerate([(1.0, 1.0, 0.95), (1.0, 0.95, 0.9), (0.99, 0.9, 1.0), (0.9, 0, 0.5)]):
-        given = batch(seed)
-        tensors = [torch.from_numpy(given[name]) for name in ("rewards", "values", "mask")]
-        whitened, returns = function(*(x.float() for x in tensors[:2]), tensors[2], gamma, lam, gamma_turn)
-        record = {"gamma": gamma, "lam": lam, "gamma_turn": gamma_turn}
-        record |= {name: x.tolist() for name, x in given.items()}
-        records.append(record | {"whitened_advantages": whitened.tolist(), "returns": returns.tolist()})
+    rules = [(1.0, 1.0, 0.95), (1.0, 0.95, 0.9), (0.99, 0.9, 1.0), (0.9, 0.0, 0.5)]
+    records = [run(function, "rewards at all turns", batch(seed), *rule) for seed, rule in enumerate(rules)]
+    records += [run(function, case, given, 1.0, 0.95, 0.9) for case, given in zeros()]
     about = {
         "peer": "ragen",
         "commit": commit,

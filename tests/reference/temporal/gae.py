@@ -34,7 +34,7 @@ def after(i, v, m, gaps, bootstrap, truncated):
 
 def advantage(seen, end, gamma, lam):
     """A_t = sum_k (gamma lam)^k delta_{t+k}, delta_t = r_t + gamma V_{t+1} - V_t, for the states of one row."""
-    nexts = [v for _, _, v in seen[1:]] + [end]
+    nexts = [*[v for _, _, v in seen], end][1:]
     delta = [r + gamma * nxt - v for (_, r, v), nxt in zip(seen, nexts, strict=True)]
     return [math.fsum((gamma * lam) ** (k - t) * delta[k] for k in range(t, len(seen))) for t in range(len(seen))]
 

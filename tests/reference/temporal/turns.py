@@ -5,7 +5,7 @@ import math
 
 def estimate(rewards, values, end, gamma, lam):
     """A_k = sum_j (gamma lam)^(j-k) delta_j with delta_j = r_j + gamma V_{j+1} - V_j and V = end after the last."""
-    ahead = [*values[1:], end]
+    ahead = [*values, end][1:]
     delta = [r + gamma * nxt - v for r, nxt, v in zip(rewards, ahead, values, strict=True)]
     return [math.fsum((gamma * lam) ** (j - k) * delta[j] for j in range(k, len(delta))) for k in range(len(delta))]
 
