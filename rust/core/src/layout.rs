@@ -71,6 +71,13 @@ impl Layout {
         self.bounds[row]..self.bounds[row + 1]
     }
 
+    /// A row that cuts some rows into halves of about equal size.
+    pub(crate) fn middle(&self, rows: Range<usize>) -> usize {
+        let (from, to) = (self.bounds[rows.start], self.bounds[rows.end]);
+        let half = from + (to - from) / 2;
+        rows.start + self.bounds[rows.start..rows.end].partition_point(|&b| b < half)
+    }
+
     /// Checks the length of a flat array.
     ///
     /// # Errors
