@@ -331,8 +331,8 @@ def test_wrong_turns_and_options(turns, options, error, message):
 @pytest.mark.parametrize(
     ("rewards", "values", "message"),
     [
-        ([[0, np.nan, 0]], VALUES, r"'rewards' must be finite, got NaN at row 0, position 1"),
-        ([[0, 0, 0]], [[0.5, 0.5, np.inf]], r"'values' must be finite, got inf at row 0, position 2"),
+        ([[0, np.nan, 0]], VALUES, r"'rewards' must be finite at trained tokens, got NaN at row 0, position 1"),
+        ([[0, 0, 0]], [[0.5, 0.5, np.inf]], r"'values' must be finite at trained tokens, got inf at row 0, position 2"),
         ([[0, 0, 0]], [[0.5, 0.5]], r"'rewards' must have shape"),
         ([1.0, 2.0], VALUES, r"'rewards' must have length 1"),
     ],
@@ -355,7 +355,9 @@ def test_rewards_that_have_no_place():
 def test_wrong_expansions():
     x = rm.Ragged.from_lists([[0.5, -1.0], [2.0]])
     turns = rm.Ragged.from_lists([[0, 1], [1]])
-    with pytest.raises(ValueError, match=r"expand_turns\(\): 'turns' is 1 at row 1, position 0, but 'x' has 1 turns there"):
+    with pytest.raises(
+        ValueError, match=r"expand_turns\(\): 'turns' is 1 at row 1, position 0, but 'x' has 1 turns there"
+    ):
         expand_turns(x, turns)
     with pytest.raises(ValueError, match=r"expand_turns\(\): 'turns' must have 2 rows \(= those of x\), got 1"):
         expand_turns(x, rm.Ragged.from_lists([[0, 1]]))

@@ -136,8 +136,8 @@ def two_level_gae(
 
     Turns, with reward ``r_k`` and value ``V_k`` at the last token of each: ``A_k = delta_k + gamma_turn lam_turn
     A_{k+1}``, ``delta_k = r_k + gamma_turn V_{k+1} - V_k``, ``G_k = A_k + V_k``. Then every turn is an episode of its
-    own: ``a_t = delta_t + gamma lam a_{t+1}``, ``delta_t = r_t + gamma V_{t+1} - V_t``, in which ``G_k`` is the reward of
-    the last token and nothing follows. That token gets ``a_t = A_k``.
+    own: ``a_t = delta_t + gamma lam a_{t+1}``, ``delta_t = r_t + gamma V_{t+1} - V_t``, in which ``G_k`` is the
+    reward of the last token and nothing follows. That token gets ``a_t = A_k``.
 
     Args:
         rewards: a :class:`~rollmath.Ragged` or padded ``[B, T]`` like ``values``: the reward of a turn is that of its
@@ -243,7 +243,8 @@ class _Trained:
         wrong = np.flatnonzero(~np.isfinite(x))
         if len(wrong):
             value = "NaN" if np.isnan(x[wrong[0]]) else x[wrong[0]]
-            msg = f"{self.rows.who}(): {name!r} must be finite, got {value} at {self.place(at[wrong[0]])}"
+            what = f"got {value} at {self.place(at[wrong[0]])}"
+            msg = f"{self.rows.who}(): {name!r} must be finite at trained tokens, {what}"
             raise ValueError(msg)
         return x
 
