@@ -155,24 +155,22 @@ def test_gaps_have_a_name(who):
 @pytest.mark.parametrize("who", WITH_MASK)
 def test_a_reward_on_a_gap_is_an_error(who):
     r = np.array([[0.0, 0.0, 1.0], [0.0, 2.0, 0.0]])
-    mend = r", where .*; say where it goes with reward_on_gap='previous' or 'drop'"
-    if who != "two_level_gae":
-        mend = r", where the mask is 0; say where it goes with reward_on_gap='previous' or 'drop'"
-    fails(who, ValueError, rf"'rewards' has 2(\.0)? at row 1, position 1{mend}", r=r, mask=MASK)
+    mend = r", where the mask is 0; say where it goes with reward_on_gap='previous' or 'drop'"
+    fails(who, ValueError, rf"'rewards' has 2 at row 1, position 1{mend}", r=r, mask=MASK)
     SCANS[who](r, V, mask=MASK, reward_on_gap="previous")
     SCANS[who](r, V, mask=MASK, reward_on_gap="drop")
     first = np.array([[1, 1, 1], [0, 0, 1]])
-    nothing = "'rewards' has 2(.0)? at row 1, position 1, .*no trained token before it"
+    nothing = "'rewards' has 2 at row 1, position 1, .*no trained token before it"
     fails(who, ValueError, nothing, r=r, mask=first, reward_on_gap="previous")
     nan = np.array([[0.0, 0.0, 1.0], [0.0, math.nan, 0.0]])
-    fails(who, ValueError, "'rewards' has (NaN|nan) at row 1, position 1", r=nan, mask=MASK)
+    fails(who, ValueError, "'rewards' has NaN at row 1, position 1", r=nan, mask=MASK)
     fails(who, ValueError, "'rewards' .*row 1", r=nan, mask=MASK, reward_on_gap="previous")
 
 
 @pytest.mark.parametrize("who", WITH_MASK)
 def test_a_reward_for_a_row_without_a_trained_token_is_an_error(who):
     empty = np.array([[1, 1, 1], [0, 0, 0]])
-    message = r"'rewards' has 1(\.0)? for row 1, which has no trained token; reward_on_gap='drop' leaves it out"
+    message = r"'rewards' has 1 for row 1, which has no trained token; reward_on_gap='drop' leaves it out"
     fails(who, ValueError, message, r=np.array([0.0, 1.0]), mask=empty)
     fails(who, ValueError, message, r=np.array([0.0, 1.0]), mask=empty, reward_on_gap="previous")
     SCANS[who](np.array([0.0, 1.0]), V, mask=empty, reward_on_gap="drop")
@@ -196,7 +194,7 @@ def test_numbers_that_are_not_finite_are_named(who, bad):
     fails(
         who,
         ValueError,
-        "'rewards' must be finite, got (NaN|nan|-?inf) at row 1",
+        "'rewards' must be finite, got (NaN|-?inf) at row 1",
         r=np.array([0.0, bad]),
         **one_a_row(who),
     )

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 import rollmath as rm
 
-whiten, moments = rm.temporal.whiten, rm.temporal.moments
+whiten, moments = rm.temporal.whiten, rm.ops.moments
 Moments, Whiten = rm.ops.Moments, rm.conventions.Whiten
 
 DTYPES = [np.float64, np.float32]
@@ -69,7 +69,7 @@ def test_moments_are_those_of_the_oracle(oracle, tolerance, tokens, form, data):
     (x,), rows = batch.hand(form, "values")
     m = moments(x, **rows, **options)
     for ddof in (0, 1):
-        expected = oracle("temporal/moments.py", "moments")(batch["values"], batch.mask, ddof=ddof, **options)
+        expected = oracle("temporal/whiten.py", "moments")(batch["values"], batch.mask, ddof=ddof, **options)
         assert_allclose([m.count, m.mean, m.var(ddof=ddof)], expected, **tolerance("float64"))
     assert len(m) == len(batch.mask)
 
