@@ -40,9 +40,14 @@ _RAW = Convention(singleton="raw")
 #: ``rloo`` and ``rloo_vectorized`` disagree on a group of one.
 VERL_0_9 = Framework(
     "VERL_0_9",
-    {"grpo": _RAW, "rloo": _RAW, "rloo_vectorized": DEFAULT},
+    {"grpo": _RAW, "reinforce_pp_baseline": _RAW, "rloo": _RAW, "rloo_vectorized": DEFAULT},
     version="verl 0.9.1",
     known="live",
+    options={
+        "gae": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
+        "optimal_token_baseline": {"singleton": "raw", "align": "position"},
+    },
 )
 VERL = VERL_0_9
 

@@ -1,6 +1,6 @@
 """Values and advantages along time: one function a method, over the scans of :mod:`rollmath.ops`."""
 
-from rollmath.ops import Moments, Whiten, moments, whiten
+from rollmath.ops import Moments, Whiten, whiten
 from rollmath.temporal._gae import GAE, gae
 from rollmath.temporal._length_adaptive import length_adaptive_lambda
 from rollmath.temporal._returns import discounted_returns

@@ -47,6 +47,16 @@ impl Layout {
         Ok(Self { bounds: (0..=rows).map(|r| r * width).collect(), lens })
     }
 
+    /// The same, with nothing in the rows that are not `valid`.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn only(&self, valid: &[u8]) -> Result<Self> {
+        check_len("valid", valid.len(), self.rows(), "the number of rows")?;
+        let lens = self.lens.iter().zip(valid).map(|(&n, &v)| if v == 0 { 0 } else { n }).collect();
+        Ok(Self { bounds: self.bounds.clone(), lens })
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {

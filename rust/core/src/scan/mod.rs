@@ -6,6 +6,7 @@
 
 mod gae;
 mod kernel;
+mod optimal;
 #[cfg(test)]
 mod tests;
 mod vtrace;
@@ -17,6 +18,7 @@ use crate::layout::Layout;
 use crate::moments::not_finite;
 use crate::real::Real;
 pub use gae::{Outputs, Scan, discounted_returns, gae};
+pub use optimal::{Choices, Energy, optimal_token_baseline};
 pub use vtrace::{Clips, vtrace};
 
 /// What a position with mask 0 inside a row is.
