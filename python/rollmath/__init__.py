@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, temporal, tree
+from rollmath._audit import audit
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -33,6 +34,7 @@ __all__ = [
     "Ragged",
     "Rows",
     "__version__",
+    "audit",
     "conventions",
     "group",
     "loss",
