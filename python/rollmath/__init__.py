@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, temporal, tree
 from rollmath._audit import audit
+from rollmath._audit_result import Audit
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _LAZY = ("loss", "vocab")
 
 __all__ = [
+    "Audit",
     "Convention",
     "Forest",
     "GroupStats",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -103,15 +104,18 @@ def audit(
     limits = bounds(data, low, high)
     rules = resolve(WHO, "grpo", convention, override)
     name = _name(convention, rules)
-    asked: Convention | Framework = convention if not override else rules
-    if not data.given:
-        data = _computed(data, rules, asked)
-    codes = reasons(data, limits)
-    matched = matches(data, {name: asked}, close) if data.given else ()
-    return Audit._make(data, codes, summary(data, codes, limits), findings(data, close), matched, name)
+    options = convention.options.get("grpo", {}) if isinstance(convention, Framework) else {}
+    asked = Framework(name, {"grpo": rules}, options={"grpo": options})
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not data.given:
+            data = _computed(data, rules, options)
+        codes = reasons(data, limits)
+        matched = matches(data, asked, close) if data.given else ()
+        found = findings(data, close, matched, asked)
+        return Audit._make(data, codes, summary(data, codes, limits), found, matched, name)
 
 
-def _computed(data: Batch, rules: Convention, convention: Convention | Framework) -> Batch:
+def _computed(data: Batch, rules: Convention, options: Mapping[str, Any]) -> Batch:
     """The batch with advantages of its own; what a policy would raise at is left out, or 0."""
     soft = replace(
         rules,
@@ -119,7 +123,6 @@ def _computed(data: Batch, rules: Convention, convention: Convention | Framework
         singleton="zero" if rules.singleton == "raise" else rules.singleton,
         zero_spread="zero" if rules.zero_spread == "raise" else rules.zero_spread,
     )
-    options: dict[str, Any] = dict(convention.options.get("grpo", {})) if isinstance(convention, Framework) else {}
     rows = data.valid if soft.nan == "propagate" else data.member
     out = np.asarray(group.grpo(data.rewards, data.groups, valid=rows, convention=soft, **options))
     return replace(data, advantages=out, nonzero=out != 0)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rollmath._audit_inputs import Batch
+from rollmath._audit_match import Match, rows_off
+from rollmath.conventions import Framework
 from rollmath.groups import Groups
 from rollmath.ops import gather
 
@@ -20,18 +22,18 @@ class Finding(NamedTuple):
 
     Attributes:
         kind: its name.
-        count: rollouts concerned.
+        rollouts: how many are concerned.
         text: what it is, in words.
         rows: all of these rollouts, or none where the whole batch is concerned.
     """
 
     kind: str
-    count: int
+    rollouts: int
     text: str
     rows: tuple[int, ...]
 
 
-def findings(batch: Batch, tolerance: float) -> tuple[Finding, ...]:
+def findings(batch: Batch, tolerance: float, matched: tuple[Match, ...], asked: Framework) -> tuple[Finding, ...]:
     """All that is found, most serious first."""
     found: list[Finding] = []
 
@@ -40,6 +42,10 @@ def findings(batch: Batch, tolerance: float) -> tuple[Finding, ...]:
             found.append(Finding(kind, n, text(n), tuple(np.flatnonzero(rows).tolist())))
 
     _about_values(batch, tolerance, add)
+    if matched and matched[0].grouping == "ids" and 0 < 2 * matched[0].off < matched[0].compared:
+        off = rows_off(batch, matched[0], asked, tolerance)
+        text = f"{{}} from {matched[0].names[0]}, which the others follow"
+        add("outlier", off, lambda n: text.format(f"{_n(n)} {_s(n, 'advantage')} {'differs' if n == 1 else 'differ'}"))
     _about_groups(batch, add)
     _about_ids(batch, found)
     return tuple(found)
@@ -60,12 +66,12 @@ def _about_values(batch: Batch, tolerance: float, add: Add) -> None:
     bad = used & ~finite
     add("non-finite advantage", bad, lambda n: f"{_n(n)} NaN or infinite {_s(n, 'advantage')}")
     residue = used & batch.member & equal & batch.nonzero & finite
-    text = "no spread, but {} not 0 (up to {}): rounding residue, divided by itself?"
-    add("residue", residue, lambda n: text.format(_are(n), largest(residue)))
+    text = "{} not 0 (largest {}) in groups without spread: rounding, or other groups"
+    add("no spread", residue, lambda n: text.format(_are(n), largest(residue)))
     alone = used & batch.member & lone & batch.nonzero & finite
-    add("lone reward", alone, lambda n: f"group of one, but {_are(n)} not 0 (up to {largest(alone)})")
+    add("lone reward", alone, lambda n: f"{_are(n)} not 0 (largest {largest(alone)}) in groups of one")
     missing = used & ~np.isfinite(batch.rewards) & batch.nonzero & finite
-    add("advantage without reward", missing, lambda n: f"NaN or infinite reward, but {_are(n)} not 0")
+    add("advantage without reward", missing, lambda n: f"{_are(n)} not 0 without a finite reward")
     above = batch.rewards - gather(stats.mean, groups)
     with np.errstate(invalid="ignore"):
         against = used & batch.member & (np.sign(above) * a < -tolerance)
@@ -78,13 +84,16 @@ def _about_groups(batch: Batch, add: Add) -> None:
     add("filtered with spread", lost, lambda n: f"{_n(n)} filtered {_s(n, 'rollout')} of groups with spread")
     sizes, times = np.unique(batch.groups.counts, return_counts=True)
     if len(sizes) > 1:
-        common = int(sizes[np.argmax(times)])
-        uneven = gather(batch.groups.counts != common, batch.groups)
-        groups = int((batch.groups.counts != common).sum())
-        text = f"{_n(groups)} of {_n(batch.groups.n_groups)} groups {_have(groups)} not {common} rollouts"
-        add("uneven groups", uneven, lambda _: f"{text} (but {sizes[0]} to {sizes[-1]})")
+        common = sizes[times == times.max()][-1]
+        others = batch.groups.counts != common
+        text = f"groups have {sizes[0]} to {sizes[-1]} rollouts, and {int(others.sum()):,} of them not {common}"
+        add("uneven groups", gather(others, batch.groups), lambda _: text)
     twice = _duplicates(batch)
-    add("duplicate rewards", twice, lambda n: f"{_n(n)} rewards equal another of their group, where most differ: copies?")
+    add(
+        "duplicate rewards",
+        twice,
+        lambda n: f"{_n(n)} rewards equal another of their group, where most differ: copies?",
+    )
 
 
 def _duplicates(batch: Batch) -> NDArray[np.bool_]:
@@ -102,12 +111,12 @@ def _about_ids(batch: Batch, found: list[Finding]) -> None:
     """Ids that are row // size: made by position, perhaps after the rows were reordered."""
     groups = batch.groups
     size = int(groups.counts[0]) if groups.n_groups > 1 else 1
-    if size > 1 and groups.ids == tuple(range(groups.n_groups)):
-        if np.array_equal(np.arange(len(groups)) // size, groups.index):
-            rest = len(groups) % size
-            last = f"; the last group has {rest}" if rest else ""
-            text = f"ids are row // {size}, as if made by position: right only in the order of generation{last}"
-            found.append(Finding("positional ids", len(groups), text, ()))
+    counted = size > 1 and groups.ids == tuple(range(groups.n_groups))
+    if counted and np.array_equal(np.arange(len(groups)) // size, groups.index):
+        rest = len(groups) % size
+        last = f"; the last group has {rest}" if rest else ""
+        text = f"ids are row // {size}, as if made by position: right only in the order of generation{last}"
+        found.append(Finding("positional ids", len(groups), text, ()))
 
 
 def _n(n: int) -> str:
@@ -120,7 +129,3 @@ def _s(n: int, noun: str) -> str:
 
 def _are(n: int) -> str:
     return f"{_n(n)} {_s(n, 'advantage')} {'is' if n == 1 else 'are'}"
-
-
-def _have(n: int) -> str:
-    return "has" if n == 1 else "have"

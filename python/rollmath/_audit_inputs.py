@@ -46,7 +46,8 @@ class Batch:
     @cached_property
     def member(self) -> NDArray[np.bool_]:
         """Rollouts that enter the statistics of their group."""
-        return self.valid & np.isfinite(self.rewards)
+        member: NDArray[np.bool_] = self.valid & np.isfinite(self.rewards)
+        return member
 
     @cached_property
     def stats(self) -> GroupStats:
@@ -56,19 +57,20 @@ class Batch:
     @cached_property
     def spread(self) -> NDArray[np.bool_]:
         """Groups whose members do not all have the same reward."""
-        return (self.stats.n > 1) & (self.stats.min != self.stats.max)
+        spread: NDArray[np.bool_] = (self.stats.n > 1) & (self.stats.min != self.stats.max)
+        return spread
 
     @cached_property
     def trains(self) -> NDArray[np.bool_]:
         """Rollouts that reach the loss."""
-        used = self.valid & ~self.filtered
+        used: NDArray[np.bool_] = self.valid & ~self.filtered
         return used if self.tokens is None else used & (self.tokens > 0)
 
 
 def flags(name: str, x: ArrayLike | None, n: int, default: bool) -> NDArray[np.bool_]:
     """An optional bool a rollout."""
     marks = mask_bytes(WHO, name, x, length=n)
-    return np.full(n, default) if marks is None else marks != 0
+    return np.full(n, default) if marks is None else marks.astype(bool)
 
 
 def batch(

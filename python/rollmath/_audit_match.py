@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Names of frameworks' methods that are a function of ours by another name.
-_CALLS: dict[str, tuple[str, dict[str, Any]]] = {"rloo_vectorized": ("rloo", {}), "dr_grpo": ("grpo", {"scale": "none"})}
+_CALLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "rloo_vectorized": ("rloo", {}),
+    "dr_grpo": ("grpo", {"scale": "none"}),
+}
 
 
 class Match(NamedTuple):
@@ -30,28 +33,31 @@ class Match(NamedTuple):
             than one where the batch does not tell them apart.
         grouping: what was taken for a group: ``"ids"``; ``"batch"``, all rollouts one group; or ``"consecutive"``,
             slices of the commonest group size, by position.
-        off: rollouts that differ by more than the tolerance.
-        difference: the largest absolute difference of the others; of all rollouts if all differ.
+        compared: rollouts that were compared.
+        off: those that differ by more than the tolerance.
+        difference: the largest absolute difference.
+        within: the largest of those that are not off; None if all are.
     """
 
     names: tuple[str, ...]
     grouping: str
+    compared: int
     off: int
     difference: float
+    within: float | None
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A formula: a method, what it is called, its convention and keywords."""
+    """A formula: a method, the arrays that it needs, its convention and keywords."""
 
     name: str
     function: str
+    needs: tuple[str, ...]
     rules: Convention
     options: Mapping[str, Any]
 
-    def advantages(
-        self, rewards: NDArray[np.float64], groups: Groups, valid: NDArray[np.bool_]
-    ) -> NDArray[np.float64] | None:
+    def advantages(self, batch: Batch, groups: Groups) -> NDArray[np.float64] | None:
         """What the formula gives, or None where it does not apply; nothing raises that can be NaN instead."""
         rules = replace(
             self.rules,
@@ -59,31 +65,41 @@ class Candidate:
             singleton="nan" if self.rules.singleton == "raise" else self.rules.singleton,
             zero_spread="nan" if self.rules.zero_spread == "raise" else self.rules.zero_spread,
         )
+        arrays = {"rewards": batch.rewards, "groups": groups, "lengths": batch.tokens}
+        given = [arrays[name] for name in self.needs]
         try:
-            call = getattr(group, self.function)
-            out = call(rewards, groups, valid=valid, convention=rules, **self.options)
+            out = getattr(group, self.function)(*given, valid=batch.valid, convention=rules, **self.options)
         except (TypeError, ValueError):
             return None
         return np.asarray(out, dtype=np.float64)
 
 
-def candidates(extra: Mapping[str, Convention | Framework]) -> Iterator[Candidate]:
-    """Every convention of every framework for a method that needs rewards and groups alone, and those of ``extra``."""
-    ours = Framework("DEFAULT", {"grpo": DEFAULT, "dr_grpo": DEFAULT, "rloo": DEFAULT})
-    for name, convention in {**extra, "DEFAULT": ours, **frameworks()}.items():
-        named = convention if isinstance(convention, Framework) else Framework(name, {"grpo": convention})
-        for method, rules in named.items():
+def candidates(asked: Framework, *, lengths: bool = False) -> Iterator[Candidate]:
+    """What was asked for, and every convention of every framework for a method that needs rewards and groups alone.
+
+    With ``lengths``, methods that need these too. Who has GRPO can leave out its division: "dr_grpo".
+    """
+    ours = Framework("DEFAULT", {"grpo": DEFAULT, "rloo": DEFAULT})
+    for name, framework in {asked.name: asked, "DEFAULT": ours, **frameworks()}.items():
+        methods = dict(framework)
+        if "grpo" in methods:
+            methods.setdefault("dr_grpo", methods["grpo"])
+        for method, rules in methods.items():
             function, options = _CALLS.get(method, (method, {}))
-            if _takes_rewards_alone(getattr(group, function, None)):
-                yield Candidate(f"{name} {method}", function, rules, {**options, **named.options.get(method, {})})
+            needs = _needs(getattr(group, function, None))
+            if needs == ("rewards", "groups") or (lengths and needs == ("rewards", "groups", "lengths")):
+                given = {**options, **framework.options.get(method, {})}
+                yield Candidate(f"{name} {method}", function, needs, rules, given)
 
 
-def _takes_rewards_alone(function: object) -> bool:
+def _needs(function: object) -> tuple[str, ...]:
+    """The arrays that a method cannot do without; nothing if it is no method with a convention."""
     if not inspect.isfunction(function):
-        return False
+        return ()
     parameters = inspect.signature(function).parameters
-    needed = [p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
-    return needed == ["rewards", "groups"] and "convention" in parameters and "valid" in parameters
+    if not {"convention", "valid"} <= parameters.keys():
+        return ()
+    return tuple(p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
 
 
 def compared(batch: Batch, *, all_groups: bool = False) -> NDArray[np.bool_]:
@@ -104,16 +120,27 @@ def distance(
     return gap > tolerance * np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0), gap
 
 
-def matches(batch: Batch, extra: Mapping[str, Convention | Framework], tolerance: float) -> tuple[Match, ...]:
+def matches(batch: Batch, asked: Framework, tolerance: float) -> tuple[Match, ...]:
     """All formulas, the nearest first; other groupings are tried where none fits by ids."""
-    tried = list(candidates(extra))
+    tried = list(candidates(asked, lengths=batch.tokens is not None))
     found = _by_grouping(batch, batch.groups, "ids", tried, compared(batch), tolerance)
     if not found or found[0].off == 0:
         return found
     rows = compared(batch, all_groups=True)
     for name, other in _groupings(batch):
         found += _by_grouping(batch, other, name, tried, rows, tolerance)
-    return tuple(sorted(found, key=lambda m: (m.off, m.grouping != "ids", m.difference)))
+    return tuple(sorted(found, key=lambda m: (m.off / m.compared, m.grouping != "ids", m.within or 0.0)))
+
+
+def rows_off(batch: Batch, match: Match, asked: Framework, tolerance: float) -> NDArray[np.bool_]:
+    """Which rollouts differ from a match by ids."""
+    out = np.zeros(len(batch.groups), dtype=bool)
+    tried = candidates(asked, lengths=batch.tokens is not None)
+    expected = next(c for c in tried if c.name == match.names[0]).advantages(batch, batch.groups)
+    if expected is not None:
+        out = compared(batch)
+        out[out] = distance(batch.advantages[out], expected[out], tolerance)[0]
+    return out
 
 
 def _groupings(batch: Batch) -> Iterator[tuple[str, Groups]]:
@@ -135,17 +162,18 @@ def _by_grouping(
     rows: NDArray[np.bool_],
     tolerance: float,
 ) -> tuple[Match, ...]:
-    given, same = batch.advantages[rows], {}
+    given = batch.advantages[rows]
+    same: dict[bytes, tuple[NDArray[np.float64], list[str]]] = {}
     if not len(given):
         return ()
     for candidate in tried:
-        out = candidate.advantages(batch.rewards, groups, batch.valid)
+        out = candidate.advantages(batch, groups)
         if out is not None:
             expected = out[rows] + 0.0  # one sign of zero
             same.setdefault(expected.tobytes(), (expected, []))[1].append(candidate.name)
     found = []
     for expected, names in same.values():
         off, gap = distance(given, expected, tolerance)
-        largest = gap.max() if off.all() else gap[~off].max()
-        found.append(Match(tuple(names), grouping, int(off.sum()), float(largest)))
-    return tuple(sorted(found, key=lambda m: (m.off, m.difference)))
+        within = None if off.all() else float(gap[~off].max())
+        found.append(Match(tuple(names), grouping, len(given), int(off.sum()), float(gap.max()), within))
+    return tuple(sorted(found, key=lambda m: (m.off, m.within or 0.0)))

@@ -29,9 +29,9 @@ class Audit(Immutable):
     Attributes:
         codes: the reason of each rollout as an index into :attr:`REASONS`, int8 ``[N]``.
         advantages: float64 ``[N]``, as given or as computed.
-        findings: what an engineer should look at, most serious first (:class:`Finding`: kind, count, text, rows).
+        findings: what an engineer should look at, most serious first (:class:`Finding`: kind, rollouts, text, rows).
         matches: how far given advantages are from each named formula, the nearest first (:class:`Match`: names,
-            grouping, off, difference); empty where advantages were computed.
+            grouping, compared, off, difference, within); empty where advantages were computed.
         asked: the one of them that ``convention=`` asked for, or None.
         convention: its name.
         given: whether advantages were given, not computed.
@@ -89,7 +89,29 @@ class Audit(Immutable):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Plain numbers by name; None where a number does not exist."""
+        """Plain Python numbers by name; None where a number does not exist.
+
+        ``rollouts``, ``groups``, ``group_size_min`` and ``_max``, ``tokens`` (trained) count what there is.
+        ``signal_rollouts``, ``_groups`` (with at least one such rollout) and ``_tokens`` count what has the reason
+        "signal"; ``effective_rollouts``, ``_groups`` and ``_tokens`` are their shares.
+
+        Over valid, finite rewards: ``rewards`` (how many), ``reward_mean``, ``_std`` (ddof 1), ``_min``, ``_max``,
+        ``distinct_rewards``; the bounds ``low`` and ``high``; the shares ``at_low`` and ``at_high`` (saturation). Of
+        the ``rewarded_groups``, which have such a reward: the shares ``mixed_groups`` (with spread),
+        ``all_low_groups`` (all failed) and ``all_high_groups`` (all solved).
+
+        Over the ``trained_rollouts`` (valid, not filtered, with a trained token) whose advantage A is finite:
+        ``positive``, ``negative``, ``zero``; ``advantage_mean``, ``_std`` (ddof 1), ``_min``, ``_max``, ``_abs_sum``;
+        ``effective_sample_size`` = (sum |A|)^2 / sum A^2.
+
+        Where lengths are known: ``length_mean``, ``length_positive`` (mean where A > 0), ``length_negative``;
+        ``length_reward_correlation``, Pearson's within each group, the mean over the ``length_reward_groups`` where
+        both vary; ``positive_mass``, the share of A > 0 in the sum of |A|, and ``positive_token_mass``, its share in
+        the sum of |A| over tokens.
+
+        With ``truncated=``: ``truncated`` (rollouts), ``truncated_signal``, ``truncated_positive`` (A > 0),
+        ``truncated_reward_mean`` and ``finished_reward_mean``.
+        """
         return dict(self._summary)
 
     @property

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rollmath._audit_text import facts, title, why
+from rollmath._audit_text import facts, remarks, title, why
 
 if TYPE_CHECKING:
     from rollmath._audit_result import Audit
@@ -20,8 +20,9 @@ def renderable(audit: Audit) -> Group:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column()
-    for label, text in facts(audit):
-        grid.add_row(label, escape(text))
+    for label, sentences in facts(audit):
+        for i, text in enumerate(sentences):
+            grid.add_row("" if i else label, escape(text))
     parts: list[Text | Table] = [Text(title(audit), style="bold"), grid]
     if rows := why(audit):
         head, *body = rows
@@ -32,5 +33,5 @@ def renderable(audit: Audit) -> Group:
             table.add_row(*map(escape, row))
         parts.append(table)
     if audit.findings:
-        parts += [Text("look at", style="bold"), *(Text(f"- {f.text}", style="yellow") for f in audit.findings)]
+        parts += [Text("look at", style="bold"), *(Text(f"- {text}", style="yellow") for text in remarks(audit))]
     return Group(*parts)

@@ -36,9 +36,17 @@ def plain(x: Any) -> Any:
     return x if math.isfinite(x) else None
 
 
-def share(part: Any, whole: Any) -> float | None:
+def share(part: Any, whole: Any) -> Any:
     """``part / whole``, None of nothing."""
-    return float(part) / float(whole) if whole else None
+    return plain(float(part) / float(whole)) if whole else None
+
+
+def total(x: NDArray[Any]) -> float:
+    """The sum, exact up to one rounding and so the same in any order."""
+    try:
+        return math.fsum(x)
+    except OverflowError:
+        return math.inf
 
 
 def _signal(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:
@@ -91,7 +99,7 @@ def _advantages(batch: Batch) -> dict[str, Any]:
     used = batch.trains & np.isfinite(batch.advantages)
     a = batch.advantages[used]
     size = np.abs(a)
-    overall, mass, squares = moments(a), math.fsum(size), math.fsum(size * size)
+    overall, mass, squares = moments(a), total(size), total(size * size)
     return {
         "trained_rollouts": int(batch.trains.sum()),
         "positive": int((a > 0).sum()),
@@ -102,7 +110,7 @@ def _advantages(batch: Batch) -> dict[str, Any]:
         "advantage_min": plain(a.min()) if len(a) else None,
         "advantage_max": plain(a.max()) if len(a) else None,
         "advantage_abs_sum": plain(mass),
-        "effective_sample_size": plain(mass * mass / squares) if squares else 0.0,
+        "effective_sample_size": plain(mass * (mass / squares)) if squares else 0.0,
     }
 
 
@@ -128,8 +136,8 @@ def _length(batch: Batch) -> dict[str, Any]:
         _mean(lengths[a < 0]),
         correlation,
         groups,
-        share(math.fsum(size[a > 0]), math.fsum(size)),
-        share(math.fsum((size * lengths)[a > 0]), math.fsum(size * lengths)),
+        share(total(size[a > 0]), total(size)),
+        share(total((size * lengths)[a > 0]), total(size * lengths)),
     )
     return dict(zip(names, values, strict=True))
 
@@ -139,17 +147,15 @@ def _correlation(batch: Batch) -> tuple[float | None, int]:
     assert batch.tokens is not None
     rows = batch.trains & batch.member
     lengths, groups = batch.tokens.astype(np.float64), batch.groups
-    scored = [
-        normalize(np.where(rows, x, 0.0), groups, valid=rows, ddof=0, eps=0.0) for x in (batch.rewards, lengths)
-    ]
+    scored = [normalize(np.where(rows, x, 0.0), groups, valid=rows, ddof=0, eps=0.0) for x in (batch.rewards, lengths)]
     each = segment_mean(scored[0] * scored[1], groups, valid=rows)
     both = [segment_std(x, groups, ddof=0, valid=rows) > 0 for x in (np.where(rows, batch.rewards, 0.0), lengths)]
     vary = both[0] & both[1]
     return (float(moments(each[vary]).mean) if vary.any() else None), int(vary.sum())
 
 
-def _mean(x: NDArray[Any]) -> float | None:
-    return share(math.fsum(x), len(x))
+def _mean(x: NDArray[Any]) -> Any:
+    return share(total(x), len(x))
 
 
 def _truncated(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:

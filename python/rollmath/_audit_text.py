@@ -23,16 +23,16 @@ _GROUPING = {
 def text_of(audit: Audit) -> str:
     """The whole report."""
     lines = [title(audit), ""]
-    for label, text in facts(audit):
-        lines += _wrapped(label, text)
+    for label, sentences in facts(audit):
+        for i, text in enumerate(sentences):
+            lines += _wrapped("" if i else label, text)
     if rows := why(audit):
         lines += ["", *_table(*rows)]
     if audit.findings:
         lines += ["", "look at"]
-        for finding in audit.findings:
-            where = f" (rows {_some(finding.rows)})" if finding.rows else ""
-            lines += _wrapped("-", finding.text + where, indent=2)
-    return "\n".join(lines)
+        for text in remarks(audit):
+            lines += _wrapped("-", text, indent=2)
+    return "\n".join(lines).rstrip()
 
 
 def title(audit: Audit) -> str:
@@ -43,21 +43,26 @@ def title(audit: Audit) -> str:
     return f"Audit of {_count(s['rollouts'], 'rollout')} in {_count(s['groups'], 'group')}{sizes}"
 
 
-def facts(audit: Audit) -> list[tuple[str, str]]:
-    """Label and text of each line of the summary."""
+def facts(audit: Audit) -> list[tuple[str, list[str]]]:
+    """Label and sentences of each part of the summary."""
     s = audit.summary
     if not s["rollouts"]:
         return []
-    made = [("signal", _signal(s))]
+    made = [("signal", [_signal(s)])]
     if s["rewards"]:
-        made += [("rewards", _rewards(s)), ("groups", _spread(s))]
+        made += [("rewards", [_rewards(s)]), ("groups", [_spread(s)])]
     made.append(("advantages", _advantages(s)))
     if s["length_mean"] is not None:
         made.append(("length", _length(s)))
     if s["truncated"]:
-        made.append(("truncated", _truncated(s)))
+        made.append(("truncated", [_truncated(s)]))
     made.append(("convention", _convention(audit)))
     return made
+
+
+def remarks(audit: Audit) -> list[str]:
+    """The findings in words, with their first rows."""
+    return [f.text + (f" (rows {_some(f.rows)})" if f.rows else "") for f in audit.findings]
 
 
 def why(audit: Audit) -> list[list[str]]:
@@ -76,12 +81,12 @@ def why(audit: Audit) -> list[list[str]]:
 
 def percent(x: float | None) -> str:
     """A share in percent."""
-    return "-" if x is None else f"{100 * x:.1f} %"
+    return "-" if x is None else f"{100 * x:.1f}%"
 
 
 def short(x: Any) -> str:
-    """An id, at most 12 characters of it."""
-    text = str(x)
+    """An id, at most 12 characters of it, on one line."""
+    text = " ".join(str(x).split())
     return text if len(text) <= 12 else text[:9] + "..."
 
 
@@ -112,26 +117,31 @@ def _spread(s: dict[str, Any]) -> str:
     return text
 
 
-def _advantages(s: dict[str, Any]) -> str:
+def _advantages(s: dict[str, Any]) -> list[str]:
     if s["advantage_mean"] is None:
-        return "none that is trained on"
-    return (
+        return ["none that is trained on"]
+    values = (
         f"mean {_num(s['advantage_mean'])}, std {_num(s['advantage_std'])}, {_num(s['advantage_min'])} to "
-        f"{_num(s['advantage_max'])}, sum of |A| {_num(s['advantage_abs_sum'])}, {s['positive']:,} positive, "
-        f"{s['negative']:,} negative, {s['zero']:,} zero, effective sample size {s['effective_sample_size']:.1f}"
+        f"{_num(s['advantage_max'])}; {s['positive']:,} positive, {s['negative']:,} negative, {s['zero']:,} zero"
     )
+    size = (
+        f"sum of |A| {_num(s['advantage_abs_sum'])}; effective sample size {_num(s['effective_sample_size'])} of "
+        f"{s['trained_rollouts']:,}"
+    )
+    return [values, size]
 
 
-def _length(s: dict[str, Any]) -> str:
-    text = f"mean {_num(s['length_mean'])} trained tokens"
+def _length(s: dict[str, Any]) -> list[str]:
+    made = [f"mean {_num(s['length_mean'])} trained tokens"]
     if s["length_positive"] is not None and s["length_negative"] is not None:
-        text += f", {_num(s['length_positive'])} where A > 0, {_num(s['length_negative'])} where A < 0"
+        made[0] += f"; {_num(s['length_positive'])} where A > 0, {_num(s['length_negative'])} where A < 0"
     if s["length_reward_correlation"] is not None:
         within = _count(s["length_reward_groups"], "group")
-        text += f", correlation with the reward {s['length_reward_correlation']:.2f} within groups (mean of {within})"
+        made.append(f"correlation with the reward {s['length_reward_correlation']:.2f} (mean within {within})")
     if s["positive_mass"] is not None:
-        text += f", A > 0 is {percent(s['positive_mass'])} of sum |A|, {percent(s['positive_token_mass'])} by token"
-    return text
+        by_token = percent(s["positive_token_mass"])
+        made.append(f"A > 0 has {percent(s['positive_mass'])} of sum |A| by rollout, {by_token} by token")
+    return made
 
 
 def _truncated(s: dict[str, Any]) -> str:
@@ -145,32 +155,49 @@ def _truncated(s: dict[str, Any]) -> str:
     return text
 
 
-def _convention(audit: Audit) -> str:
+def _convention(audit: Audit) -> list[str]:
     if not audit.given:
-        return f"advantages computed: grpo of {audit.convention}"
+        return [f"advantages computed here: grpo of {audit.convention}"]
     if not audit.matches:
-        return "no given advantage tells conventions apart"
+        return ["no rollout tells conventions apart"]
     best, asked = audit.matches[0], audit.asked
     fit = [m for m in audit.matches if m.off == 0]
-    if not fit:
-        text = f"given advantages follow none that we know; nearest: {_match(best)}"
-    elif len(fit) == 1:
-        text = f"given advantages look like {_match(best)}"
+    if fit:
+        made = [f"the given advantages look like {_names(best)}: largest difference {_tiny(best.difference)}"]
+        made += [f"within the tolerance too: {_names(m)}: {_tiny(m.difference)}" for m in fit[1:4]]
+    elif 2 * best.off < best.compared:
+        most = f"all but {best.off:,} of {best.compared:,} look like {_names(best)}"
+        made = [f"{most}: largest difference {_tiny(best.within)}"]
     else:
-        text = f"given advantages look like {_match(best)}; within tolerance also {'; '.join(map(_match, fit[1:4]))}"
-    if asked is not None and asked.off:
-        text += f". They are not {_match(asked)}"
-    return text
+        off = f"{best.off:,} of {best.compared:,} off, by up to {_tiny(best.difference)}"
+        made = [f"none that we know; nearest {_names(best)}: {off}"]
+    if asked is not None and asked.off and asked is not best:
+        off = f"{asked.off:,} of {asked.compared:,} off, by up to {_tiny(asked.difference)}"
+        made.append(f"not like grpo of {audit.convention}: {off}")
+    return made
 
 
-def _match(m: Match) -> str:
-    names = ", ".join(m.names[:_NAMES]) + (f" and {len(m.names) - _NAMES} more" if len(m.names) > _NAMES else "")
-    off = f"{_count(m.off, 'rollout')} off, " if m.off else ""
-    return f"{names}{_GROUPING[m.grouping]} ({off}largest difference {m.difference:.1e})"
+def _names(m: Match) -> str:
+    """``grpo of VERL, SKYRL``."""
+    by_method: dict[str, list[str]] = {}
+    for name in m.names:
+        framework, _, method = name.rpartition(" ")
+        by_method.setdefault(method, []).append(framework)
+    parts = []
+    for method, names in by_method.items():
+        more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
+        parts.append(f"{method} of {', '.join(names[:_NAMES])}{more}")
+    return "; ".join(parts) + _GROUPING[m.grouping]
 
 
-def _num(x: float) -> str:
+def _num(x: float | None) -> str:
+    if x is None:
+        return "-"
     return f"{x + 0.0:.4g}" if abs(x) < 1e4 else f"{x:,.0f}" if abs(x) < 1e12 else f"{x:.3g}"
+
+
+def _tiny(x: float | None) -> str:
+    return f"{x:.1e}" if x else "0"
 
 
 def _count(n: int, noun: str) -> str:
@@ -197,7 +224,9 @@ def _table(*rows: list[str]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
-        cells = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))]
+        cells = [
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
+        ]
         line = "  ".join([*cells, row[-1]])
         lines.append(line if len(line) <= _WIDTH else line[: _WIDTH - 3] + "...")
     return lines

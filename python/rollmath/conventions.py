@@ -13,8 +13,9 @@ spreads over the group wherever a framework has no rule for a missing reward: he
 ``nan="propagate"`` asks for it.
 
 Each framework says which version of it is meant, and how its choices are known: ``"live"`` means that a test compares
-us with that version's own function, ``"golden"`` with its recorded outputs, ``"read"`` that its source was read; ``"paper"`` stands for the papers' own text.
-:func:`table` prints all of them side by side; ``docs/conventions.md`` has the same table, and notes.
+us with that version's own function, ``"golden"`` with its recorded outputs, ``"read"`` that its source was read;
+``"paper"`` stands for the papers' own text. :func:`table` prints all of them side by side; ``docs/conventions.md`` has
+the same table, and notes.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ DEFAULT = Convention()
 
 _RAW = Convention(singleton="raw")
 
-#: What the papers write, and no more: GRPO (arXiv 2402.03300) divides by a standard deviation, without eps. It does not
-#: say which one: ddof 1 is our reading. RLOO (2402.14740) and Dr. GRPO (2503.20783, here by its authors' code) divide by
-#: nothing. None says what a group of one or without spread gets: 0, as in DEFAULT.
+#: What the authors write, and no more: GRPO (arXiv 2402.03300) divides by a standard deviation, without eps. It does
+#: not say which one; ddof 1 is our reading. RLOO (2402.14740) and Dr. GRPO (2503.20783, known from its authors' code)
+#: divide by nothing. None says what a group of one or without spread gets: 0, as in DEFAULT.
 PAPER = Framework(
     "PAPER",
     {"grpo": Convention(eps=0.0), "dr_grpo": Convention(eps=0.0), "rloo": Convention(eps=0.0)},
