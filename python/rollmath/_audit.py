@@ -86,8 +86,19 @@ def audit(
     >>> print(audit([1, 0, 0, 1, 0, 0, 0.5], ["a", "a", "a", "a", "b", "b", "c"]))
     Audit of 7 rollouts in 3 groups of 1 to 4
     <BLANKLINE>
-    signal       4 of 7 rollouts (57.1 %), 1 of 3 groups (33.3 %)
-    ...
+    signal       4 of 7 rollouts (57.1%), 1 of 3 groups (33.3%)
+    rewards      mean 0.3571, std 0.4756, 3 values, 57.1% at the bottom (0), 28.6% at the top (1)
+    groups       33.3% have spread, 33.3% all at the bottom, 0.0% all at the top
+    advantages   mean 0, std 0.7071, -0.866 to 0.866; 2 positive, 2 negative, 3 zero
+                 sum of |A| 3.464; effective sample size 4 of 7
+    convention   advantages computed here: grpo of DEFAULT
+    <BLANKLINE>
+    why no signal                   rollouts  share  groups  groups that lose most
+    group of one                           1  14.3%       1  c
+    zero spread: all at the bottom         2  28.6%       1  b
+    <BLANKLINE>
+    look at
+    - groups of 1 to 4: 2 of 3 do not have 4 (rows 4, 5, 6)
     """
     data = batch(
         rewards,

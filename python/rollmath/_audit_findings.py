@@ -86,7 +86,7 @@ def _about_groups(batch: Batch, add: Add) -> None:
     if len(sizes) > 1:
         common = sizes[times == times.max()][-1]
         others = batch.groups.counts != common
-        text = f"groups have {sizes[0]} to {sizes[-1]} rollouts, and {int(others.sum()):,} of them not {common}"
+        text = f"groups of {sizes[0]} to {sizes[-1]}: {_n(int(others.sum()))} of {_n(len(others))} do not have {common}"
         add("uneven groups", gather(others, batch.groups), lambda _: text)
     twice = _duplicates(batch)
     add(
@@ -97,8 +97,11 @@ def _about_groups(batch: Batch, add: Add) -> None:
 
 
 def _duplicates(batch: Batch) -> NDArray[np.bool_]:
-    """Rewards equal to another of their group, in batches where most are unique; not the smallest and the largest."""
-    rows = np.flatnonzero(batch.member)
+    """Rewards equal to another of their group, in batches where most are unique.
+
+    Not the smallest and the largest, where a reward may saturate; nor where the whole group has one reward.
+    """
+    rows = np.flatnonzero(batch.member & gather(batch.spread, batch.groups))
     distinct, code = np.unique(batch.rewards[rows], return_inverse=True)
     twice = np.zeros(len(batch.groups), dtype=bool)
     if 2 * len(distinct) > len(rows):

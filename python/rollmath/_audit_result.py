@@ -159,7 +159,8 @@ class Audit(Immutable):
 
     def __repr__(self) -> str:
         s = self._summary
-        found = f", {len(self.findings)} findings" if self.findings else ""
+        n = len(self.findings)
+        found = f", {n} finding{'' if n == 1 else 's'}" if n else ""
         return f"Audit({s['signal_rollouts']} of {s['rollouts']} rollouts carry signal{found})"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -9,10 +9,12 @@ from typing import Any
 from rollmath._arrays import Immutable
 from rollmath._convention import Convention, Framework
 
-#: What a method divides by: "s" where it is the standard deviation (of whatever the method standardises).
-_DIVISORS = {"maxrl": "mean"} | dict.fromkeys(
-    ("rloo", "rloo_vectorized", "dr_grpo", "opo", "optimal_baseline", "remax", "gpg", "passk", "grpo_passk"), ""
-)
+#: What a method divides by: "s" a standard deviation, "mean", "" nothing; others have "d", which is theirs to explain.
+_DIVISORS = {
+    **dict.fromkeys(("grpo", "gdpo", "lite_ppo", "quantile_baseline", "spo", "stratified"), "s"),
+    "maxrl": "mean",
+    **dict.fromkeys(("dr_grpo", "gpg", "opo", "optimal_baseline", "remax", "rloo", "rloo_vectorized"), ""),
+}
 _KNOWN = {"live": "executed live", "golden": "golden vector", "read": "code read", "paper": "paper text"}
 _MISSING = {"raise": "error", "omit": "left out, gets 0", "propagate": "NaN for its group"}
 _COLUMNS = (
@@ -81,10 +83,10 @@ def _row(
         row["options"] = ", ".join(f"{key}={_short(value)}" for key, value in options.items())
     if rules is None:  # keywords alone
         return row
-    divisor = _DIVISORS.get(method, "s")
+    divisor = "s" if method == "all" else _DIVISORS.get(method, "d")
     if divisor:
         row |= {"denominator": _denominator(rules, divisor), "eps": _number(rules.eps)}
-    if divisor == "s":
+    if divisor not in {"", "mean"}:
         row["ddof"] = str(rules.ddof)
     # Where nothing is divided, equal rewards give 0 whatever the policy.
     spread = {"zero": "0", "unscaled": "x - center", "nan": "NaN", "raise": "error"}[rules.zero_spread]
@@ -113,10 +115,12 @@ def _singleton(rules: Convention, divisor: str) -> str:
         return {"zero": "0", "nan": "NaN", "raise": "error"}[rules.singleton]
     if not divisor:
         return "x"
-    if rules.singleton == "raw":
-        one = "1" if rules.eps_place == "max" else _denominator(rules, "1").split(" if ")[0].replace("1^2", "1")
-        return "x" if one == "1" else f"x / {one}" if one.startswith("sqrt") else f"x / ({one})"
-    return f"x / ({_denominator(rules, '|x|')})"
+    size = "1" if rules.singleton == "raw" else "|x|"
+    if rules.eps_place == "max" and size == "1" and rules.eps <= 1:
+        return "x"
+    # Of "where positive", the case that it is: a reward of 0 gives 0 either way.
+    below = _denominator(rules, size).partition(" if ")[0].replace("1^2", "1")
+    return "x" if below == "1" else f"x / {below}" if " " not in below or "(" in below else f"x / ({below})"
 
 
 def _number(x: float) -> str:

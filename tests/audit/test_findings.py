@@ -56,7 +56,7 @@ def test_a_filter_that_removes_signal():
 def test_uneven_groups():
     (found,) = audit([0.0, 1, 0, 1, 0], ["a", "a", "b", "b", "c"]).findings
     assert (found.kind, found.rows) == ("uneven groups", (4,))
-    assert found.text == "groups have 1 to 2 rollouts, and 1 of them not 2"
+    assert found.text == "groups of 1 to 2: 1 of 3 do not have 2"
 
 
 def test_positional_ids():
