@@ -117,7 +117,7 @@ class Audit(Immutable):
     @property
     def why(self) -> list[dict[str, Any]]:
         """One dict a reason that occurs: rollouts, groups, shares, and the ids of the groups that lose most by it."""
-        return [dict(row) for row in self._why]
+        return [{**row, "ids": list(row["ids"])} for row in self._why]
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON has it: NaN and infinity are None, ids other than strings and ints are their text."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,3 +137,16 @@ def test_inputs_are_not_changed():
     audit(r, [0, 0, 0], adv, lengths=n, filtered=n)
     for x, y in zip((r, adv, n), before, strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_the_page_has_every_reason_and_finding():
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    for reason in rm.Audit.REASONS:
+        name = (
+            reason if reason.endswith("bottom") else reason.replace("zero spread: all at the top", "... all at the top")
+        )
+        assert f"`{name.replace('zero spread: in between', '... in between')}`" in page
+    source = (Path(__file__).parents[2] / "python" / "rollmath" / "_audit_findings.py").read_text()
+    kinds = {*re.findall(r'\badd\(\s*"([^"]+)"', source), *re.findall(r'Finding\("([^"]+)"', source)}
+    assert len(kinds) == 11
+    assert not [kind for kind in kinds if f"| `{kind}` |" not in page]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -74,6 +75,17 @@ def test_tau_bench_as_trainers_would_see_it(samples):
     sliced = rm.group.grpo(rewards, np.arange(200) // 4, convention=rm.conventions.TRL)
     best = audit(rewards, ids, sliced).matches[0]
     assert (best.grouping, best.off) == ("consecutive", 0)
+
+
+def test_the_example_of_the_page(samples):
+    runs = json.loads((samples("tau-bench-airline") / "gpt-4o-airline.json").read_text())
+    ids, rewards = [run["task_id"] for run in runs], [run["reward"] for run in runs]
+    turns = [sum(m["role"] == "assistant" for m in run["traj"]) for run in runs]
+    adv = rm.group.grpo(np.float32(rewards), ids, convention=rm.conventions.TRL)
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    for line in str(audit(rewards, ids, adv, lengths=turns)).splitlines():
+        # The frameworks that agree with TRL may become more.
+        assert line in page or line.startswith("convention ")
 
 
 def test_amc23(samples):
