@@ -18,7 +18,7 @@ LAYERS = [
     {"_convention"},
     {"_convention_table"},
     {"groups", "ragged", "conventions"},
-    {"_columns", "_layout", "_logprobs", "_turns_report"},
+    {"_columns", "_layout", "_logprobs", "_token_rows", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "temporal", "tree", "loss", "vocab"},
