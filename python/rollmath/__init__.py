@@ -11,8 +11,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, temporal, tree
-from rollmath._audit import audit
-from rollmath._audit_result import Audit
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -23,8 +21,12 @@ from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from rollmath import loss, vocab
+    from rollmath._audit import audit
+    from rollmath._audit_result import Audit
 
 _LAZY = ("loss", "vocab")
+#: Loaded when first used too: an import should cost little.
+_LATE = {"audit": "_audit", "Audit": "_audit_result"}
 
 __all__ = [
     "Audit",
@@ -50,6 +52,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
+        return globals()[name]
     if name in _LAZY:
         try:
             return importlib.import_module(f"rollmath.{name}")

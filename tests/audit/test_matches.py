@@ -44,7 +44,8 @@ def test_each_framework_is_recognised(name):
     assert a.asked is a.matches[0]
     assert (a.asked.off, a.asked.grouping, a.asked.compared) == (0, "ids", 97 if name != "OPENRLHF" else 96)
     assert a.asked.difference < 1e-5
-    adv = rm.group.grpo(r, ids, scale="none", convention=framework)
+    rules = framework.get("dr_grpo", framework["grpo"])
+    adv = rm.group.grpo(r, ids, scale="none", convention=rules)
     assert f"{name} dr_grpo" in names(audit(r, ids, adv))
 
 
