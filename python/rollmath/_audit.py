@@ -80,7 +80,7 @@ def audit(
         known mistakes. Groups without spread have no say in this; their residue is a finding.
 
     Raises:
-        ValueError: wrong lengths, options out of range, inputs that require grad.
+        ValueError: wrong lengths, options out of range, inputs that require grad, token-level tensors on a device.
         TypeError: wrong dtype or rank.
 
     >>> print(audit([1, 0, 0, 1, 0, 0, 0.5], ["a", "a", "a", "a", "b", "b", "c"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, describe, floats, host, integers, mask_bytes, to_bytes
+from rollmath._arrays import ArrayLike, describe, floats, host, host_only, integers, mask_bytes, to_bytes
 from rollmath.groups import Groups, GroupStats, as_groups
 from rollmath.ops import segment_max, segment_min, segment_weighted_mean
 from rollmath.ragged import Ragged
@@ -146,9 +146,11 @@ def _masked(n: int, mask: ArrayLike) -> tuple[NDArray[np.int64], Ragged | NDArra
         mask = Ragged.from_lists(mask)
     if isinstance(mask, Ragged):
         _same_number("mask", "rows", len(mask), n)
+        host_only(WHO, "mask", mask.values)
         marks = to_bytes(WHO, "mask", host(WHO, "mask", mask.values)[0])
         ragged = Ragged(marks, mask.offsets)
         return _reduce(np.add, (marks != 0).astype(np.int64), ragged.offsets, 0), ragged
+    host_only(WHO, "mask", mask)
     array, _ = host(WHO, "mask", mask)
     if array.ndim != 2:
         msg = f"{WHO}(): 'mask' must be a Ragged, a list of lists or a padded [N, T] array, got {describe(array)}"
@@ -162,6 +164,7 @@ def _by_rollout(
     advantages: Ragged, n: int, marks: Ragged | NDArray[np.uint8] | None, rows: Rows | None
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.int64]]:
     """Advantage, nonzero, varies and trained tokens of each rollout."""
+    host_only(WHO, "advantages", advantages.values)
     values = floats(WHO, "advantages", advantages.values)[0].astype(np.float64)
     offsets = advantages.offsets
     if rows is None:

@@ -149,3 +149,13 @@ LENGTHS = rm.Ragged.from_lists([[1.0], [1.0]])
 def test_bad_tokens(options, error, message):
     with pytest.raises(error, match=r"audit\(\): " + message):
         audit(R, IDS, **options)
+
+
+def test_token_level_tensors_stay_on_the_host():
+    torch = pytest.importorskip("torch")
+    far = torch.zeros((3, 2), device="meta", dtype=torch.int64)
+    for options in ({"mask": far}, {"mask": rm.Ragged(far[0], [0, 1, 2, 2])}):
+        with pytest.raises(ValueError, match=r"audit\(\): 'mask' has one number a token and is on meta"):
+            audit(R, IDS, **options)
+    with pytest.raises(ValueError, match=r"audit\(\): 'advantages' has one number a token and is on meta"):
+        audit(R, IDS, rm.Ragged(far[0].double(), [0, 1, 2, 2]))
