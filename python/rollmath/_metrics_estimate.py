@@ -91,9 +91,10 @@ class Call:
             need = 1 if self.replacement else k
             if self.short == "raise" and (sizes < need).any():
                 bad = int(np.flatnonzero(sizes < need)[0])
+                wanted = "a valid sample" if need == 1 else f"at least k = {k} valid samples"
                 msg = (
-                    f"{self.who}(): every group must have at least {need} valid samples (= k), but "
-                    f"{groups.ids[bad]!r} has {sizes[bad]}; short='skip' leaves such groups out"
+                    f"{self.who}(): every group must have {wanted}, but {groups.ids[bad]!r} has {sizes[bad]}; "
+                    "short='skip' leaves such groups out"
                 )
                 raise ValueError(msg)
             rows.append(np.where(sizes >= need, per_group(k), np.nan))
