@@ -30,7 +30,7 @@ def theirs(peer):
 
 
 def check(agree, name, theirs, exact, spread):
-    """Within four standard errors of 1000 resamples: verl draws the same ones for every prompt, so they do not average."""
+    """Within four standard errors of 1000 resamples, which are the same for every prompt and so do not average."""
     agree(name, exact.value, theirs, atol=4 * float(spread.mean()) / np.sqrt(BOOTSTRAPS))
 
 
