@@ -26,7 +26,7 @@ LAYERS = [
     {"_audit_reasons", "_audit_match"},
     {"_audit_findings", "_audit_summary", "_audit_text"},
     {"_audit_result", "_audit_rich"},
-    {"_audit", "metrics"},
+    {"_audit", "metrics", "_metrics_estimate", "_metrics_interval", "_metrics_majority"},
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
