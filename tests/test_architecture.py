@@ -16,12 +16,17 @@ LAYERS = [
     {"_core"},
     {"_arrays", "_autograd", "_buffers", "_nested"},
     {"_convention"},
+    {"_convention_table"},
     {"groups", "ragged", "conventions"},
     {"_columns", "_layout", "_logprobs", "_token_rows", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "temporal", "tree", "loss", "vocab"},
-    {"_audit", "metrics"},
+    {"_audit_inputs"},
+    {"_audit_reasons", "_audit_match"},
+    {"_audit_findings", "_audit_summary", "_audit_text"},
+    {"_audit_result", "_audit_rich"},
+    {"_audit", "metrics", "_metrics_estimate", "_metrics_interval", "_metrics_majority"},
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
