@@ -237,12 +237,10 @@ class _Risk:
 
 
 def _pair(who: str, name: str, value: object) -> tuple[float, float]:
-    try:
-        low, high = value  # type: ignore[misc, has-type]
-    except (TypeError, ValueError):
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
         msg = f"{who}(): {name!r} must be two numbers, got {value!r}"
-        raise TypeError(msg) from None
-    return real(who, name, low), real(who, name, high)
+        raise TypeError(msg)
+    return real(who, name, value[0]), real(who, name, value[1])
 
 
 def _scaled(who: str, a: NDArray[np.float64], papers: BundleScores, rules: Convention) -> NDArray[np.float64]:
