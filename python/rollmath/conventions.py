@@ -99,12 +99,16 @@ AREAL = Framework(
 PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
 #: Agentic reward normalisation.
 ROLL = Framework("ROLL", {"grpo": DEFAULT}, version="ROLL 0.3.0")
-#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn.
+#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn, OPMDAdvantageFn.
 TRINITY = Framework(
     "TRINITY",
-    {"grpo": _RAW, "rloo": _RAW},
+    {
+        "grpo": _RAW,
+        "rloo": _RAW,
+        "opmd": _RAW,
+    },
     version="Trinity-RFT 0.6.0",
-    known="golden",
+    known={"grpo": "golden", "rloo": "golden"},
 )
 #: Population standard deviation.
 RLLM = Framework(

@@ -9,7 +9,10 @@ from rollmath._arrays import Array, ArrayLike, choice, number
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.group._given import finite, mask, rows
 from rollmath.groups import Groups, as_groups
-from rollmath.ops import LogMeanExp, normalize, segment_logmeanexp, segment_mean
+from rollmath.ops import LogMeanExp, Quantile, normalize, segment_logmeanexp, segment_max, segment_mean
+
+#: Temperatures below this one are 0: their inverse need not be finite, and the value is the maximum.
+_COLD = 1e-300
 
 
 def soft_value(
@@ -54,7 +57,9 @@ def soft_value(
     finite(who, "rewards", r, seen)
     if math.isinf(heat):
         return back(segment_mean(r, made, valid=seen))
-    return back(segment_logmeanexp(r, made, _inverse(heat), valid=seen))
+    if heat < _COLD:
+        return back(segment_max(r, made, valid=seen))
+    return back(segment_logmeanexp(r, made, 1.0 / heat, valid=seen))
 
 
 def a_star_po(
@@ -141,7 +146,7 @@ def opmd(
 def _centred(
     who: str, rewards: ArrayLike, groups: Groups | ArrayLike, heat: float, valid: ArrayLike | None, rules: Convention
 ) -> Array:
-    center: str | LogMeanExp = "mean" if math.isinf(heat) else LogMeanExp(_inverse(heat))
+    center: str | LogMeanExp | Quantile = "mean" if math.isinf(heat) else Quantile(1.0) if heat < _COLD else LogMeanExp(1.0 / heat)
     return normalize(
         rewards, groups, center=center, scale="none", valid=valid, convention=rules, name="rewards", who=who
     )
@@ -156,8 +161,3 @@ def _temperature(who: str, name: str, value: object) -> float:
         msg = f"{who}(): {name!r} must be at least 0 (the maximum; inf is the mean), got {value}"
         raise ValueError(msg)
     return heat
-
-
-def _inverse(heat: float) -> float:
-    """1 / heat, finite: from 1e-300 down the soft value is the maximum to the last bit."""
-    return 1.0 / max(heat, 1e-300)
