@@ -96,7 +96,7 @@ def copo(
     entropy, n = _entropy(made, said, seen)
     mean = segment_mean(r, made, valid=seen)
     if penalty:
-        mean = mean * (1.0 - entropy * np.where(n > 1, (1.0 - 1.0 / n) / np.log2(np.maximum(n, 2)), 0.0))
+        mean = mean * (1.0 - entropy * (1.0 - 1.0 / np.maximum(n, 1)) / np.log2(np.maximum(n, 2)))
     across = normalize(
         mean, np.zeros(len(mean), dtype=np.int64), valid=n > 0, convention=rules, name="rewards", who=who
     )
@@ -118,4 +118,4 @@ def _entropy(
     n = segment_count(groups, valid=seen).astype(np.float64)
     count = gather(segment_count(pairs, valid=seen), pairs)
     surprise = np.log2(np.where(seen, gather(n, groups) / np.maximum(count, 1), 1.0))
-    return segment_mean(surprise, groups, valid=seen), n
+    return np.where(n > 0, segment_mean(surprise, groups, valid=seen), 0.0), n

@@ -146,7 +146,9 @@ def opmd(
 def _centred(
     who: str, rewards: ArrayLike, groups: Groups | ArrayLike, heat: float, valid: ArrayLike | None, rules: Convention
 ) -> Array:
-    center: str | LogMeanExp | Quantile = "mean" if math.isinf(heat) else Quantile(1.0) if heat < _COLD else LogMeanExp(1.0 / heat)
+    center: str | LogMeanExp | Quantile = (
+        "mean" if math.isinf(heat) else Quantile(1.0) if heat < _COLD else LogMeanExp(1.0 / heat)
+    )
     return normalize(
         rewards, groups, center=center, scale="none", valid=valid, convention=rules, name="rewards", who=who
     )

@@ -36,7 +36,7 @@ def empg(
             for j in rows
             if trajectory[j] == trajectory[i] and (j if step is None else step[j]) > when
         ]
-        out[i] = advantages[i] * math.exp(-k * h[i]) / scale
+        out[i] = float(advantages[i]) * math.exp(-k * h[i]) / scale
         if later:
             out[i] += zeta * math.exp(-k_future * h[min(later)[1]])
     if center:
