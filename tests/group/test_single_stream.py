@@ -66,8 +66,9 @@ def test_the_oracle(oracle, tolerance, rows, state, settings, masked, drifting, 
     got = single_stream(r, ids, make(state, **settings), **options, **how)
     assert got.advantages.dtype == r.dtype
     assert_allclose(got.advantages, expected, **tolerance(r.dtype))
-    assert list(as_dict(got.state)) == list(counts)
-    assert_allclose(list(as_dict(got.state).values()) or 0.0, list(counts.values()) or 0.0, **tolerance("float64"))
+    after = as_dict(got.state)
+    assert after.keys() == counts.keys()
+    assert_allclose([after[i] for i in counts], list(counts.values()), **tolerance("float64"))
 
 
 @given(ROWS, STATES, st.randoms(use_true_random=False), st.sampled_from([np.float32, np.float64]))
@@ -79,6 +80,8 @@ def test_permuting_rows_changes_no_bit(same_bits, rows, state, random, dtype):
     base = single_stream(r, ids, make(state), drift=drift, valid=valid)
     got = single_stream(r[turn], ids[turn], make(state), drift=drift[turn], valid=valid[turn])
     same_bits(got.advantages, base.advantages[turn])
+    # New prompts come in the order of the rows; what is known of each is the same to the last bit.
+    assert (got.state == base.state, hash(got.state)) == (True, hash(base.state))
     assert as_dict(got.state) == as_dict(base.state)
 
 
