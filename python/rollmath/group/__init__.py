@@ -1,5 +1,11 @@
 """Group-relative advantages: one function a method, over the primitives of :mod:`rollmath.ops`."""
 
+from rollmath.group._adora import adora
+from rollmath.group._aspo import aspo
+from rollmath.group._asymmetric import nsr, psr, w_reinforce
+from rollmath.group._beta_baseline import BetaBaseline
+from rollmath.group._copo import Copo, copo
+from rollmath.group._empg import empg
 from rollmath.group._grpo import grpo
 from rollmath.group._optimal_token_baseline import optimal_token_baseline
 from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
@@ -9,23 +15,47 @@ from rollmath.group._reward_otc import otc_reward
 from rollmath.group._reward_overlong import overlong_penalty
 from rollmath.group._reward_tempsamp import tempsamp_anchor, tempsamp_reward
 from rollmath.group._reward_vote import majority_reward, vote_reward
+from rollmath.group._riskpo import BundleScores, bundle_scores, riskpo
 from rollmath.group._rloo import rloo
+from rollmath.group._single_stream import SingleStream, single_stream
+from rollmath.group._soft import a_star_po, opmd, soft_value
 from rollmath.group._stats import stats
+from rollmath.group._tracker import QuantileTracker
+from rollmath.group._win_rate import win_rate
 
 __all__ = [
+    "BetaBaseline",
+    "BundleScores",
+    "Copo",
+    "QuantileTracker",
+    "SingleStream",
+    "a_star_po",
+    "adora",
+    "aspo",
+    "bundle_scores",
+    "copo",
+    "empg",
     "grpo",
     "hbpo",
     "hbpo_reward",
     "kimi_length_reward",
     "majority_reward",
+    "nsr",
+    "opmd",
     "optimal_token_baseline",
     "otc_reward",
     "overlong_penalty",
+    "psr",
     "reinforce_pp",
     "reinforce_pp_baseline",
+    "riskpo",
     "rloo",
+    "single_stream",
+    "soft_value",
     "stats",
     "tempsamp_anchor",
     "tempsamp_reward",
     "vote_reward",
+    "w_reinforce",
+    "win_rate",
 ]
