@@ -58,8 +58,8 @@ def passk(
     rules = resolve("passk", "passk", convention, override)
     r = read("passk", rewards, groups, valid, rules)
     best, second = _podium(r)
-    # The weighted mean of equal values is exactly that value.
-    out = r.normalize(center=WeightedMean(second.astype(np.float64)), scale=scale)
+    # The weighted mean of equal values is exactly that value; a NaN that may spread is in it.
+    out = r.normalize(center=WeightedMean((second | np.isnan(r.x)).astype(np.float64)), scale=scale)
     out[~best & ~np.isnan(out)] = 0.0
     return r.wrap(out)
 

@@ -57,7 +57,7 @@ def bnpo(rewards, ids, *, max_weight=1e6, valid=None, singleton="zero", nan="rai
             if any(map(math.isnan, values)):
                 out[i] = math.nan
             elif len(rows) == 1:
-                out[i] = lone(r[i], singleton)
+                out[i] = lone(r[i], singleton, lambda s: max(s, 1 / max_weight))
             elif len(set(values)) > 1:
                 f = density(mean(values), alpha, beta)
                 out[i] = (r[i] - mean(values)) * (min(1 / f, max_weight) if f > 0 else max_weight)

@@ -47,10 +47,10 @@ def channel(r, ids, valid, scale, leave_one_out, ddof, eps, eps_place, singleton
         for i in rows:
             others = [r[j] for j in rows if j != i]
             seen = others if leave_one_out else [r[j] for j in rows]
-            if not others:
-                out[i] = lone(r[i], singleton, lambda s: guard(s, eps, eps_place) if scale == "std" else 1.0)
-            elif any(math.isnan(r[j]) for j in rows):
+            if any(math.isnan(r[j]) for j in rows):
                 out[i] = math.nan
+            elif not others:
+                out[i] = lone(r[i], singleton, lambda s: guard(s, eps, eps_place) if scale == "std" else 1.0)
             elif len({r[j] for j in rows}) == 1:
                 out[i] = 0.0
             elif scale == "none":

@@ -51,6 +51,9 @@ def lite_ppo(
     for rows in groups:
         values = [r[i] for i in rows]
         for i in rows:
+            if any(map(math.isnan, values)):
+                out[i] = math.nan
+                continue
             # A group of several equal rewards has residuals of exactly 0.
             centred = 0.0 if len(set(values)) == 1 else r[i] - mean(values)
             out[i] = lone(r[i], singleton) if len(rows) == 1 else centred
