@@ -105,8 +105,8 @@ def pass_at_k(
         ValueError: rewards other than 0 and 1; a group of fewer than k valid rollouts; wrong lengths.
         TypeError: a ``k`` that is no whole number; wrong dtype or rank.
 
-    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; the authors' ``passk_adv.py`` was read (eps 1e-6, added
-    to sigma). The form for failures without a difference is our algebra.
+    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; the authors' ``passk_adv.py`` was executed (eps 1e-6,
+    added to sigma). The form for failures without a difference is our algebra.
 
     >>> pass_at_k([1, 0, 0, 0], [0, 0, 0, 0], 2, eps=0.0).round(4).tolist()
     [1.0, -0.3333, -0.3333, -0.3333]
