@@ -1,4 +1,4 @@
-"""Group-relative advantages: one number a rollout, from the rewards of its group. One file per method family."""
+"""Group-relative advantages: one function a method, over the primitives of :mod:`rollmath.ops`."""
 
 from rollmath.group._bnpo import bnpo
 from rollmath.group._dr_grpo import dr_grpo
@@ -9,9 +9,17 @@ from rollmath.group._lite_ppo import lite_ppo
 from rollmath.group._mapo import mapo
 from rollmath.group._maxrl import maxrl
 from rollmath.group._opo import opo, optimal_baseline
+from rollmath.group._optimal_token_baseline import optimal_token_baseline
 from rollmath.group._passk import pass_at_k, passk
 from rollmath.group._quantile import quantile_baseline
+from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
 from rollmath.group._remax import remax
+from rollmath.group._reward_hbpo import hbpo, hbpo_reward
+from rollmath.group._reward_kimi import kimi_length_reward
+from rollmath.group._reward_otc import otc_reward
+from rollmath.group._reward_overlong import overlong_penalty
+from rollmath.group._reward_tempsamp import tempsamp_anchor, tempsamp_reward
+from rollmath.group._reward_vote import majority_reward, vote_reward
 from rollmath.group._rloo import rloo
 from rollmath.group._stats import stats
 from rollmath.group._stratified import stratified
@@ -22,16 +30,28 @@ __all__ = [
     "gdpo",
     "gpg",
     "grpo",
+    "hbpo",
+    "hbpo_reward",
+    "kimi_length_reward",
     "lite_ppo",
+    "majority_reward",
     "mapo",
     "maxrl",
     "opo",
     "optimal_baseline",
+    "optimal_token_baseline",
+    "otc_reward",
+    "overlong_penalty",
     "pass_at_k",
     "passk",
     "quantile_baseline",
+    "reinforce_pp",
+    "reinforce_pp_baseline",
     "remax",
     "rloo",
     "stats",
     "stratified",
+    "tempsamp_anchor",
+    "tempsamp_reward",
+    "vote_reward",
 ]
