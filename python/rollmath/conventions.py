@@ -20,6 +20,8 @@ the same table, and notes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rollmath._convention import (
     Convention,
     EpsPlace,
@@ -32,7 +34,9 @@ from rollmath._convention import (
     ZeroSpread,
     resolve,
 )
-from rollmath._convention_table import ConventionTable
+
+if TYPE_CHECKING:
+    from rollmath._convention_table import ConventionTable
 
 #: The papers' formula: sample standard deviation plus 1e-6; a group of one and a group without spread get 0.
 DEFAULT = Convention()
@@ -170,12 +174,16 @@ AREAL = Framework(
 PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
 #: Agentic reward normalisation.
 ROLL = Framework("ROLL", {"grpo": DEFAULT}, version="ROLL 0.3.0")
-#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn.
+#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn, OPMDAdvantageFn.
 TRINITY = Framework(
     "TRINITY",
-    {"grpo": _RAW, "rloo": _RAW},
+    {
+        "grpo": _RAW,
+        "rloo": _RAW,
+        "opmd": _RAW,
+    },
     version="Trinity-RFT 0.6.0",
-    known="golden",
+    known={"grpo": "golden", "rloo": "golden"},
 )
 #: Population standard deviation.
 RLLM = Framework(
@@ -233,6 +241,8 @@ def table(method: str | None = None) -> ConventionTable:
     DEFAULT     all     s + eps      1e-6  1     0             0          error           our choice
     SPO         spo     s + eps      1e-8  0     0             0          error           SPO, 2025, golden vector
     """
+    from rollmath._convention_table import ConventionTable  # noqa: PLC0415 - only those who print pay for it
+
     return ConventionTable(DEFAULT, frameworks(), method)
 
 
@@ -259,7 +269,6 @@ __all__ = [
     "VERL",
     "VERL_0_9",
     "Convention",
-    "ConventionTable",
     "EpsPlace",
     "Framework",
     "Known",

@@ -1,7 +1,13 @@
 """Group-relative advantages: one function a method, over the primitives of :mod:`rollmath.ops`."""
 
+from rollmath.group._adora import adora
+from rollmath.group._aspo import aspo
+from rollmath.group._asymmetric import nsr, psr, w_reinforce
+from rollmath.group._beta_baseline import BetaBaseline
 from rollmath.group._bnpo import bnpo
+from rollmath.group._copo import Copo, copo
 from rollmath.group._dr_grpo import dr_grpo
+from rollmath.group._empg import empg
 from rollmath.group._gdpo import gdpo
 from rollmath.group._gpg import gpg
 from rollmath.group._grpo import grpo
@@ -20,13 +26,29 @@ from rollmath.group._reward_otc import otc_reward
 from rollmath.group._reward_overlong import overlong_penalty
 from rollmath.group._reward_tempsamp import tempsamp_anchor, tempsamp_reward
 from rollmath.group._reward_vote import majority_reward, vote_reward
+from rollmath.group._riskpo import BundleScores, bundle_scores, riskpo
 from rollmath.group._rloo import rloo
+from rollmath.group._single_stream import SingleStream, single_stream
+from rollmath.group._soft import a_star_po, opmd, soft_value
 from rollmath.group._stats import stats
 from rollmath.group._stratified import stratified
+from rollmath.group._tracker import QuantileTracker
+from rollmath.group._win_rate import win_rate
 
 __all__ = [
+    "BetaBaseline",
+    "BundleScores",
+    "Copo",
+    "QuantileTracker",
+    "SingleStream",
+    "a_star_po",
+    "adora",
+    "aspo",
     "bnpo",
+    "bundle_scores",
+    "copo",
     "dr_grpo",
+    "empg",
     "gdpo",
     "gpg",
     "grpo",
@@ -37,6 +59,8 @@ __all__ = [
     "majority_reward",
     "mapo",
     "maxrl",
+    "nsr",
+    "opmd",
     "opo",
     "optimal_baseline",
     "optimal_token_baseline",
@@ -44,14 +68,20 @@ __all__ = [
     "overlong_penalty",
     "pass_at_k",
     "passk",
+    "psr",
     "quantile_baseline",
     "reinforce_pp",
     "reinforce_pp_baseline",
     "remax",
+    "riskpo",
     "rloo",
+    "single_stream",
+    "soft_value",
     "stats",
     "stratified",
     "tempsamp_anchor",
     "tempsamp_reward",
     "vote_reward",
+    "w_reinforce",
+    "win_rate",
 ]

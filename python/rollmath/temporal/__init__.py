@@ -13,7 +13,6 @@ __all__ = [
     "Whiten",
     "discounted_returns",
     "gae",
-    "moments",
     "td_lambda",
     "vtrace",
     "whiten",
