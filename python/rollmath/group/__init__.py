@@ -4,11 +4,22 @@ from rollmath.group._adora import adora
 from rollmath.group._aspo import aspo
 from rollmath.group._asymmetric import nsr, psr, w_reinforce
 from rollmath.group._beta_baseline import BetaBaseline
+from rollmath.group._bnpo import bnpo
 from rollmath.group._copo import Copo, copo
+from rollmath.group._dr_grpo import dr_grpo
 from rollmath.group._empg import empg
+from rollmath.group._gdpo import gdpo
+from rollmath.group._gpg import gpg
 from rollmath.group._grpo import grpo
+from rollmath.group._lite_ppo import lite_ppo
+from rollmath.group._mapo import mapo
+from rollmath.group._maxrl import maxrl
+from rollmath.group._opo import opo, optimal_baseline
 from rollmath.group._optimal_token_baseline import optimal_token_baseline
+from rollmath.group._passk import pass_at_k, passk
+from rollmath.group._quantile import quantile_baseline
 from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
+from rollmath.group._remax import remax
 from rollmath.group._reward_hbpo import hbpo, hbpo_reward
 from rollmath.group._reward_kimi import kimi_length_reward
 from rollmath.group._reward_otc import otc_reward
@@ -20,6 +31,7 @@ from rollmath.group._rloo import rloo
 from rollmath.group._single_stream import SingleStream, single_stream
 from rollmath.group._soft import a_star_po, opmd, soft_value
 from rollmath.group._stats import stats
+from rollmath.group._stratified import stratified
 from rollmath.group._tracker import QuantileTracker
 from rollmath.group._win_rate import win_rate
 
@@ -32,27 +44,41 @@ __all__ = [
     "a_star_po",
     "adora",
     "aspo",
+    "bnpo",
     "bundle_scores",
     "copo",
+    "dr_grpo",
     "empg",
+    "gdpo",
+    "gpg",
     "grpo",
     "hbpo",
     "hbpo_reward",
     "kimi_length_reward",
+    "lite_ppo",
     "majority_reward",
+    "mapo",
+    "maxrl",
     "nsr",
     "opmd",
+    "opo",
+    "optimal_baseline",
     "optimal_token_baseline",
     "otc_reward",
     "overlong_penalty",
+    "pass_at_k",
+    "passk",
     "psr",
+    "quantile_baseline",
     "reinforce_pp",
     "reinforce_pp_baseline",
+    "remax",
     "riskpo",
     "rloo",
     "single_stream",
     "soft_value",
     "stats",
+    "stratified",
     "tempsamp_anchor",
     "tempsamp_reward",
     "vote_reward",
