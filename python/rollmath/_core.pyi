@@ -12,6 +12,7 @@ __all__ = [
     "__version__",
     "affine",
     "check_offsets",
+    "expand",
     "forest_expand",
     "forest_parent",
     "forest_token_index",
@@ -216,6 +217,7 @@ def optimal_token_baseline(
     choices: tuple[bool, bool, float, bool],
     out: NDArray[Any],
 ) -> None: ...
+def expand(who: str, layout: Layout, x: NDArray[Any], mask: NDArray[np.uint8] | None, out: NDArray[Any]) -> None: ...
 def row_moments(
     who: str, name: str, layout: Layout, x: NDArray[Any], mask: NDArray[np.uint8] | None
 ) -> list[NDArray[np.float64]]: ...

@@ -79,6 +79,10 @@ class TokenRows:
         flat = to_bytes(self.who, name, self._flat(name, mask, packed_too=True))
         return replace(self, mask=flat)
 
+    def like_kind(self, kind: Kind) -> TokenRows:
+        """With results of this kind."""
+        return replace(self, kind=kind)
+
     def only(self, valid: Any) -> TokenRows:
         """With nothing in the rows that are not valid."""
         keep = self.bytes_per_row("valid", valid)

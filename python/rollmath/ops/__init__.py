@@ -1,6 +1,7 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath._convention import Whiten
+from rollmath.ops._expand import expand
 from rollmath.ops._forest import parent, up
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
@@ -29,6 +30,7 @@ __all__ = [
     "WeightedMean",
     "Whiten",
     "discounted_sum",
+    "expand",
     "gather",
     "loo_mean",
     "moments",

@@ -6,7 +6,7 @@ alone: not on padding, on the form (packed or padded), on other rows, or on thre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -160,7 +160,7 @@ def discounted_sum(
         flat = rows.per_row(name, x)
         # The result is of the kind and float type of what came, in the form of what says the rows.
         values, kind = floats(who, name, x)
-        rows, dtype = replace(rows, kind=kind), values.dtype
+        rows, dtype = rows.like_kind(kind), values.dtype
     else:
         (flat,) = rows.read(**{name: x})
         dtype = flat.dtype

@@ -6,8 +6,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, check_len};
+use crate::moments::clear_gaps;
 use crate::par::{Par, balanced};
 use crate::ragged::{check_offsets, offsets_from_lengths};
+use crate::real::Real;
 
 /// Rows of tokens in a flat array. Row `i` owns `bounds[i]..bounds[i + 1]` and uses the first `lens[i]` of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +144,31 @@ impl Layout {
             Par::Threads => made.into_par_iter().for_each(&f),
         }
     }
+}
+
+/// One value a row at each of its trained tokens, 0 elsewhere.
+///
+/// # Errors
+/// [`Error::Length`] for wrong lengths.
+pub fn expand<T: Real>(layout: &Layout, x: &[T], mask: Option<&[u8]>, out: &mut [T], par: Par) -> Result<()> {
+    check_len("x", x.len(), layout.rows(), "the number of rows")?;
+    layout.check("out", out.len())?;
+    mask.map_or(Ok(()), |m| layout.check("mask", m.len()))?;
+    let mut none = vec![(); layout.rows()];
+    layout.for_pieces(par, [out], &mut none, |piece| {
+        let [out] = piece.outs;
+        let mut spans = Vec::new();
+        for row in piece.rows {
+            layout.spans(row, mask, &mut spans);
+            let slot = layout.slot(row);
+            let target = &mut out[slot.start - piece.base..slot.end - piece.base];
+            clear_gaps(target, &spans);
+            for span in &spans {
+                target[span.clone()].fill(x[row]);
+            }
+        }
+    });
+    Ok(())
 }
 
 /// The part of some flat arrays that belongs to consecutive rows.

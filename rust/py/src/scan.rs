@@ -438,8 +438,45 @@ fn affine<'py>(
     }
 }
 
+fn expand_as<T: Real + Element>(
+    py: Python<'_>,
+    call: Call<'_>,
+    layout: &CoreLayout,
+    x: &Bound<'_, PyAny>,
+    mask: Option<&[u8]>,
+    out: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let x = array1::<T>(&call, "x", x)?;
+    let x = slice(&call, "x", &x)?;
+    let mut out = array1_mut::<T>(&call, "out", out)?;
+    let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
+    let done = pool::run(py, layout.total(), |par| rollmath_core::layout::expand(layout, x, mask, out, par))?;
+    done.map_err(|e| call.core(e))
+}
+
+/// Writes one value a row at each of its trained tokens and 0 elsewhere.
+#[pyfunction]
+fn expand<'py>(
+    py: Python<'py>,
+    who: &str,
+    layout: &Layout,
+    x: &Bound<'py, PyAny>,
+    mask: Option<&Bound<'py, PyAny>>,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let call = Call::new(who);
+    let mask = crate::args::mask(&call, "mask", mask)?;
+    let mask = mask.as_ref().map(|m| slice(&call, "mask", m)).transpose()?;
+    let f = match floats(&call, "x", x)? {
+        Floats::F32(_) => expand_as::<f32>,
+        Floats::F64(_) => expand_as::<f64>,
+    };
+    f(py, call, &layout.0, x, mask, out)
+}
+
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Layout>()?;
+    m.add_function(wrap_pyfunction!(expand, m)?)?;
     m.add_function(wrap_pyfunction!(gae, m)?)?;
     m.add_function(wrap_pyfunction!(vtrace, m)?)?;
     m.add_function(wrap_pyfunction!(optimal_token_baseline, m)?)?;
