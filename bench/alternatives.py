@@ -37,6 +37,12 @@ def grpo_unique(rewards: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return grpo_bincount(rewards, np.unique(ids, return_inverse=True)[1])
 
 
+def rloo_unique(rewards: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    index = np.unique(ids, return_inverse=True)[1]
+    n, total = np.bincount(index), np.bincount(index, rewards)
+    return rewards - (total[index] - rewards) / (n - 1)[index]
+
+
 @njit()
 def grpo_numba(rewards, index, n_groups, eps):
     n, mean, square = np.zeros(n_groups), np.zeros(n_groups), np.zeros(n_groups)

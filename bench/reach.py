@@ -108,6 +108,18 @@ def adds(op: str, probe: str, limit: float) -> Callable[[list[Row], float], Verd
     return judge
 
 
+def times_own(op: str, provider: str, limit: float) -> Callable[[list[Row], float], Verdict | None]:
+    """Within ``limit`` times another way of ours."""
+
+    def judge(rows: list[Row], ms: float) -> Verdict | None:
+        base = p50(pick(rows, op, provider))
+        if base is None:
+            return None
+        return Verdict("met" if ms / base <= limit else "missed", f"{ms / base:.2f} times {provider}, limit {limit:g}")
+
+    return judge
+
+
 LINES = [
     Line("grpo_uuid", "GRPO, 8192 rollouts, UUID ids, against verl", faster("grpo_uuid", "verl", 40)),
     Line("grpo_uuid", "GRPO, 8192 rollouts, UUID ids, against the best plain way", ties("grpo_uuid")),
@@ -122,6 +134,30 @@ LINES = [
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
+    Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
+    Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),
+    Line("gae", "the same, fresh outputs", times_own("gae", "rollmath mask reused", 2.5), "rollmath mask fresh"),
+    Line("gae_whiten", "the same with whitening, out=", within(55), "rollmath reused"),
+    Line("gae_packed", "the same, packed", within(20), "rollmath reused"),
+    Line("reinforce_pp", "REINFORCE++ with whitening, out=", within(60), "rollmath reused"),
+    Line("gdpo", "GDPO, 3 rewards, token whitening, to scalars", within(3)),
+    Line("gdpo_tokens", "the same to tokens, out=", within(10), "rollmath tokens reused"),
+    Line("optimal_token_baseline", "optimal token baseline, token rewards, mask, out=", within(80), "rollmath reused"),
+    *(
+        Line(f"scalars_{name}", f"{name}, 8192 rollouts, UUID ids", within(1.5))
+        for name in (
+            "dr_grpo",
+            "gpg",
+            "lite_ppo",
+            "maxrl",
+            "opo",
+            "passk",
+            "quantile_baseline",
+            "reinforce_pp_baseline",
+            "rloo",
+        )
+    ),
     Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),
 ]
 WHEEL_LIMIT = 3_000_000

@@ -39,17 +39,42 @@ def optimal_token_baseline(
     return lambda: function(r, m, ids, lp, s2)[0]
 
 
-def scalars(name: str, rewards: np.ndarray, ids: np.ndarray, lengths: np.ndarray | None = None) -> Callable[[], Any]:
-    """An outcome estimator up to the scalars: one "token" a rollout, so that no time goes into the broadcast."""
-    algos = _core_algos()
+def _token_rewards(rewards: np.ndarray, lengths: np.ndarray, width: int) -> tuple[Any, Any]:
+    """The outcome at the last token, and the mask."""
     import torch
 
-    function = algos.get_adv_estimator_fn(name)
-    width = 1 if lengths is None else int(lengths.max())
-    mask = torch.ones(len(rewards), 1, dtype=torch.int64)
+    mask = (torch.arange(width) < torch.from_numpy(lengths)[:, None]).to(torch.int64)
     scores = torch.zeros(len(rewards), width, dtype=torch.from_numpy(rewards).dtype)
-    if lengths is not None:
-        mask = (torch.arange(width) < torch.from_numpy(lengths)[:, None]).to(torch.int64)
-    last = np.zeros(len(rewards), int) if lengths is None else lengths - 1
-    scores[np.arange(len(rewards)), last] = torch.from_numpy(rewards)
-    return lambda: function(scores, mask, index=ids)[0][:, 0]
+    scores[np.arange(len(rewards)), lengths - 1] = torch.from_numpy(rewards)
+    return scores, mask
+
+
+def scalars(
+    name: str, rewards: np.ndarray, ids: np.ndarray, lengths: np.ndarray | None = None, **options: Any
+) -> Callable[[], Any]:
+    """An outcome estimator up to the scalars: where it allows, one "token" a rollout, so that none is broadcast."""
+    algos = _core_algos()
+    function = algos.get_adv_estimator_fn(name)
+    if lengths is None:
+        lengths = np.ones(len(rewards), int)
+    scores, mask = _token_rewards(rewards, lengths, int(lengths.max()))
+    if name == "grpo_passk":
+        options = {"config": options}
+    return lambda: function(scores, mask, index=ids, **options)[0][:, 0]
+
+
+def gdpo(channels: np.ndarray, ids: np.ndarray, lengths: np.ndarray, width: int) -> Callable[[], Any]:
+    """With its whitening over tokens, as its trainer calls it."""
+    algos = _core_algos()
+    names = [f"reward_{c}" for c in range(channels.shape[1])]
+    scores, mask = _token_rewards(channels.sum(1).astype(np.float32), lengths, width)
+    parts = {name: channels[:, c] for c, name in enumerate(names)}
+    import torch
+
+    prompts = torch.ones(len(mask), 1, dtype=torch.int64)
+    batch = {"prompts": prompts, "attention_mask": torch.cat([prompts, mask], 1)}
+    config = {"gdpo_reward_keys": names}
+    function = algos.compute_gdpo_outcome_advantage
+    return lambda: function(
+        scores, mask, index=ids, config=config, non_tensor_batch=parts, batch=batch, norm_adv_by_std_in_grpo=True
+    )[0]
