@@ -8,7 +8,7 @@ Each script runs in a throw-away environment with one peer, installed without it
 
 Trainers import inference engines and schedulers at the top of the module whose arithmetic is wanted. A stand-in takes
 the place of those packages; the file lists which, and none of them computes anything recorded. AReaL also needs the
-real colorlog, omegaconf, pyyaml and einops, torchrl its declared dependencies.
+real colorlog, omegaconf, pyyaml, einops, packaging and tabulate, torchrl its declared dependencies.
 
 slime, NeMo-RL and ROLL are in no package index. Their scripts take a clone and run single functions of one commit:
 
@@ -172,7 +172,7 @@ class Record:
             entry["advantages"] = [None if math.isnan(x) else x for x in result]
         self.records.append(entry)
 
-    def write(self, stubs: StandIns | None = None, **version) -> None:
+    def write(self, stubs: StandIns | None = None, **version: str) -> None:
         head = {
             "peer": self.distribution,
             **(version or {"version": importlib.metadata.version(self.distribution)}),

@@ -23,27 +23,28 @@ def make(name: str) -> dict[str, np.ndarray]:
 
     ``plain``: every token is trained, each has a reward. ``gaps``: gaps inside rows and at the end of one, rewards on
     trained tokens only. ``gap_rewards``: and on gaps. ``padding``: as plain, with values after the end of a row.
-    ``outcome``: as gaps, with one reward a row on its last trained token, which ``scores`` has too. The critic has
-    values at gaps, in all of them.
+    ``outcome``: as gaps, with one reward a row on its last trained token, which ``scores`` has too. ``ends``: the same
+    reward on the last token of the row, which is a gap in one. The critic has values at gaps, in all of them.
     """
     rng = np.random.default_rng(11)
     inside = np.arange(LENGTHS.max()) < LENGTHS[:, None]
     rewards, values, log_ratios = (digits(rng, inside.shape) for _ in range(3))
     scores = digits(rng, len(LENGTHS))
     mask = inside.copy()
-    if name in {"gaps", "gap_rewards", "outcome"}:
+    if name in {"gaps", "gap_rewards", "outcome", "ends"}:
         mask[0, 3:6] = mask[1, 2] = mask[3, 0] = mask[3, 4:6] = mask[4, 8:] = False
-    if name == "outcome":
-        last = mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
+    if name in {"outcome", "ends"}:
+        last = LENGTHS - 1 if name == "ends" else mask.shape[1] - 1 - mask[:, ::-1].argmax(1)
         rewards = np.where(np.arange(mask.shape[1]) == last[:, None], scores[:, None], np.float32(0))
     batch = {
-        "rewards": np.where(inside if name == "gap_rewards" else mask, rewards, 0),
+        "rewards": np.where(inside if name in {"gap_rewards", "ends"} else mask, rewards, 0),
         "values": values if name == "padding" else np.where(inside, values, 0),
-        "log_ratios": np.where(inside, log_ratios, 0),
         "mask": mask.astype(int),
         "lengths": LENGTHS,
     }
-    if name == "outcome":
+    if name == "plain":
+        batch["log_ratios"] = np.where(inside, log_ratios, 0)
+    if name in {"outcome", "ends"}:
         batch["scores"] = scores
         batch["groups"] = np.array([0, 1, 1, 0, 2, 2])
     return batch
@@ -96,13 +97,13 @@ class TokenRecord:
             }
         )
 
-    def write(self, stubs: StandIns | None = None, **version) -> None:
+    def write(self, *stubs: StandIns, **version: str) -> None:
         head = {
             "peer": self.peer,
             **(version or {"version": importlib.metadata.version(self.peer)}),
             "framework": self.framework,
             "torch": torch.__version__.partition("+")[0],
-            "stand_ins": sorted(stubs.names) if stubs else [],
+            "stand_ins": sorted(name for finder in stubs for name in finder.names),
         }
         batches = ",\n".join(f"{json.dumps(name)}: {json.dumps(batch)}" for name, batch in self.batches.items())
         records = ",\n".join(json.dumps(record) for record in self.records)
