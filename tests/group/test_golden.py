@@ -42,6 +42,22 @@ def test_agrees_with_the_recording(framework, record):
     np.testing.assert_allclose(ours(framework, record), theirs(record), rtol=2e-6, atol=2e-6)
 
 
+def has_groups(record):
+    return record["method"] != "ops.whiten"
+
+
+@pytest.mark.parametrize(("framework", "record"), records(lambda r: has_groups(r) and not r["unlike"], OTHERS))
+def test_the_other_methods_agree_with_the_recording(framework, record):
+    np.testing.assert_allclose(ours(framework, record), theirs(record), rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(("framework", "record"), records(lambda r: not has_groups(r), OTHERS))
+def test_whitening_over_the_batch_agrees_with_the_recording(framework, record):
+    how = rm.conventions.Whiten(**record["options"]["how"])
+    mine = rm.ops.whiten(np.array(record["rewards"], np.float32), how=how)
+    np.testing.assert_allclose(mine, theirs(record), rtol=2e-6, atol=2e-6)
+
+
 @pytest.mark.parametrize(("framework", "record"), records(lambda r: r["refused"]))
 def test_what_the_peer_refuses_can_be_refused_here(framework, record):
     """Groups of one: torchrl with `trajectory_return=`; OpenRLHF's command line, while its function returns NaN."""
@@ -98,6 +114,13 @@ def test_nemo_rl_loses_the_spread_of_rewards_far_from_zero(framework, record):
     """Rewards 1000 and 1000 +- 1/128: its float32 variance is 0, so that nothing is scaled."""
     assert theirs(record).tolist() == [0.0, 2**-7, -(2**-7), 0.0]
     np.testing.assert_allclose(ours(framework, record)[1:3], [1.2247, -1.2247], atol=1e-3)
+
+
+@unlike("skyrl-others")
+def test_skyrl_divides_by_a_negative_mean(framework, record):
+    """MaxRL of rewards -1 and -2: the better one gets the negative advantage there, and 0 here."""
+    np.testing.assert_allclose(theirs(record)[:2], [-1 / 3, 1 / 3], rtol=1e-5)
+    assert ours(framework, record)[:2].tolist() == [0.0, 0.0]
 
 
 @unlike("roll")
