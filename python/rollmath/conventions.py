@@ -40,18 +40,42 @@ _RAW = Convention(singleton="raw")
 #: ``rloo`` and ``rloo_vectorized`` disagree on a group of one.
 VERL_0_9 = Framework(
     "VERL_0_9",
-    {"grpo": _RAW, "rloo": _RAW, "rloo_vectorized": DEFAULT},
+    {
+        "grpo": _RAW,
+        "rloo": _RAW,
+        "rloo_vectorized": DEFAULT,
+        "dr_grpo": _RAW,
+        "gdpo": _RAW,
+        "gpg": _RAW,
+        "opo": _RAW,
+        "passk": Convention(singleton="raise"),
+        "remax": DEFAULT,
+    },
     version="verl 0.9.1",
     known="live",
+    options={
+        "gdpo": {"whiten": "token"},
+        "gpg": {"correction": "nonzero_reward"},
+        "passk": {"scale": "std"},
+    },
 )
 VERL = VERL_0_9
 
 #: A missing reward is NaN and gets 0, and so does the only reward of a group whose others are missing.
 TRL_1_16 = Framework(
     "TRL_1_16",
-    {"grpo": Convention(eps=1e-4, nan="omit"), "rloo": Convention(nan="omit")},
+    {
+        "grpo": Convention(eps=1e-4, nan="omit"),
+        "rloo": Convention(nan="omit"),
+        "dr_grpo": Convention(nan="omit"),
+        "gdpo": Convention(eps=1e-4, nan="omit"),
+        "lite_ppo": Convention(eps=1e-4, nan="omit"),
+    },
     version="TRL 1.16.0",
     known="live",
+    options={
+        "gdpo": {"how": Whiten(eps=1e-4, eps_place="add")},
+    },
 )
 TRL = TRL_1_16
 #: The asynchronous GRPO worker; its numbers differ from the synchronous trainer's.
@@ -64,36 +88,66 @@ TRL_ASYNC = Framework(
 #: group_norm and rloo. The command line refuses groups of one; the function gives them NaN.
 OPENRLHF = Framework(
     "OPENRLHF",
-    {"grpo": Convention(eps=1e-9, singleton="raise"), "rloo": Convention(singleton="raise")},
+    {
+        "grpo": Convention(eps=1e-9, singleton="raise"),
+        "rloo": Convention(singleton="raise"),
+        "dr_grpo": Convention(singleton="raise"),
+    },
     version="OpenRLHF 0.11.2",
     known="golden",
 )
-#: The sample standard deviation of one reward is NaN.
+#: The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
 SLIME = Framework(
     "SLIME",
-    {"grpo": Convention(singleton="nan")},
+    {
+        "grpo": Convention(singleton="nan"),
+        "dr_grpo": DEFAULT,
+    },
     version="slime 0.3.1",
 )
 #: A group of one keeps its reward in GRPO and gets 0 in RLOO.
 SKYRL = Framework(
     "SKYRL",
-    {"grpo": _RAW, "rloo": DEFAULT},
+    {
+        "grpo": _RAW,
+        "rloo": DEFAULT,
+        "dr_grpo": _RAW,
+        "maxrl": _RAW,
+    },
     version="SkyRL 0.3.0",
-    known="golden",
+    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
 )
-#: Its default GRPO is ``grpo(..., leave_one_out=True)`` with this convention.
+_NEMO = Convention(eps_place="where_positive", zero_spread="unscaled")
+
+#: Its default GRPO is ``grpo(..., leave_one_out=True)`` with this convention; ``normalize_rewards=false`` makes it
+#: ``rloo``, and ``use_leave_one_out_baseline=false`` besides ``dr_grpo``.
 NEMO_RL = Framework(
     "NEMO_RL",
-    {"grpo": Convention(eps_place="where_positive", zero_spread="unscaled")},
+    {
+        "grpo": _NEMO,
+        "dr_grpo": DEFAULT,
+        "gdpo": _NEMO,
+    },
     version="NeMo-RL 0.6.0",
+    options={
+        "gdpo": {"leave_one_out": True, "how": Whiten(eps=0.0, eps_place="where_positive")},
+    },
 )
 #: Normalization with group mean and unbiased group std (grpo), or with leave-one-out group mean and no std (rloo),
 #: which keeps a lone reward.
 AREAL = Framework(
     "AREAL",
-    {"grpo": Convention(eps=1e-5), "rloo": _RAW},
+    {
+        "grpo": Convention(eps=1e-5),
+        "rloo": _RAW,
+        "dr_grpo": DEFAULT,
+        "lite_ppo": Convention(eps=1e-5),
+    },
     version="AReaL 1.0.4",
-    known="golden",
+    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
+    options={
+        "lite_ppo": {"batch_std": "residuals"},
+    },
 )
 #: Divides by nothing; its MaxRL guards a mean of 0 or less.
 PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
@@ -124,7 +178,10 @@ TORCHRL = Framework(
 #: Its standard advantages.
 GRPO_COMPOSER = Framework(
     "GRPO_COMPOSER",
-    {"grpo": Convention(eps=1e-8, singleton="nan")},
+    {
+        "grpo": Convention(eps=1e-8, singleton="nan"),
+        "stratified": Convention(eps=1e-8, singleton="nan"),
+    },
     version="grpo-composer, May 2026",
 )
 #: Among the rollouts that its selection kept.
