@@ -36,6 +36,8 @@ from rollmath._convention import (
 DEFAULT = Convention()
 
 _RAW = Convention(singleton="raw")
+#: (x - mean) / sqrt(max(var, 1e-8)), population variance.
+_RMS = Whiten(ddof=0, eps=1e-4, eps_place="max")
 
 #: ``rloo`` and ``rloo_vectorized`` disagree on a group of one.
 VERL_0_9 = Framework(
@@ -49,14 +51,19 @@ VERL_0_9 = Framework(
         "gpg": _RAW,
         "opo": _RAW,
         "passk": Convention(singleton="raise"),
+        "reinforce_pp_baseline": _RAW,
         "remax": DEFAULT,
     },
     version="verl 0.9.1",
     known="live",
     options={
+        "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"whiten": "token"},
         "gpg": {"correction": "nonzero_reward"},
+        "optimal_token_baseline": {"align": "position"},
         "passk": {"scale": "std"},
+        "reinforce_pp": {"reward_on_gap": "drop"},
+        "tir_optimal_token_baseline": {"align": "trained"},
     },
 )
 VERL = VERL_0_9
@@ -92,11 +99,18 @@ OPENRLHF = Framework(
         "grpo": Convention(eps=1e-9, singleton="raise"),
         "rloo": Convention(singleton="raise"),
         "dr_grpo": Convention(singleton="raise"),
+        "reinforce_pp_baseline": DEFAULT,
     },
     version="OpenRLHF 0.11.2",
     known="golden",
+    options={
+        "discounted_returns": {"gaps": "state", "reward_on_gap": "drop"},
+        "gae": {"gaps": "state", "reward_on_gap": "drop", "whiten": _RMS},
+        "reinforce_pp": {"gaps": "state", "reward_on_gap": "drop", "whiten": _RMS},
+        "reinforce_pp_baseline": {"whiten": _RMS},
+    },
 )
-#: The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
+#: Whitens with ``--normalize-advantages`` only. The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
 SLIME = Framework(
     "SLIME",
     {
@@ -104,6 +118,12 @@ SLIME = Framework(
         "dr_grpo": DEFAULT,
     },
     version="slime 0.3.1",
+    known="golden",
+    options={
+        "discounted_returns": {"gaps": "state"},
+        "gae": {"gaps": "ignore"},
+        "reinforce_pp": {"gaps": "state"},
+    },
 )
 #: A group of one keeps its reward in GRPO and gets 0 in RLOO.
 SKYRL = Framework(
@@ -115,7 +135,11 @@ SKYRL = Framework(
         "maxrl": _RAW,
     },
     version="SkyRL 0.3.0",
-    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
+    known="golden",
+    options={
+        "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "cut", "reward_on_gap": "drop"},
+    },
 )
 _NEMO = Convention(eps_place="where_positive", zero_spread="unscaled")
 
@@ -127,10 +151,15 @@ NEMO_RL = Framework(
         "grpo": _NEMO,
         "dr_grpo": DEFAULT,
         "gdpo": _NEMO,
+        "reinforce_pp_baseline": DEFAULT,
     },
     version="NeMo-RL 0.6.0",
+    known="golden",
     options={
+        "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"leave_one_out": True, "how": Whiten(eps=0.0, eps_place="where_positive")},
+        "reinforce_pp": {"whiten": _RMS},
+        "reinforce_pp_baseline": {"whiten": _RMS},
     },
 )
 #: Normalization with group mean and unbiased group std (grpo), or with leave-one-out group mean and no std (rloo),
@@ -144,21 +173,44 @@ AREAL = Framework(
         "lite_ppo": Convention(eps=1e-5),
     },
     version="AReaL 1.0.4",
-    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
+    known="golden",
     options={
+        "gae": {"reward_on_gap": "drop"},
         "lite_ppo": {"batch_std": "residuals"},
     },
 )
 #: Divides by nothing; its MaxRL guards a mean of 0 or less.
 PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
-#: Agentic reward normalisation.
-ROLL = Framework("ROLL", {"grpo": DEFAULT}, version="ROLL 0.3.0")
+#: Agentic reward normalisation. Rewards at gaps count for nothing, values there do.
+ROLL = Framework(
+    "ROLL",
+    {
+        "grpo": DEFAULT,
+        "dr_grpo": DEFAULT,
+        "lite_ppo": DEFAULT,
+    },
+    version="ROLL 0.3.0",
+    known="golden",
+    options={
+        "discounted_returns": {"gaps": "state", "reward_on_gap": "drop"},
+        "gae": {"gaps": "ignore"},
+    },
+)
 #: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn.
 TRINITY = Framework(
     "TRINITY",
-    {"grpo": _RAW, "rloo": _RAW},
+    {
+        "grpo": _RAW,
+        "rloo": _RAW,
+        "opmd": _RAW,
+        "remax": DEFAULT,
+    },
     version="Trinity-RFT 0.6.0",
     known="golden",
+    options={
+        "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "ignore"},
+    },
 )
 #: Population standard deviation.
 RLLM = Framework(
