@@ -17,7 +17,7 @@ LAYERS = [
     {"_arrays", "_autograd", "_buffers", "_nested"},
     {"_convention"},
     {"groups", "ragged", "conventions"},
-    {"_columns", "_layout", "_logprobs", "_turns_report"},
+    {"_columns", "_layout", "_logprobs", "_token_rows", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "temporal", "tree", "loss", "vocab"},

@@ -7,14 +7,17 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Csr",
+    "Layout",
     "Preorder",
     "__version__",
+    "affine",
     "check_offsets",
     "forest_expand",
     "forest_parent",
     "forest_token_index",
     "forest_up",
     "from_lists",
+    "gae",
     "loo_mean",
     "mask_positions",
     "normalize",
@@ -22,8 +25,10 @@ __all__ = [
     "offsets_from_lengths",
     "pack",
     "reduce",
+    "row_moments",
     "set_num_threads",
     "unpack",
+    "vtrace",
     "weighted_mean",
     "widen_bf16",
 ]
@@ -159,3 +164,52 @@ def normalize(
     scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...
+
+@final
+class Layout:
+    @staticmethod
+    def packed(who: str, offsets: NDArray[np.int64]) -> Layout: ...
+    @staticmethod
+    def padded(who: str, rows: int, width: int, lengths: NDArray[np.int64] | None = None) -> Layout: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
+def gae(
+    who: str,
+    layout: Layout,
+    rewards: NDArray[Any],
+    per_row: bool,
+    values: NDArray[Any] | None,
+    rule: tuple[NDArray[np.uint8] | None, str, str, str | NDArray[np.float64], NDArray[np.uint8] | None],
+    decay: tuple[float, float | NDArray[np.float64], float | NDArray[np.float64] | None],
+    advantages: NDArray[Any] | None,
+    returns: NDArray[Any] | None,
+    moments: bool,
+) -> list[NDArray[np.float64]] | None: ...
+def vtrace(
+    who: str,
+    layout: Layout,
+    rewards: NDArray[Any],
+    per_row: bool,
+    values: NDArray[Any],
+    log_ratios: NDArray[Any],
+    rule: tuple[NDArray[np.uint8] | None, str, str, str | NDArray[np.float64], NDArray[np.uint8] | None],
+    decay: tuple[float, float | NDArray[np.float64]],
+    clips: tuple[float, float, float],
+    advantages: NDArray[Any],
+    returns: NDArray[Any],
+) -> None: ...
+def row_moments(
+    who: str, name: str, layout: Layout, x: NDArray[Any], mask: NDArray[np.uint8] | None
+) -> list[NDArray[np.float64]]: ...
+def affine(
+    who: str,
+    name: str,
+    layout: Layout,
+    x: NDArray[Any] | None,
+    mask: NDArray[np.uint8] | None,
+    by: tuple[float, float, float],
+    out: NDArray[Any],
+) -> None: ...

@@ -4,6 +4,7 @@ from rollmath._convention import Whiten
 from rollmath.ops._forest import parent, up
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops._scan import discounted_sum
 from rollmath.ops._segment import (
     gather,
     loo_mean,
@@ -27,6 +28,7 @@ __all__ = [
     "Quantile",
     "WeightedMean",
     "Whiten",
+    "discounted_sum",
     "gather",
     "loo_mean",
     "moments",

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rollmath import _core
 from rollmath._arrays import ArrayLike, Immutable, check_ddof, floats, frozen, mask_bytes
+from rollmath._token_rows import TokenRows
+from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,34 +98,70 @@ class Moments(Immutable):
         return Moments, tuple(getattr(self, name) for name in _PARTS)
 
 
-def moments(x: ArrayLike, *, weights: ArrayLike | None = None, valid: ArrayLike | None = None) -> Moments:
-    """``Moments`` of one value a row: mean ``sum_i w_i x_i / sum_i w_i`` and variance of the whole batch.
+def moments(
+    x: ArrayLike | Ragged,
+    *,
+    weights: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+) -> Moments:
+    """``Moments`` of a batch: mean ``sum_i w_i x_i / sum_i w_i``, and the variance, kept row by row.
 
     Args:
-        x: one number a row, ``[N]``.
-        weights: how often each counts: its number of tokens, say, which gives the statistics of the values expanded to
-            tokens without expanding them. Default 1.
-        valid: rows that take part (bool or int, nonzero = True).
+        x: token rows, as a :class:`~rollmath.Ragged` or padded ``[B, T]``; or one number a row, ``[N]``.
+        weights: how often each row counts, ``[N]``: for one number a row its number of tokens, say, which gives the
+            statistics of the values expanded to tokens without expanding them. Default 1.
+        valid: rows that take part (bool or int, nonzero = True), ``[N]``.
+        mask: trained tokens (bool or int, nonzero = True) of token rows.
+        lengths: used columns of padded rows, ints ``[B]``.
 
     Raises:
-        ValueError: wrong lengths; negative or non-finite weights.
+        ValueError: wrong shapes; negative or non-finite weights; a trained token that is not finite. (In one number a
+            row NaN follows IEEE arithmetic.)
         TypeError: wrong dtype or rank.
 
     >>> m = moments([1.0, 3.0], weights=[3, 1])
     >>> m.count, m.mean, m.var(ddof=0)
     (4.0, 1.5, 0.75)
     """
-    values = floats("moments", "x", x)[0].astype(np.float64, copy=False)
-    n = len(values)
-    w = (
-        np.ones(n)
-        if weights is None
-        else floats("moments", "weights", weights, length=n, why="len(x)")[0].astype(float)
-    )
+    who = "moments"
+    if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
+        rows = TokenRows.of(who, "x", x, mask=mask, lengths=lengths)
+        return row_moments(rows if valid is None else only_valid(rows, valid), "x", rows.read(x=x)[0], weights)
+    for extra, value in (("mask", mask), ("lengths", lengths)):
+        if value is not None:
+            msg = f"{who}(): {extra!r} goes with token rows, but 'x' has one number a row; use 'valid' and 'weights'"
+            raise ValueError(msg)
+    values = floats(who, "x", x)[0].astype(np.float64, copy=False)
+    w = _weights(who, weights, len(values))
+    keep = mask_bytes(who, "valid", valid, length=len(values), why="len(x)")
+    if keep is not None:
+        w = np.where(keep != 0, w, 0.0)
+    return Moments(w, values, np.zeros(len(values)), values, values)
+
+
+def row_moments(rows: TokenRows, name: str, flat: NDArray[Any], weights: ArrayLike | None) -> Moments:
+    """Those of the trained tokens of rows in their flat form."""
+    count, mean, squares, low, high = _core.row_moments(rows.who, name, rows.layout, flat, rows.mask)
+    if weights is not None:
+        w = _weights(rows.who, weights, rows.rows)
+        count, squares = count * w, squares * w
+    return Moments(count, mean, squares, low, high)
+
+
+def only_valid(rows: TokenRows, valid: ArrayLike) -> TokenRows:
+    """With the tokens of the other rows masked out."""
+    keep = rows.bytes_per_row("valid", valid)
+    per_token = np.repeat(np.asarray(keep) != 0, rows.shape[1] if rows.packed is None else rows.packed.lengths)
+    return rows.masked((per_token if rows.mask is None else per_token & (rows.mask != 0)).reshape(rows.shape))
+
+
+def _weights(who: str, weights: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(n)
+    w = floats(who, "weights", weights, length=n, why="the number of rows")[0].astype(np.float64)
     if not (np.isfinite(w) & (w >= 0)).all():
-        msg = f"moments(): 'weights' must be finite and not negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
+        msg = f"{who}(): 'weights' must be finite and not negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
         raise ValueError(msg)
-    mask = mask_bytes("moments", "valid", valid, length=n, why="len(x)")
-    if mask is not None:
-        w = np.where(mask != 0, w, 0.0)
-    return Moments(w, values, np.zeros(n), values, values)
+    return w

@@ -2,47 +2,87 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
+from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, floats, mask_bytes
 from rollmath._convention import Whiten
-from rollmath.ops._moments import Moments
+from rollmath._token_rows import TokenRows
+from rollmath.ops._moments import Moments, only_valid, row_moments
 from rollmath.ops._moments import moments as moments_of
+from rollmath.ragged import Ragged
+
+
+def affine_of(how: Whiten, moments: Moments) -> tuple[float, float, float]:
+    """``(mean, divisor, add)`` of a whitening."""
+    mean = moments.mean
+    divisor = 1.0 if moments.constant else how.divisor(math.sqrt(moments.var(ddof=how.ddof)))
+    return mean, divisor, 0.0 if how.shift_mean else mean
 
 
 def whiten(
-    x: ArrayLike,
+    x: ArrayLike | Ragged,
     *,
     how: Whiten = Whiten(),  # noqa: B008 - frozen
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     valid: ArrayLike | None = None,
     moments: Moments | None = None,
+    out: Array | Ragged | None = None,
     name: str = "x",
     who: str = "whiten",
-) -> Array:
+) -> Array | Ragged:
     """``(x_i - mean) / sqrt(var + eps)`` over a batch; see :class:`~rollmath.conventions.Whiten` for the variants.
 
     Args:
-        x: one number a row, ``[N]``.
-        how: what is subtracted and divided.
-        weights: how often each row counts in the statistics: its number of tokens, say. Default 1.
-        valid: rows that take part (bool or int, nonzero = True); the others get 0.
-        moments: statistics to use instead of those of ``x``: of all ranks, merged.
+        x: token rows, as a :class:`~rollmath.Ragged` or padded ``[B, T]``; or one number a row, ``[N]``.
+        how: what is subtracted and divided; verl's ``masked_whiten`` is the default, OpenRLHF's and NeMo-RL's
+            ``Whiten(ddof=0, eps=1e-4, eps_place="max")``.
+        mask: trained tokens (bool or int, nonzero = True) of token rows; the others enter no statistic and get 0.
+        lengths: used columns of padded rows, ints ``[B]``.
+        weights: how often each row counts in the statistics, ``[N]``: for one number a row its number of tokens, say.
+            Default 1.
+        valid: rows that take part (bool or int, nonzero = True), ``[N]``; the others enter no statistic and get 0.
+        moments: statistics to use instead of those of ``x``: of all ranks, merged (:class:`~rollmath.ops.Moments`).
+        out: where to write, of the form and float type of the result; token rows only.
         name: what your own method calls ``x``, for error messages.
         who: its name, likewise.
+
+    Returns:
+        In the form, kind and float type of ``x``. Equal values give exactly 0, and so does a batch of one value. One
+        value too few for the variance leaves the scale as it is (verl's ``masked_whiten`` raises there). Sums are taken
+        row by row and rows combined in sorted order, so neither the order of the rows, nor gaps, nor a split over
+        ranks with merged ``moments`` changes a bit.
+
+    Raises:
+        ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic.)
+        TypeError: wrong dtype or rank.
 
     >>> whiten([1.0, 2.0, 3.0]).round(6).tolist()
     [-1.0, 0.0, 1.0]
     """
+    if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
+        rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths)
+        if valid is not None:
+            rows = only_valid(rows, valid)
+        (flat,) = rows.read(**{name: x})
+        m = moments if moments is not None else row_moments(rows, name, flat, weights)
+        arrays, views = rows.outputs(out, flat.dtype, 1, [flat, rows.mask])
+        affine = affine_of(how, m) if m.count else (0.0, 1.0, 0.0)
+        _core.affine(who, name, rows.layout, flat, rows.mask, affine, views[0])
+        return rows.wrap(arrays[0])
+    for extra, value in (("mask", mask), ("lengths", lengths), ("out", out)):
+        if value is not None:
+            msg = f"{who}(): {extra!r} goes with token rows, but {name!r} has one number a row; use 'valid', 'weights'"
+            raise ValueError(msg)
     values, kind = floats(who, name, x)
-    mask = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
-    m = moments if moments is not None else moments_of(values, weights=weights, valid=mask)
-    out = values.astype(np.float64) - m.mean
-    if m.constant:
-        out = np.zeros_like(out)
-    out /= how.divisor(float(np.sqrt(m.var(ddof=how.ddof))))
-    if not how.shift_mean:
-        out += m.mean
-    if mask is not None:
-        out[mask == 0] = 0.0
-    return kind.wrap(out.astype(values.dtype, copy=False))
+    keep = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
+    m = moments if moments is not None else moments_of(values, weights=weights, valid=keep)
+    mean, divisor, add = affine_of(how, m) if m.count else (0.0, 1.0, 0.0)
+    result = (values.astype(np.float64) - mean) / divisor + add
+    if keep is not None:
+        result[keep == 0] = 0.0
+    return kind.wrap(result.astype(values.dtype, copy=False))

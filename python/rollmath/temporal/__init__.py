@@ -1,3 +1,20 @@
 """Values and advantages along time: one function a method, over the scans of :mod:`rollmath.ops`."""
 
-__all__: list[str] = []
+from rollmath.ops import Moments, Whiten, moments, whiten
+from rollmath.temporal._gae import GAE, gae
+from rollmath.temporal._returns import discounted_returns
+from rollmath.temporal._td_lambda import td_lambda
+from rollmath.temporal._vtrace import VTrace, vtrace
+
+__all__ = [
+    "GAE",
+    "Moments",
+    "VTrace",
+    "Whiten",
+    "discounted_returns",
+    "gae",
+    "moments",
+    "td_lambda",
+    "vtrace",
+    "whiten",
+]

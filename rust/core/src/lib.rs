@@ -9,14 +9,18 @@
 pub mod error;
 pub mod forest;
 pub mod groups;
+pub mod layout;
+pub mod moments;
 pub mod normalize;
 pub mod par;
 pub mod ragged;
 pub mod real;
 pub mod reduce;
+pub mod scan;
 
 pub use error::{Error, Result};
 pub use forest::Forest;
 pub use groups::Groups;
+pub use layout::Layout;
 pub use par::Par;
 pub use real::Real;

@@ -11,6 +11,7 @@ mod lists;
 mod pool;
 mod ragged;
 mod reduce;
+mod scan;
 
 /// Rust core of rollmath.
 #[pymodule]
@@ -22,5 +23,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     lists::register(m)?;
     ragged::register(m)?;
     reduce::register(m)?;
+    scan::register(m)?;
     Ok(())
 }

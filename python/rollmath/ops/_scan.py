@@ -1,0 +1,168 @@
+"""Reverse scans over the tokens of rows, gaps and truncation included: what returns and advantages in time are made of.
+
+Every row is scanned from its last token to its first with a float64 carry, so the numbers of a row depend on that row
+alone: not on padding, on the form (packed or padded), on other rows, or on threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from rollmath import _core
+from rollmath._arrays import Array, ArrayLike, choice, floats, number
+from rollmath._convention import Whiten
+from rollmath._token_rows import TokenRows, lengths_only
+from rollmath.ops._moments import Moments
+from rollmath.ops._whiten import affine_of
+from rollmath.ragged import Ragged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Gaps: TypeAlias = Literal["carry", "state", "ignore"]
+RewardOnGap: TypeAlias = Literal["raise", "previous", "drop"]
+GAPS = ("carry", "state", "ignore")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a scan treats gaps, rewards on them, and the ends of rows; as the public keywords are."""
+
+    gaps: str = "carry"
+    reward_on_gap: str = "raise"
+    bootstrap: ArrayLike = "zero"
+    truncated: ArrayLike | None = None
+
+    def of(self, rows: TokenRows, *, gaps: tuple[str, ...] = GAPS, ends: tuple[str, ...] = ("zero", "last")) -> Any:
+        """Checked, as the core takes it."""
+        choice(rows.who, "gaps", self.gaps, gaps)
+        choice(rows.who, "reward_on_gap", self.reward_on_gap, ("raise", "previous", "drop"))
+        end = self.bootstrap
+        if isinstance(end, str) or end is None:
+            choice(rows.who, "bootstrap", end, ends)
+        else:
+            end = rows.per_row("bootstrap", end)
+        return (rows.mask, self.gaps, self.reward_on_gap, end, rows.bytes_per_row("truncated", self.truncated))
+
+
+def lam_of(rows: TokenRows, name: str, lam: ArrayLike) -> float | NDArray[np.float64]:
+    """A decay for all rows or one a row; the core checks its range."""
+    if isinstance(lam, (int, float, np.integer, np.floating)):
+        return number(rows.who, name, lam)
+    return rows.per_row(name, lam)
+
+
+def rewards_of(rows: TokenRows, rewards: ArrayLike, **others: Any) -> tuple[bool, list[NDArray[Any]]]:
+    """Whether rewards are one a row, and all arrays: rewards first, the others of one dtype."""
+    if rows.is_per_row(rewards):
+        return True, [rows.per_row("rewards", rewards), *rows.read(**others)]
+    return False, rows.read(rewards=rewards, **others)
+
+
+def scan_values(
+    rows: TokenRows,
+    rewards: ArrayLike,
+    values: ArrayLike,
+    *,
+    gamma: float,
+    lam: ArrayLike,
+    lam_returns: ArrayLike | None = None,
+    rule: Rule,
+    whiten: Whiten | None = None,
+    only_returns: bool = False,
+    out: Any = None,
+) -> list[Array]:
+    """``A_t = delta_t + gamma lam A_{t+1}`` and ``A_t + V_t``, with ``delta_t = r_t + gamma V_{t+1} - V_t``.
+
+    ``rows`` is the form of ``values``. What :func:`rollmath.temporal.gae` and its relatives share.
+    """
+    given = rule.of(rows)
+    per_row, (r, v) = rewards_of(rows, rewards, values=values)
+    if whiten is not None and not isinstance(whiten, Whiten):
+        msg = f"{rows.who}(): 'whiten' must be a Whiten or None, got {whiten!r}"
+        raise TypeError(msg)
+    decay = (
+        number(rows.who, "gamma", gamma),
+        lam_of(rows, "lam", lam),
+        None if lam_returns is None else lam_of(rows, "lam_returns", lam_returns),
+    )
+    arrays, flat = rows.outputs(out, v.dtype, 1 if only_returns else 2, [r, v, rows.mask])
+    advantages = None if only_returns else flat[0]
+    parts = _core.gae(rows.who, rows.layout, r, per_row, v, given, decay, advantages, flat[-1], whiten is not None)
+    if whiten is not None and parts is not None:
+        whiten_in_place(rows, flat[0], whiten, Moments(*parts))
+    return [rows.wrap(array) for array in arrays]
+
+
+def whiten_in_place(rows: TokenRows, flat: NDArray[Any], how: Whiten, moments: Moments) -> None:
+    """Whitens trained tokens; all else is 0 and stays 0."""
+    if moments.count:
+        _core.affine(rows.who, "x", rows.layout, None, rows.mask, affine_of(how, moments), flat)
+
+
+def discounted_sum(
+    x: ArrayLike,
+    *,
+    decay: float = 1.0,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    gaps: Literal["carry", "state", "ignore", "cut"] = "carry",
+    reward_on_gap: RewardOnGap = "raise",
+    bootstrap: ArrayLike = "zero",
+    truncated: ArrayLike | None = None,
+    whiten: Whiten | None = None,
+    out: Array | Ragged | None = None,
+    name: str = "x",
+    who: str = "discounted_sum",
+) -> Array | Ragged:
+    """``y_t = x_t + decay * y_{t+1}`` over the trained tokens of each row.
+
+    The primitive under :func:`rollmath.temporal.discounted_returns`, where the arguments are described.
+
+    Args:
+        x: a Ragged, padded ``[B, T]``, or one number a row, which is that of its last trained token.
+        decay: in [0, 1].
+        mask: nonzero is trained.
+        lengths: used columns of padded rows.
+        gaps: what positions with mask 0 are.
+        reward_on_gap: what becomes of a number there.
+        bootstrap: ``"zero"``, or the sum after the last token, one a row.
+        truncated: rows to which ``bootstrap`` applies.
+        whiten: whiten the result over all its tokens.
+        out: where to write.
+        name: what your own method calls ``x``, for error messages.
+        who: its name, likewise.
+
+    >>> discounted_sum([[0.0, 0.0, 1.0]], decay=0.5).tolist()
+    [[0.25, 0.5, 1.0]]
+    """
+    per_row = not isinstance(x, Ragged) and len(getattr(x, "shape", np.shape(x))) == 1
+    rows = _form(who, name, x, mask, lengths, per_row)
+    rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows, gaps=(*GAPS, "cut"), ends=("zero",))
+    if per_row:
+        flat = rows.per_row(name, x)
+        # The result is of the float type of what came.
+        dtype = floats(who, name, x)[0].dtype
+    else:
+        (flat,) = rows.read(**{name: x})
+        dtype = flat.dtype
+    arrays, views = rows.outputs(out, dtype, 1, [flat, rows.mask])
+    decays = (number(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
+    parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)
+    if whiten is not None and parts is not None:
+        whiten_in_place(rows, views[0], whiten, Moments(*parts))
+    return rows.wrap(arrays[0])
+
+
+def _form(who: str, name: str, x: Any, mask: Any, lengths: Any, per_row: bool) -> TokenRows:
+    if not per_row:
+        return TokenRows.of(who, name, x, mask=mask, lengths=lengths)
+    if mask is not None:
+        return TokenRows.of(who, "mask", mask, lengths=lengths).masked(mask)
+    if lengths is None:
+        msg = f"{who}(): one number a row in {name!r} needs 'mask' or 'lengths', which say what the rows are"
+        raise ValueError(msg)
+    return lengths_only(who, lengths)

@@ -1,0 +1,378 @@
+//! Reverse scans over the tokens of rows, their moments and whitening.
+
+use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use rollmath_core::layout::Layout as CoreLayout;
+use rollmath_core::moments::{self, Affine, Part};
+use rollmath_core::real::Real;
+use rollmath_core::scan::{self, Bootstrap, Clips, GapReward, Gaps, Outputs, PerRow, Rewards, Rule, Scan};
+
+use crate::args::{Floats, array1, array1_mut, floats, mask, slice};
+use crate::errors::Call;
+use crate::pool;
+
+/// Where the tokens of each row lie.
+#[pyclass(frozen)]
+pub(crate) struct Layout(pub(crate) CoreLayout);
+
+#[pymethods]
+impl Layout {
+    #[staticmethod]
+    fn packed(who: &str, offsets: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let call = Call::new(who);
+        let offsets = array1::<i64>(&call, "offsets", offsets)?;
+        let made = CoreLayout::packed(slice(&call, "offsets", &offsets)?);
+        Ok(Self(made.map_err(|e| call.core(e))?))
+    }
+
+    #[staticmethod]
+    #[pyo3(signature = (who, rows, width, lengths=None))]
+    fn padded(who: &str, rows: usize, width: usize, lengths: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let call = Call::new(who);
+        let lengths = lengths.map(|x| array1::<i64>(&call, "lengths", x)).transpose()?;
+        let lengths = lengths.as_ref().map(|x| slice(&call, "lengths", x)).transpose()?;
+        Ok(Self(CoreLayout::padded(rows, width, lengths).map_err(|e| call.core(e))?))
+    }
+
+    #[getter]
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    #[getter]
+    fn total(&self) -> usize {
+        self.0.total()
+    }
+}
+
+/// A number, or one a row.
+#[derive(FromPyObject)]
+enum Number<'py> {
+    One(f64),
+    Rows(Bound<'py, PyAny>),
+}
+
+struct NumberArg<'py>(Result<f64, PyReadonlyArray1<'py, f64>>);
+
+impl<'py> NumberArg<'py> {
+    fn of(call: &Call<'_>, name: &str, number: &Number<'py>) -> PyResult<Self> {
+        Ok(Self(match number {
+            Number::One(x) => Ok(*x),
+            Number::Rows(x) => Err(array1::<f64>(call, name, x)?),
+        }))
+    }
+
+    fn view(&self, call: &Call<'_>, name: &str) -> PyResult<PerRow<'_>> {
+        Ok(match &self.0 {
+            Ok(x) => PerRow::One(*x),
+            Err(array) => PerRow::Rows(slice(call, name, array)?),
+        })
+    }
+}
+
+/// `"zero"`, `"last"`, or one value a row.
+#[derive(FromPyObject)]
+enum End<'py> {
+    Name(String),
+    Rows(Bound<'py, PyAny>),
+}
+
+/// Mask, what gaps are, what becomes of rewards there, value after the last token, rows to which it applies.
+#[derive(FromPyObject)]
+struct RuleArg<'py>(Option<Bound<'py, PyAny>>, String, String, End<'py>, Option<Bound<'py, PyAny>>);
+
+struct RuleArrays<'py> {
+    mask: Option<PyReadonlyArray1<'py, u8>>,
+    bootstrap: Option<PyReadonlyArray1<'py, f64>>,
+    truncated: Option<PyReadonlyArray1<'py, u8>>,
+}
+
+impl<'py> RuleArg<'py> {
+    fn arrays(&self, call: &Call<'_>) -> PyResult<RuleArrays<'py>> {
+        Ok(RuleArrays {
+            mask: mask(call, "mask", self.0.as_ref())?,
+            bootstrap: match &self.3 {
+                End::Rows(x) => Some(array1::<f64>(call, "bootstrap", x)?),
+                End::Name(_) => None,
+            },
+            truncated: mask(call, "truncated", self.4.as_ref())?,
+        })
+    }
+
+    fn view<'a>(&self, call: &Call<'_>, arrays: &'a RuleArrays<'py>) -> PyResult<Rule<'a>> {
+        let wrong = |name: &str, got: &str| call.value_error(format!("'{name}' has no choice '{got}'"));
+        let bytes = |x: &'a Option<PyReadonlyArray1<'py, u8>>, name| {
+            x.as_ref().map(|x| slice(call, name, x)).transpose()
+        };
+        Ok(Rule {
+            mask: bytes(&arrays.mask, "mask")?,
+            gaps: match self.1.as_str() {
+                "carry" => Gaps::Carry,
+                "state" => Gaps::State,
+                "ignore" => Gaps::Ignore,
+                "cut" => Gaps::Cut,
+                other => return Err(wrong("gaps", other)),
+            },
+            gap_reward: match self.2.as_str() {
+                "raise" => GapReward::Raise,
+                "previous" => GapReward::Previous,
+                "drop" => GapReward::Drop,
+                other => return Err(wrong("reward_on_gap", other)),
+            },
+            bootstrap: match (&self.3, &arrays.bootstrap) {
+                (_, Some(x)) => Bootstrap::Given(slice(call, "bootstrap", x)?),
+                (End::Name(name), None) if name == "last" => Bootstrap::Last,
+                (End::Name(name), None) if name != "zero" => return Err(wrong("bootstrap", name)),
+                _ => Bootstrap::Zero,
+            },
+            truncated: bytes(&arrays.truncated, "truncated")?,
+        })
+    }
+}
+
+/// Token rewards, of the type of the other token arrays, or one float64 a row.
+enum RewardsArg<'py, T: Element> {
+    Tokens(PyReadonlyArray1<'py, T>),
+    Rows(PyReadonlyArray1<'py, f64>),
+}
+
+impl<'py, T: Element> RewardsArg<'py, T> {
+    fn of(call: &Call<'_>, rewards: &Bound<'py, PyAny>, per_row: bool) -> PyResult<Self> {
+        Ok(if per_row {
+            Self::Rows(array1(call, "rewards", rewards)?)
+        } else {
+            Self::Tokens(array1(call, "rewards", rewards)?)
+        })
+    }
+
+    fn view(&self, call: &Call<'_>) -> PyResult<Rewards<'_, T>> {
+        Ok(match self {
+            Self::Tokens(x) => Rewards::Tokens(slice(call, "rewards", x)?),
+            Self::Rows(x) => Rewards::Rows(slice(call, "rewards", x)?),
+        })
+    }
+}
+
+type Parts<'py> = [Bound<'py, PyArray1<f64>>; 5];
+
+fn parts_of<'py>(py: Python<'py>, parts: &[Part]) -> Parts<'py> {
+    let column = |f: fn(&Part) -> f64| parts.iter().map(f).collect::<Vec<_>>().into_pyarray(py);
+    [column(|p| p.count), column(|p| p.mean), column(|p| p.squares), column(|p| p.low), column(|p| p.high)]
+}
+
+/// The gamma, lambda and lambda of returns of a scan.
+type Decay<'py> = (f64, Number<'py>, Option<Number<'py>>);
+
+#[allow(clippy::too_many_arguments)]
+fn gae_as<'py, T: Real + Element>(
+    py: Python<'py>,
+    call: Call<'_>,
+    layout: &CoreLayout,
+    (rewards, per_row): (&Bound<'py, PyAny>, bool),
+    values: Option<&Bound<'py, PyAny>>,
+    rule: &RuleArg<'py>,
+    (gamma, lam, lam_returns): &Decay<'py>,
+    (advantages, returns): (Option<&Bound<'py, PyAny>>, Option<&Bound<'py, PyAny>>),
+    moments: bool,
+) -> PyResult<Vec<Part>> {
+    let rewards = RewardsArg::<T>::of(&call, rewards, per_row)?;
+    let rewards = rewards.view(&call)?;
+    let values = values.map(|x| array1::<T>(&call, "values", x)).transpose()?;
+    let values = values.as_ref().map(|x| slice(&call, "values", x)).transpose()?;
+    let arrays = rule.arrays(&call)?;
+    let rule = rule.view(&call, &arrays)?;
+    let lam = NumberArg::of(&call, "lam", lam)?;
+    let other = lam_returns.as_ref().map(|l| NumberArg::of(&call, "lam_returns", l)).transpose()?;
+    let scan = Scan {
+        gamma: *gamma,
+        lam: lam.view(&call, "lam")?,
+        lam_returns: other.as_ref().map(|l| l.view(&call, "lam_returns")).transpose()?,
+        moments,
+    };
+    let mut advantages = advantages.map(|x| array1_mut::<T>(&call, "out", x)).transpose()?;
+    let mut returns = returns.map(|x| array1_mut::<T>(&call, "out", x)).transpose()?;
+    let contiguous = |_| call.value_error("'out' must be contiguous");
+    let advantages = advantages.as_mut().map(|x| x.as_slice_mut()).transpose().map_err(contiguous)?;
+    let returns = returns.as_mut().map(|x| x.as_slice_mut()).transpose().map_err(contiguous)?;
+    let done = pool::run(py, layout.total(), |par| match (values, advantages, returns) {
+        (Some(values), advantages, Some(returns)) => {
+            scan::gae(layout, rewards, values, rule, scan, Outputs { advantages, returns }, par)
+        }
+        (_, Some(out), _) => scan::discounted_returns(layout, rewards, rule, scan, out, par),
+        _ => Ok(Vec::new()),
+    })?;
+    done.map_err(|e| call.core(e))
+}
+
+/// Advantages and returns of rows; without `values`, discounted returns as `advantages`. Gives the moments of the
+/// advantages of each row if `moments`.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn gae<'py>(
+    py: Python<'py>,
+    who: &str,
+    layout: &Layout,
+    rewards: &Bound<'py, PyAny>,
+    per_row: bool,
+    values: Option<&Bound<'py, PyAny>>,
+    rule: RuleArg<'py>,
+    decay: Decay<'py>,
+    advantages: Option<&Bound<'py, PyAny>>,
+    returns: Option<&Bound<'py, PyAny>>,
+    moments: bool,
+) -> PyResult<Option<Parts<'py>>> {
+    let call = Call::new(who);
+    let Some(like) = advantages.or(returns) else {
+        return Err(call.value_error("'out' is missing"));
+    };
+    let single = matches!(floats(&call, "out", like)?, Floats::F32(_));
+    let outs = (advantages, returns);
+    let parts = if single {
+        gae_as::<f32>(py, call, &layout.0, (rewards, per_row), values, &rule, &decay, outs, moments)?
+    } else {
+        gae_as::<f64>(py, call, &layout.0, (rewards, per_row), values, &rule, &decay, outs, moments)?
+    };
+    Ok(moments.then(|| parts_of(py, &parts)))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn vtrace_as<'py, T: Real + Element>(
+    py: Python<'py>,
+    call: Call<'_>,
+    layout: &CoreLayout,
+    (rewards, per_row): (&Bound<'py, PyAny>, bool),
+    (values, log_ratios): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
+    rule: &RuleArg<'py>,
+    (gamma, lam): (f64, &Number<'py>),
+    clips: Clips,
+    (advantages, returns): (&Bound<'py, PyAny>, &Bound<'py, PyAny>),
+) -> PyResult<()> {
+    let rewards = RewardsArg::<T>::of(&call, rewards, per_row)?;
+    let rewards = rewards.view(&call)?;
+    let (values, log_ratios) =
+        (array1::<T>(&call, "values", values)?, array1::<T>(&call, "log_ratios", log_ratios)?);
+    let (values, log_ratios) = (slice(&call, "values", &values)?, slice(&call, "log_ratios", &log_ratios)?);
+    let arrays = rule.arrays(&call)?;
+    let rule = rule.view(&call, &arrays)?;
+    let lam = NumberArg::of(&call, "lam", lam)?;
+    let lam = lam.view(&call, "lam")?;
+    let mut advantages = array1_mut::<T>(&call, "out", advantages)?;
+    let mut returns = array1_mut::<T>(&call, "out", returns)?;
+    let contiguous = |_| call.value_error("'out' must be contiguous");
+    let outs = [advantages.as_slice_mut().map_err(contiguous)?, returns.as_slice_mut().map_err(contiguous)?];
+    let done = pool::run(py, layout.total(), |par| {
+        scan::vtrace(layout, rewards, values, log_ratios, rule, (gamma, lam), clips, outs, par)
+    })?;
+    done.map_err(|e| call.core(e))
+}
+
+/// V-trace advantages and returns. `clips` are those of rho, c and the rho of advantages.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn vtrace<'py>(
+    py: Python<'py>,
+    who: &str,
+    layout: &Layout,
+    rewards: &Bound<'py, PyAny>,
+    per_row: bool,
+    values: &Bound<'py, PyAny>,
+    log_ratios: &Bound<'py, PyAny>,
+    rule: RuleArg<'py>,
+    decay: (f64, Number<'py>),
+    clips: (f64, f64, f64),
+    advantages: &Bound<'py, PyAny>,
+    returns: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let call = Call::new(who);
+    let clips = Clips { rho: clips.0, c: clips.1, pg_rho: clips.2 };
+    let single = matches!(floats(&call, "out", advantages)?, Floats::F32(_));
+    let f = if single { vtrace_as::<f32> } else { vtrace_as::<f64> };
+    f(
+        py,
+        call,
+        &layout.0,
+        (rewards, per_row),
+        (values, log_ratios),
+        &rule,
+        (decay.0, &decay.1),
+        clips,
+        (advantages, returns),
+    )
+}
+
+/// Moments of the trained tokens of each row: counts, means, sums of squared deviations, minima, maxima (float64).
+#[pyfunction]
+fn row_moments<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    layout: &Layout,
+    x: &Bound<'py, PyAny>,
+    mask: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Parts<'py>> {
+    let call = Call::named(who, name);
+    let (x, mask) = (floats(&call, name, x)?, crate::args::mask(&call, "mask", mask)?);
+    let mask = mask.as_ref().map(|m| slice(&call, "mask", m)).transpose()?;
+    let layout = &layout.0;
+    let parts = crate::args::with_floats!(&x, call, name, |x| {
+        pool::run(py, layout.total(), |par| moments::parts(layout, x, mask, par))?
+    });
+    Ok(parts_of(py, &parts.map_err(|e| call.core(e))?))
+}
+
+fn affine_as<'py, T: Real + Element>(
+    py: Python<'py>,
+    call: Call<'_>,
+    layout: &CoreLayout,
+    x: Option<&Bound<'py, PyAny>>,
+    mask: Option<&[u8]>,
+    map: Affine,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let x = x.map(|x| array1::<T>(&call, call.x, x)).transpose()?;
+    let x = x.as_ref().map(|x| slice(&call, call.x, x)).transpose()?;
+    let mut out = array1_mut::<T>(&call, "out", out)?;
+    let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
+    let done = pool::run(py, layout.total(), |par| match x {
+        Some(x) => moments::apply(layout, x, mask, map, out, par),
+        None => moments::apply_in_place(layout, out, mask, map, par),
+    })?;
+    done.map_err(|e| call.core(e))
+}
+
+/// Writes `(x - mean) / divisor + add` at trained tokens and 0 elsewhere; in place without `x`.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn affine<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    layout: &Layout,
+    x: Option<&Bound<'py, PyAny>>,
+    mask: Option<&Bound<'py, PyAny>>,
+    by: (f64, f64, f64),
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let call = Call::named(who, name);
+    let map = Affine { mean: by.0, divisor: by.1, add: by.2 };
+    let mask = crate::args::mask(&call, "mask", mask)?;
+    let mask = mask.as_ref().map(|m| slice(&call, "mask", m)).transpose()?;
+    match floats(&call, "out", out)? {
+        Floats::F32(borrowed) => {
+            drop(borrowed);
+            affine_as::<f32>(py, call, &layout.0, x, mask, map, out)
+        }
+        Floats::F64(borrowed) => {
+            drop(borrowed);
+            affine_as::<f64>(py, call, &layout.0, x, mask, map, out)
+        }
+    }
+}
+
+pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<Layout>()?;
+    m.add_function(wrap_pyfunction!(gae, m)?)?;
+    m.add_function(wrap_pyfunction!(vtrace, m)?)?;
+    m.add_function(wrap_pyfunction!(row_moments, m)?)?;
+    m.add_function(wrap_pyfunction!(affine, m)?)
+}
