@@ -99,7 +99,7 @@ OPENRLHF = Framework(
         "grpo": Convention(eps=1e-9, singleton="raise"),
         "rloo": Convention(singleton="raise"),
         "dr_grpo": Convention(singleton="raise"),
-        "reinforce_pp_baseline": DEFAULT,
+        "reinforce_pp_baseline": Convention(singleton="raise"),
     },
     version="OpenRLHF 0.11.2",
     known="golden",

@@ -11,7 +11,7 @@ import rollmath as rm
 VECTORS = Path(__file__).parents[1] / "vectors" / "peers"
 #: GRPO and RLOO, then the other methods; those on tokens are in tests/temporal/test_golden.py.
 FILES = ("areal", "nemo-rl", "openrlhf", "roll", "skyrl", "slime", "torchrl", "trinity-rft")
-OTHERS = ("areal-others", "roll-others", "skyrl-others", "trinity-rft-others")
+OTHERS = ("areal-others", "nemo-rl-others", "roll-others", "skyrl-others", "trinity-rft-others")
 
 
 def records(keep, files=FILES):
@@ -29,7 +29,8 @@ def ours(framework, record, **override):
     method = getattr(rm.group, record["method"])
     rewards = np.array(record["rewards"], np.float32)
     convention = getattr(rm.conventions, framework)
-    return method(rewards, record["ids"], convention=convention, **record["options"], **override)
+    options = dict(convention.options.get(record["method"], {})) | record["options"] | override
+    return method(rewards, record["ids"], convention=convention, **options)
 
 
 def theirs(record):

@@ -25,7 +25,11 @@ def make(name: str) -> dict[str, np.ndarray]:
     trained tokens only. ``gap_rewards``: and on gaps. ``padding``: as plain, with values after the end of a row.
     ``outcome``: as gaps, with one reward a row on its last trained token, which ``scores`` has too. ``ends``: the same
     reward on the last token of the row, which is a gap in one. The critic has values at gaps, in all of them.
+    ``long``: a row of 100 tokens without values, with a reward of 1 at its end.
     """
+    if name == "long":
+        zeros, one = np.zeros((1, 100), np.float32), np.ones((1, 100), int)
+        return {"rewards": np.eye(1, 100, 99, dtype=np.float32), "values": zeros, "mask": one, "lengths": [100]}
     rng = np.random.default_rng(11)
     inside = np.arange(LENGTHS.max()) < LENGTHS[:, None]
     rewards, values, log_ratios = (digits(rng, inside.shape) for _ in range(3))

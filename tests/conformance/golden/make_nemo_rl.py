@@ -4,6 +4,7 @@ import sys
 from types import SimpleNamespace
 from typing import Optional
 
+import numpy as np
 import torch
 from _common import CONSTANT, Record, ragged
 from _source import Source
@@ -17,6 +18,7 @@ utils = source.load("nemo_rl/algorithms/utils.py", *names, Optional=Optional)
 nemo = source.load(
     "nemo_rl/algorithms/advantage_estimator.py",
     "GRPOAdvantageEstimator",
+    "GDPOAdvantageEstimator",
     "ReinforcePlusPlusAdvantageEstimator",
     "GeneralizedAdvantageEstimator",
     **{name: getattr(utils, name) for name in names},
@@ -58,6 +60,32 @@ record.add(
     leave_one_out=False,
 )
 record.write(**VERSION)
+
+others = Record("nemo-rl", "NEMO_RL", "others")
+
+
+def gdpo(*, leave_one_out, weights=None):
+    config = SimpleNamespace(
+        use_leave_one_out_baseline=leave_one_out, normalize_rewards=True, reward_weights=weights
+    )
+
+    def call(values, ids):
+        estimator = nemo.GDPOAdvantageEstimator(config, LOSS)
+        components = {f"reward/{i}": values[:, i] for i in range(values.shape[1])}
+        prompts, mask = torch.tensor(ids)[:, None], torch.ones(len(ids), 1)
+        return estimator.compute_advantage(prompts, None, mask, repeated_batch=components)[:, 0]
+
+    return call
+
+
+for leave_one_out in (True, False):
+    for weights in (None, [1.0, 0.25]):
+        values, ids = ragged(1)
+        call = gdpo(leave_one_out=leave_one_out, weights=weights)
+        options = {"leave_one_out": leave_one_out, "weights": weights}
+        both = np.stack([values, ragged(2)[0]], 1)
+        others.add(f"{here[:-22]}GDPOAdvantageEstimator", "gdpo", call, both, ids, **options)
+others.write(**VERSION)
 
 tokens = TokenRecord("nemo-rl", "NEMO_RL")
 
