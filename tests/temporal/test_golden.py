@@ -120,12 +120,6 @@ def test_torchrl_leaves_out_small_factors(framework, record, batch):
     assert mine[:24].min() > 8e-10
 
 
-def gae_of(framework):
-    return records(
-        lambda r: r["method"] == "temporal.gae" and r["batch"] == "gaps" and framework in r["function"].lower()
-    )
-
-
 @pytest.mark.parametrize("file", ["openrlhf", "roll", "skyrl", "slime", "trinity-rft"])
 def test_gaps_that_are_states_change_the_advantages_of_these_frameworks(file):
     """The same rows with gaps carried across, as verl, NeMo-RL and AReaL do, differ by far more than rounding."""
