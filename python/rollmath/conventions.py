@@ -110,7 +110,8 @@ OPENRLHF = Framework(
         "reinforce_pp_baseline": {"whiten": _RMS},
     },
 )
-#: Whitens with ``--normalize-advantages`` only. The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
+#: The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
+#: Advantages are whitened with ``--normalize-advantages`` only.
 SLIME = Framework(
     "SLIME",
     {

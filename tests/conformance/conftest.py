@@ -162,7 +162,8 @@ def pytest_terminal_summary(terminalreporter, config):
     if path := config.getoption("--write-conformance", None):
         missing = [kind for kind in ("failed", "error", "skipped") if terminalreporter.stats.get(kind)]
         if missing or not (worst and golden):
-            terminalreporter.write_line(f"{path} is left as it is: {' and '.join(missing) or 'not all'} tests", red=True)
+            why = f"{' and '.join(missing)} tests" if missing else "no live or no golden tests"
+            terminalreporter.write_line(f"{path} is left as it is: {why}", red=True)
         else:
             write_table(Path(path), worst, golden)
 

@@ -224,7 +224,7 @@ def test_async_grpo(peer, agree, kind, missing):
 
 
 def test_the_two_trls_disagree(grpo_trainer, peer):
-    """The trainer takes the sample standard deviation and eps 1e-4, the asynchronous worker the population's and 1e-8."""
+    """The trainer has the sample standard deviation and eps 1e-4, the asynchronous worker the population's and 1e-8."""
     worker = peer("trl.experimental.async_grpo.async_rollout_worker")
     rewards = np.array([1.0, 0.0])
     trainer, asynchronous = run(grpo_trainer, "GRPOTrainer", rewards, 2), asyncio.run(score(worker, rewards))

@@ -65,9 +65,7 @@ others = Record("nemo-rl", "NEMO_RL", "others")
 
 
 def gdpo(*, leave_one_out, weights=None):
-    config = SimpleNamespace(
-        use_leave_one_out_baseline=leave_one_out, normalize_rewards=True, reward_weights=weights
-    )
+    config = SimpleNamespace(use_leave_one_out_baseline=leave_one_out, normalize_rewards=True, reward_weights=weights)
 
     def call(values, ids):
         estimator = nemo.GDPOAdvantageEstimator(config, LOSS)
