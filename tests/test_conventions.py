@@ -90,9 +90,9 @@ def test_frameworks_are_mappings():
 
 
 def test_an_unknown_method_lists_what_there_is():
-    message = "RLLM has no convention for 'salt'; it has: grpo, rloo. Pass a Convention instead"
+    message = "SPO has no convention for 'salt'; it has: spo. Pass a Convention instead"
     with pytest.raises(ValueError, match=message):
-        conventions.RLLM["salt"]
+        conventions.SPO["salt"]
     with pytest.raises(ValueError, match=r"grpo\(\): 'convention': SPO has no convention for 'grpo'; it has: spo"):
         rm.group.grpo([1.0], [0], convention=conventions.SPO)
 

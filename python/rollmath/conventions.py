@@ -181,7 +181,12 @@ AREAL = Framework(
     },
 )
 #: Divides by nothing; its MaxRL guards a mean of 0 or less.
-PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
+PRIME_RL = Framework(
+    "PRIME_RL",
+    {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)},
+    version="prime-rl 0.8.0",
+    known="golden",
+)
 #: Agentic reward normalisation. Rewards at gaps count for nothing, values there do.
 ROLL = Framework(
     "ROLL",
@@ -213,11 +218,20 @@ TRINITY = Framework(
         "reinforce_pp": {"gaps": "ignore"},
     },
 )
-#: Population standard deviation.
+#: Population standard deviation. Its REINFORCE++ baseline, one number a rollout, is ``lite_ppo``.
 RLLM = Framework(
     "RLLM",
-    {"grpo": Convention(ddof=0, singleton="raw"), "rloo": _RAW},
+    {
+        "grpo": Convention(ddof=0, singleton="raw"),
+        "rloo": _RAW,
+        "dr_grpo": _RAW,
+        "lite_ppo": Convention(ddof=0),
+    },
     version="rLLM 0.3.0",
+    known="golden",
+    options={
+        "lite_ppo": {"batch_std": "residuals"},
+    },
 )
 OPEN_INSTRUCT = Framework("OPEN_INSTRUCT", {"grpo": Convention(ddof=0, eps=1e-8)}, version="open-instruct, August 2026")
 #: MCAdvantage on trajectories of one reward. With ``trajectory_return=`` it has the same formula and refuses groups of

@@ -10,8 +10,8 @@ import rollmath as rm
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "peers"
 #: GRPO and RLOO, then the other methods; those on tokens are in tests/temporal/test_golden.py.
-FILES = ("areal", "nemo-rl", "openrlhf", "roll", "skyrl", "slime", "torchrl", "trinity-rft")
-OTHERS = ("areal-others", "nemo-rl-others", "roll-others", "skyrl-others", "trinity-rft-others")
+FILES = ("areal", "nemo-rl", "openrlhf", "rllm", "roll", "skyrl", "slime", "torchrl", "trinity-rft")
+OTHERS = tuple(f"{peer}-others" for peer in ("areal", "nemo-rl", "prime-rl", "rllm", "roll", "skyrl", "trinity-rft"))
 
 
 def records(keep, files=FILES):
@@ -90,6 +90,7 @@ RESIDUE = {
     "AREAL": 0.0,  # moments in float64
     "NEMO_RL": 1.4e-4,  # nothing is divided where the standard deviation is 0
     "OPENRLHF": 0.8165,
+    "RLLM": 0.0,  # sums in float64
     "ROLL": 0.8057,
     "SKYRL": 0.8057,
     "SLIME": 61.035,  # the standard deviation of the residues, which are equal, is 0: divided by eps
