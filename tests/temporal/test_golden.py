@@ -91,8 +91,8 @@ def differences(framework, record, batch, **override):
     mine = ours(framework, record, batch, **override)
     trained = batch["mask"] != 0
     for name, theirs in record["outputs"].items():
-        # REINFORCE++: the function returns advantages alone.
-        if not (record["method"] == "group.reinforce_pp" and name == "returns"):
+        # REINFORCE++: ours returns advantages alone.
+        if not (record["method"].startswith("group.reinforce_pp") and name == "returns"):
             assert not mine[name][~trained].any()
             yield name, mine[name][trained], np.array(theirs, np.float32)[trained]
 

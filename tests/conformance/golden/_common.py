@@ -10,7 +10,8 @@ Trainers import inference engines and schedulers at the top of the module whose 
 the place of those packages; the file lists which, and none of them computes anything recorded. AReaL also needs the
 real colorlog, omegaconf, pyyaml, einops, packaging and tabulate, torchrl its declared dependencies.
 
-slime, NeMo-RL, ROLL, rLLM and prime-rl are in no package index. Their scripts take a clone and run single functions of one commit:
+slime, NeMo-RL, ROLL, rLLM and prime-rl are in no package index. Their scripts take a clone and run single functions of
+one commit:
 
     .venv-golden/bin/python tests/conformance/golden/make_slime.py path/to/clone
 

@@ -76,7 +76,7 @@ from areal.utils.data import KLEstimator  # noqa: E402
 
 
 def actor(gamma, lam, *, norm=False, end=None):
-    """A prompt of one token before each row; `end`: V after the rows, if rows as wide as the batch are truncated ones."""
+    """A prompt of one token before each row. `end`: V after the rows, of which those as wide as the batch are cut."""
 
     def call(batch):
         rows, width = batch["mask"].shape
