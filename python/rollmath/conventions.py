@@ -227,7 +227,7 @@ RLLM = Framework(
         "dr_grpo": _RAW,
         "lite_ppo": Convention(ddof=0),
     },
-    version="rLLM 0.3.0",
+    version="rLLM 0.3.0.pre",
     known="golden",
     options={
         "lite_ppo": {"batch_std": "residuals"},

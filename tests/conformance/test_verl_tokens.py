@@ -31,7 +31,7 @@ def tensors(*arrays):
 
 
 def tolerance(tokens, *, whitened=False):
-    """verl computes in the dtype of the rewards, up to 60 tokens one after another; Bessel's factor is float32 anyway."""
+    """verl computes in the dtype of the rewards, up to 60 tokens in sequence; Bessel's factor is always float32."""
     if tokens.rewards.dtype == np.float32:
         return 1e-5
     return 1e-7 if whitened else 1e-12
