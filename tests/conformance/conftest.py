@@ -170,7 +170,7 @@ def pytest_terminal_summary(terminalreporter, config):
 
 def bound(difference: float) -> str:
     """The power of ten that a difference is below: the same on every machine."""
-    return f"1e{math.floor(math.log10(difference)) + 1:+03d}" if difference else "0"
+    return f"1e{math.floor(math.log10(difference)) + 1}" if difference else "0"
 
 
 def write_table(path: Path, worst: Mapping[str, float], golden: Mapping[tuple[str, str], float]) -> None:
@@ -183,7 +183,10 @@ def write_table(path: Path, worst: Mapping[str, float], golden: Mapping[tuple[st
     for name, seen in sorted(live.items(), key=lambda item: item[0].lower()):
         cells = [bound(seen[d]) if d in seen else "-" for d in ("float32", "float64")]
         lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    lines += ["", "| golden | method, result | float32 |", "|---|---|---|"]
-    lines += [f"| `{who}` | `{what}` | {bound(seen)} |" for (who, what), seen in sorted(golden.items())]
+    lines += ["", "| golden | methods | float32 |", "|---|---|---|"]
+    for framework in sorted({framework for framework, _ in golden}):
+        seen = {what: difference for (who, what), difference in golden.items() if who == framework}
+        methods = ", ".join(f"`{method}`" for method in sorted(seen))
+        lines.append(f"| `{framework}` | {methods} | {bound(max(seen.values()))} |")
     head, _, rest = path.read_text().partition(BEGIN)
     path.write_text(head + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
