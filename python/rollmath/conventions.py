@@ -60,10 +60,10 @@ VERL_0_9 = Framework(
         "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"whiten": "token"},
         "gpg": {"correction": "nonzero_reward"},
-        "optimal_token_baseline": {"align": "position"},
+        "optimal_token_baseline": {"align": "position", "singleton": "raw"},
         "passk": {"scale": "std"},
-        "reinforce_pp": {"reward_on_gap": "drop"},
-        "tir_optimal_token_baseline": {"align": "trained"},
+        "reinforce_pp": {"reward_on_gap": "drop", "whiten": Whiten()},
+        "tir_optimal_token_baseline": {"align": "trained", "singleton": "raw"},
     },
 )
 VERL = VERL_0_9

@@ -24,7 +24,7 @@ CLOSE = {"rtol": 2e-6, "atol": 2e-6}
 #: Positional arguments, by method.
 ARGUMENTS = {
     "group.reinforce_pp": ("rewards",),
-    "group.reinforce_pp_baseline": ("rewards", "groups", "counts"),
+    "group.reinforce_pp_baseline": ("rewards", "groups"),
     "group.remax": ("rewards", "baselines"),
     "temporal.discounted_returns": ("rewards",),
     "temporal.gae": ("rewards", "values"),
@@ -69,6 +69,8 @@ def keywords(framework, record, batch):
         options["whiten"] = Whiten(**options["whiten"])
     if alpha := options.pop("length_adaptive", None):
         options["lam"] = rm.temporal.length_adaptive_lambda(batch["counts"], alpha=alpha)
+    if method == "reinforce_pp_baseline":
+        options["lengths"] = batch["counts"]
     if record["method"] not in PER_ROLLOUT:
         options = {"mask": batch["mask"], "lengths": batch["lengths"]} | options
     return options
