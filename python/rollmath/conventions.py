@@ -202,7 +202,7 @@ ROLL = Framework(
         "gae": {"gaps": "ignore"},
     },
 )
-#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn.
+#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn, OPMDGroupAdvantage.
 TRINITY = Framework(
     "TRINITY",
     {

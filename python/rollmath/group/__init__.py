@@ -1,7 +1,13 @@
 """Group-relative advantages: one number a rollout, from the rewards of its group. One file per method family."""
 
+from rollmath.group._adora import adora
+from rollmath.group._aspo import aspo
+from rollmath.group._asymmetric import nsr, psr, w_reinforce
+from rollmath.group._beta_baseline import BetaBaseline
 from rollmath.group._bnpo import bnpo
+from rollmath.group._copo import Copo, copo
 from rollmath.group._dr_grpo import dr_grpo
+from rollmath.group._empg import empg
 from rollmath.group._gdpo import gdpo
 from rollmath.group._gpg import gpg
 from rollmath.group._grpo import grpo
@@ -12,26 +18,50 @@ from rollmath.group._opo import opo, optimal_baseline
 from rollmath.group._passk import pass_at_k, passk
 from rollmath.group._quantile import quantile_baseline
 from rollmath.group._remax import remax
+from rollmath.group._riskpo import BundleScores, bundle_scores, riskpo
 from rollmath.group._rloo import rloo
+from rollmath.group._single_stream import SingleStream, single_stream
+from rollmath.group._soft import a_star_po, opmd, soft_value
 from rollmath.group._stats import stats
 from rollmath.group._stratified import stratified
+from rollmath.group._tracker import QuantileTracker
+from rollmath.group._win_rate import win_rate
 
 __all__ = [
+    "BetaBaseline",
+    "BundleScores",
+    "Copo",
+    "QuantileTracker",
+    "SingleStream",
+    "a_star_po",
+    "adora",
+    "aspo",
     "bnpo",
+    "bundle_scores",
+    "copo",
     "dr_grpo",
+    "empg",
     "gdpo",
     "gpg",
     "grpo",
     "lite_ppo",
     "mapo",
     "maxrl",
+    "nsr",
+    "opmd",
     "opo",
     "optimal_baseline",
     "pass_at_k",
     "passk",
+    "psr",
     "quantile_baseline",
     "remax",
+    "riskpo",
     "rloo",
+    "single_stream",
+    "soft_value",
     "stats",
     "stratified",
+    "w_reinforce",
+    "win_rate",
 ]
