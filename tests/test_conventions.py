@@ -80,19 +80,19 @@ def test_conventions_are_plain_values():
 def test_frameworks_are_mappings():
     verl = conventions.VERL
     assert list(verl)[:3] == ["grpo", "rloo", "rloo_vectorized"]
-    assert (len(verl), "grpo" in verl, "salt" in verl) == (len(list(verl)), True, False)
+    assert (len(verl) > 3, "grpo" in verl, "salt" in verl) == (True, True, False)
     assert verl.get("salt") is None
     assert verl.get("grpo") == verl["grpo"]
     assert dict(verl)["grpo"].singleton == "raw"
-    assert repr(verl) == f"Framework('VERL_0_9': {', '.join(verl)})"
+    assert repr(conventions.TRL_ASYNC) == "Framework('TRL_ASYNC': grpo)"
     assert pickle.loads(pickle.dumps(verl)) == verl
     assert {verl: 1}[pickle.loads(pickle.dumps(verl))] == 1
 
 
 def test_an_unknown_method_lists_what_there_is():
-    message = "SPO has no convention for 'salt'; it has: spo. Pass a Convention instead"
+    message = "TRL_ASYNC has no convention for 'salt'; it has: grpo. Pass a Convention instead"
     with pytest.raises(ValueError, match=message):
-        conventions.SPO["salt"]
+        conventions.TRL_ASYNC["salt"]
     with pytest.raises(ValueError, match=r"grpo\(\): 'convention': SPO has no convention for 'grpo'; it has: spo"):
         rm.group.grpo([1.0], [0], convention=conventions.SPO)
 

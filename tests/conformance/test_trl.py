@@ -184,6 +184,40 @@ def test_rloo(rloo_trainer, agree, kind, dtype, missing):
         agree(name, ours, theirs, atol=tolerance(dtype))
 
 
+@kinds
+@dtypes
+@missings
+def test_dr_grpo_and_lite_ppo(grpo_trainer, agree, kind, dtype, missing):
+    for size in SIZES:
+        rewards = make(6, size, kind, dtype, missing=missing)
+        for scale, method in (("none", rm.group.dr_grpo), ("batch", rm.group.lite_ppo)):
+            theirs = run(grpo_trainer, "GRPOTrainer", rewards, size, scale_rewards=scale)
+            ours = shuffled(method, rewards, size, convention=TRL)
+            name = f"TRL GRPOTrainer scale_rewards={scale}, {method.__name__} {dtype}"
+            agree(name, ours, theirs, atol=tolerance(dtype, std=scale == "batch"))
+
+
+@kinds
+@dtypes
+@missings
+def test_gdpo(grpo_trainer, agree, kind, dtype, missing):
+    import torch
+
+    for size in SIZES:
+        # In steps of 1/64: two rewards that nearly tie are a division by nearly 0, in which float32 loses digits.
+        columns = [np.round(64 * make(seed, size, kind, dtype, missing=missing)) / 64 for seed in (7, 8, 9)]
+        rewards, weights = np.stack(columns, axis=1), np.array([1.0, 0.5, 0.25], dtype)
+        options = {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": torch.from_numpy(weights)}
+        theirs = run(grpo_trainer, "GRPOTrainer", rewards, size, **options)
+        order = np.random.default_rng(size).permutation(len(rewards))
+        ids = np.repeat(np.arange(len(rewards) // size), size)
+        ours = np.empty_like(theirs)
+        how = TRL.options["gdpo"]
+        ours[order] = rm.group.gdpo(rewards[order], ids[order], weights=weights, convention=TRL, **how)
+        name = f"TRL GRPOTrainer normalize_then_sum {dtype}{' with missing rewards' if missing else ''}"
+        agree(name, ours, theirs, atol=tolerance(dtype, std=True))
+
+
 async def score(worker, rewards):
     """The asynchronous worker scores one group at a time, in float64."""
     size = len(rewards)

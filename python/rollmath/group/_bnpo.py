@@ -52,8 +52,8 @@ def bnpo(
             is not positive and finite.
         TypeError: wrong dtype or rank.
 
-    Source: Xiao et al. 2025, BNPO, arXiv 2506.02864 (secondary description); the authors' code was read. It takes 0 for
-    the mean of a group of one. For several rewards the authors average the advantages of each. TRL's
+    Source: Xiao et al. 2025, BNPO, arXiv 2506.02864 (secondary description); the authors' code was executed. It takes 0
+    for the mean of a group of one. For several rewards the authors average the advantages of each. TRL's
     ``loss_type="bnpo"`` is something else: a mean over the tokens of the local batch.
 
     >>> bnpo([1, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]).round(4).tolist()

@@ -62,7 +62,7 @@ def gdpo(
         TypeError: wrong dtype or rank.
 
     Source: Liu et al. 2026, GDPO, arXiv 2601.05242 (secondary descriptions whiten over the rollouts of the batch; eps
-    and ddof unverified). verl's and TRL's code executed, NeMo-RL's read; verl whitens over tokens, the others over
+    and ddof unverified). verl's, TRL's and NeMo-RL's code was executed; verl whitens over tokens, the others over
     rollouts.
 
     >>> gdpo([[1, 1], [0, 1], [1, 0], [0, 0]], [0, 0, 0, 0], weights=[1.0, 0.5]).round(4).tolist()

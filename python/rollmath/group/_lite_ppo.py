@@ -6,8 +6,8 @@ from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
+from rollmath.group._rewards import read
 from rollmath.groups import Groups
-from rollmath.ops import normalize
 
 
 def lite_ppo(
@@ -31,7 +31,7 @@ def lite_ppo(
             ``scale_rewards="batch"``), or ``"residuals"`` r - mean(r) (AReaL), which is smaller.
         valid: rollouts that take part (bool or int, nonzero = True); the others enter no statistic and get 0.
         convention: ddof, eps, eps_place, singleton and nan; ``zero_spread`` has no say, since no spread of a group is
-            divided by.
+            divided by. Under ``nan="propagate"`` a NaN reaches every group with spread.
         **override: fields of the convention.
 
     Returns:
@@ -49,7 +49,5 @@ def lite_ppo(
     """
     choice("lite_ppo", "batch_std", batch_std, ("rewards", "residuals"))
     rules = resolve("lite_ppo", "lite_ppo", convention, override)
-    scale: Literal["batch_std", "batch_residual_std"] = "batch_std" if batch_std == "rewards" else "batch_residual_std"
-    return normalize(
-        rewards, groups, center="mean", scale=scale, valid=valid, convention=rules, name="rewards", who="lite_ppo"
-    )
+    r = read("lite_ppo", rewards, groups, valid, rules)
+    return r.wrap(r.normalize(center="mean", scale="batch_std" if batch_std == "rewards" else "batch_residual_std"))

@@ -30,8 +30,8 @@ def mapo(
 ) -> Array:
     """Mixed advantages: ``A_i = l (r_i - mean) / (std + eps) + (1 - l) (r_i - mean) / (mean + eps)``.
 
-    ``l = 4 p (1 - p)``, where ``p`` is the success rate of the group. A group that is half right (l = 1) gets its standard score, one that is
-    nearly certain the deviation in percent of its mean.
+    ``l = 4 p (1 - p)``, where ``p`` is the success rate of the group. A group that is half right (l = 1) gets its
+    standard score, one that is nearly certain the deviation in percent of its mean.
 
     Args:
         rewards: one number a rollout, ``[N]``; the mean of a group with spread must be positive.

@@ -58,8 +58,8 @@ def passk(
     rules = resolve("passk", "passk", convention, override)
     r = read("passk", rewards, groups, valid, rules)
     best, second = _podium(r)
-    # The weighted mean of equal values is exactly that value.
-    out = r.normalize(center=WeightedMean(second.astype(np.float64)), scale=scale)
+    # The weighted mean of equal values is exactly that value; a NaN that may spread is in it.
+    out = r.normalize(center=WeightedMean((second | np.isnan(r.x)).astype(np.float64)), scale=scale)
     out[~best & ~np.isnan(out)] = 0.0
     return r.wrap(out)
 
@@ -105,8 +105,8 @@ def pass_at_k(
         ValueError: rewards other than 0 and 1; a group of fewer than k valid rollouts; wrong lengths.
         TypeError: a ``k`` that is no whole number; wrong dtype or rank.
 
-    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; the authors' ``passk_adv.py`` was read (eps 1e-6, added
-    to sigma). The form for failures without a difference is our algebra.
+    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; the authors' ``passk_adv.py`` was executed (eps 1e-6,
+    added to sigma). The form for failures without a difference is our algebra.
 
     >>> pass_at_k([1, 0, 0, 0], [0, 0, 0, 0], 2, eps=0.0).round(4).tolist()
     [1.0, -0.3333, -0.3333, -0.3333]

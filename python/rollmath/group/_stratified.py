@@ -55,7 +55,7 @@ def stratified(
         TypeError: wrong dtype or rank.
 
     Source: Zhu et al. 2025, Stratified GRPO, arXiv 2510.06214 (secondary descriptions; the paper's blend and ddof are
-    unverified); grpo-composer's code read. POPE: arXiv 2601.18779 (secondary description).
+    unverified); grpo-composer's code was executed. POPE: arXiv 2601.18779 (secondary description).
 
     >>> stratified([1.0, 1, 0, 1, 0, 0], [0] * 6, strata=[2, 2, 2, 2, 0, 0], scale="none").tolist()
     [0.25, 0.25, -0.75, 0.25, 0.0, 0.0]

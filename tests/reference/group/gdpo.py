@@ -1,0 +1,102 @@
+"""GDPO by the words of its docstring: channel by channel, then over the batch, token by token if asked."""
+
+import math
+
+import numpy as np
+
+
+def members(rewards, ids, valid, nan):
+    """Rows that take part, group by group."""
+    keep = [True] * len(rewards) if valid is None else [bool(v) for v in valid]
+    for i, r in enumerate(rewards):
+        if keep[i] and nan == "raise" and not math.isfinite(r):
+            raise ValueError(f"{r} at {i}")
+        keep[i] = keep[i] and not (nan == "omit" and math.isnan(r))
+    return [[i for i in range(len(ids)) if ids[i] == g and keep[i]] for g in dict.fromkeys(ids)]
+
+
+def mean(values):
+    return math.fsum(values) / len(values)
+
+
+def std(values, ddof):
+    if len(set(values)) == 1:
+        return 0.0
+    m = mean(values)
+    return math.sqrt(math.fsum((v - m) ** 2 for v in values) / (len(values) - ddof)) if len(values) > ddof else math.nan
+
+
+def lone(x, singleton, denominator=lambda s: 1.0):
+    """What the only member of a group gets, where ``denominator`` divides by the standard deviation 1 or |x|."""
+    if singleton == "raise":
+        raise ValueError("a group of one")
+    if singleton == "abs" and x == 0:
+        return 0.0
+    return {"zero": 0.0, "nan": math.nan, "raw": x / denominator(1.0), "abs": x / denominator(abs(x) or 1.0)}[singleton]
+
+
+def guard(s, eps, eps_place):
+    if eps_place == "where_positive":
+        return s + eps if s > 0 else 1.0
+    return {"add": s + eps, "max": max(s, eps), "sqrt": math.sqrt(s * s + eps)}[eps_place]
+
+
+def channel(r, ids, valid, scale, leave_one_out, ddof, eps, eps_place, singleton, zero_spread, nan):
+    out = np.zeros(len(r))
+    for rows in members(r, ids, valid, nan):
+        for i in rows:
+            others = [r[j] for j in rows if j != i]
+            seen = others if leave_one_out else [r[j] for j in rows]
+            if any(math.isnan(r[j]) for j in rows):
+                out[i] = math.nan
+            elif not others:
+                out[i] = lone(r[i], singleton, lambda s: guard(s, eps, eps_place) if scale == "std" else 1.0)
+            elif len({r[j] for j in rows}) == 1:
+                out[i] = 0.0
+            elif scale == "none":
+                out[i] = r[i] - mean(seen)
+            elif len(set(seen)) == 1:
+                out[i] = {"zero": 0.0, "unscaled": r[i] - mean(seen)}[zero_spread]
+            else:
+                out[i] = (r[i] - mean(seen)) / guard(std(seen, ddof), eps, eps_place)
+    return out
+
+
+def gdpo(
+    rewards,
+    ids,
+    *,
+    weights=None,
+    scale="std",
+    leave_one_out=False,
+    whiten="sequence",
+    how=None,
+    lengths=None,
+    valid=None,
+    ddof=1,
+    eps=1e-6,
+    eps_place="add",
+    singleton="zero",
+    zero_spread="zero",
+    nan="raise",
+):
+    how = {"ddof": 1, "eps": 1e-8, "eps_place": "sqrt"} | (how or {})
+    table = np.asarray(rewards, dtype=np.float64)
+    n, channels = table.shape
+    w = [1.0] * channels if weights is None else weights
+    seen = [i for i in range(n) if (valid is None or valid[i]) and not (nan == "omit" and all(np.isnan(table[i])))]
+    rules = (ddof, eps, eps_place, singleton, zero_spread, nan)
+    parts = [channel(list(table[:, c]), ids, valid, scale, leave_one_out, *rules) for c in range(channels)]
+    out = np.array([math.fsum(w[c] * parts[c][i] for c in range(channels)) for i in range(n)])
+    if whiten is None:
+        return out
+    times = [1 if whiten == "sequence" else int(lengths[i]) for i in range(n)]
+    tokens = [out[i] for i in seen for _ in range(times[i])]
+    whitened = np.zeros(n)
+    for i in seen:
+        if any(math.isnan(t) for t in tokens):
+            whitened[i] = math.nan
+        elif len(set(tokens)) > 1:
+            s = std(tokens, how["ddof"])
+            whitened[i] = (out[i] - mean(tokens)) / guard(s, how["eps"], how["eps_place"])
+    return whitened

@@ -1,0 +1,51 @@
+"""GPG by the words of its docstring, one count after the other."""
+
+import math
+
+import numpy as np
+
+
+def members(rewards, ids, valid, nan):
+    """Rows that take part, group by group."""
+    keep = [True] * len(rewards) if valid is None else [bool(v) for v in valid]
+    for i, r in enumerate(rewards):
+        if keep[i] and nan == "raise" and not math.isfinite(r):
+            raise ValueError(f"{r} at {i}")
+        keep[i] = keep[i] and not (nan == "omit" and math.isnan(r))
+    return [[i for i in range(len(ids)) if ids[i] == g and keep[i]] for g in dict.fromkeys(ids)]
+
+
+def mean(values):
+    return math.fsum(values) / len(values)
+
+
+def lone(x, singleton, denominator=lambda s: 1.0):
+    """What the only member of a group gets, where ``denominator`` divides by the standard deviation 1 or |x|."""
+    if singleton == "raise":
+        raise ValueError("a group of one")
+    if singleton == "abs" and x == 0:
+        return 0.0
+    return {"zero": 0.0, "nan": math.nan, "raw": x / denominator(1.0), "abs": x / denominator(abs(x) or 1.0)}[singleton]
+
+
+def gpg(rewards, ids, *, f_norm=1.0, correction="informative", valid=None, singleton="zero", nan="raise"):
+    r = [float(v) for v in rewards]
+    out, rollouts, with_signal = np.zeros(len(r)), 0, 0
+    for rows in members(r, ids, valid, nan):
+        values = [r[i] for i in rows]
+        for i in rows:
+            if any(map(math.isnan, values)):
+                out[i] = math.nan
+            elif len(set(values)) > 1:
+                out[i] = r[i] - mean(values)
+            elif len(rows) == 1:
+                out[i] = lone(r[i], singleton)
+        rollouts += len(rows)
+        if correction == "nonzero_reward":
+            with_signal += sum(v != 0 for v in values)
+        elif len(set(values)) > 1 and not any(map(math.isnan, values)):
+            with_signal += len(rows)
+        elif len(rows) == 1 and out[rows[0]] not in {0.0} and not math.isnan(out[rows[0]]):
+            with_signal += 1
+    alpha = 1.0 if correction == "none" else rollouts / max(with_signal, 1)
+    return alpha * out / f_norm

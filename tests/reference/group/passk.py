@@ -1,0 +1,95 @@
+"""The margin of the best, and pass@k by listing every subset."""
+
+import itertools
+import math
+
+import numpy as np
+
+
+def members(rewards, ids, valid, nan):
+    """Rows that take part, group by group."""
+    keep = [True] * len(rewards) if valid is None else [bool(v) for v in valid]
+    for i, r in enumerate(rewards):
+        if keep[i] and nan == "raise" and not math.isfinite(r):
+            raise ValueError(f"{r} at {i}")
+        keep[i] = keep[i] and not (nan == "omit" and math.isnan(r))
+    return [[i for i in range(len(ids)) if ids[i] == g and keep[i]] for g in dict.fromkeys(ids)]
+
+
+def mean(values):
+    return math.fsum(values) / len(values)
+
+
+def std(values, ddof):
+    if len(set(values)) == 1:
+        return 0.0
+    m = mean(values)
+    return math.sqrt(math.fsum((v - m) ** 2 for v in values) / (len(values) - ddof)) if len(values) > ddof else math.nan
+
+
+def lone(x, singleton, denominator=lambda s: 1.0):
+    """What the only member of a group gets, where ``denominator`` divides by the standard deviation 1 or |x|."""
+    if singleton == "raise":
+        raise ValueError("a group of one")
+    if singleton == "abs" and x == 0:
+        return 0.0
+    return {"zero": 0.0, "nan": math.nan, "raw": x / denominator(1.0), "abs": x / denominator(abs(x) or 1.0)}[singleton]
+
+
+def guard(s, eps, eps_place):
+    if eps_place == "where_positive":
+        return s + eps if s > 0 else 1.0
+    return {"add": s + eps, "max": max(s, eps), "sqrt": math.sqrt(s * s + eps)}[eps_place]
+
+
+def passk(
+    rewards,
+    ids,
+    *,
+    scale="none",
+    valid=None,
+    ddof=1,
+    eps=1e-6,
+    eps_place="add",
+    singleton="zero",
+    zero_spread="zero",
+    nan="raise",
+):
+    r = [float(v) for v in rewards]
+    out = np.zeros(len(r))
+    for rows in members(r, ids, valid, nan):
+        values = [r[i] for i in rows]
+        for i in rows:
+            if any(map(math.isnan, values)):
+                out[i] = math.nan
+                continue
+            if len(rows) == 1:
+                out[i] = lone(r[i], singleton, lambda s: guard(s, eps, eps_place) if scale == "std" else 1.0)
+                continue
+            if scale == "std" and len(set(values)) == 1:
+                out[i] = {"zero": 0.0, "unscaled": 0.0, "nan": math.nan}[zero_spread]
+                continue
+            margin = max(values) - max(r[j] for j in rows if j != i)
+            s = guard(std(values, ddof), eps, eps_place) if scale == "std" else 1.0
+            out[i] = margin / s if margin > 0 else 0.0
+    return out
+
+
+def pass_at_k(rewards, ids, k, *, valid=None, eps=1e-6, eps_place="add", singleton="zero", nan="raise"):
+    r = [float(v) for v in rewards]
+    out = np.zeros(len(r))
+    for rows in members(r, ids, valid, nan):
+        if rows and len(rows) < k:
+            raise ValueError("too few")
+        subsets = list(itertools.combinations(rows, k))
+        best = [max(r[i] for i in subset) for subset in subsets]
+        for i in rows:
+            if any(math.isnan(r[j]) for j in rows):
+                out[i] = math.nan
+            elif len(rows) == 1:
+                out[i] = lone(r[i], singleton, lambda s: guard(s, eps, eps_place))
+            elif len(set(best)) > 1:
+                sigma = std(best, 0)
+                mine = [b for b, subset in zip(best, subsets, strict=True) if i in subset]
+                out[i] = (mean(mine) - mean(best)) / guard(sigma, eps, eps_place)
+    return out
