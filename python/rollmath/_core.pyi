@@ -23,6 +23,7 @@ __all__ = [
     "normalize",
     "num_threads",
     "offsets_from_lengths",
+    "optimal_token_baseline",
     "pack",
     "reduce",
     "row_moments",
@@ -171,6 +172,7 @@ class Layout:
     def packed(who: str, offsets: NDArray[np.int64]) -> Layout: ...
     @staticmethod
     def padded(who: str, rows: int, width: int, lengths: NDArray[np.int64] | None = None) -> Layout: ...
+    def only(self, who: str, valid: NDArray[np.uint8]) -> Layout: ...
     @property
     def rows(self) -> int: ...
     @property
@@ -200,6 +202,19 @@ def vtrace(
     clips: tuple[float, float, float],
     advantages: NDArray[Any],
     returns: NDArray[Any],
+) -> None: ...
+def optimal_token_baseline(
+    who: str,
+    layout: Layout,
+    groups: Csr,
+    rewards: NDArray[Any],
+    per_row: bool,
+    logprobs: NDArray[Any],
+    sum_pi_squared: NDArray[Any],
+    is_weights: NDArray[Any] | None,
+    rule: tuple[NDArray[np.uint8] | None, str, str, str | NDArray[np.float64], NDArray[np.uint8] | None],
+    choices: tuple[bool, bool, float, bool],
+    out: NDArray[Any],
 ) -> None: ...
 def row_moments(
     who: str, name: str, layout: Layout, x: NDArray[Any], mask: NDArray[np.uint8] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,7 +77,14 @@ class TokenRows:
     def masked(self, mask: Any, name: str = "mask") -> TokenRows:
         """With this mask."""
         flat = to_bytes(self.who, name, self._flat(name, mask, packed_too=True))
-        return TokenRows(self.who, self.name, self.kind, self.shape, self.packed, self.layout, flat)
+        return replace(self, mask=flat)
+
+    def only(self, valid: Any) -> TokenRows:
+        """With nothing in the rows that are not valid."""
+        keep = self.bytes_per_row("valid", valid)
+        if keep is None:
+            return self
+        return replace(self, layout=self.layout.only(self.who, keep))
 
     @property
     def rows(self) -> int:

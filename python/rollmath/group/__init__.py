@@ -1,4 +1,4 @@
-"""Group-relative advantages: one number a rollout, from the rewards of its group. One file per method family."""
+"""Group-relative advantages: one function a method, over the primitives of :mod:`rollmath.ops`."""
 
 from rollmath.group._adora import adora
 from rollmath.group._aspo import aspo
@@ -15,8 +15,10 @@ from rollmath.group._lite_ppo import lite_ppo
 from rollmath.group._mapo import mapo
 from rollmath.group._maxrl import maxrl
 from rollmath.group._opo import opo, optimal_baseline
+from rollmath.group._optimal_token_baseline import optimal_token_baseline
 from rollmath.group._passk import pass_at_k, passk
 from rollmath.group._quantile import quantile_baseline
+from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
 from rollmath.group._remax import remax
 from rollmath.group._riskpo import BundleScores, bundle_scores, riskpo
 from rollmath.group._rloo import rloo

@@ -127,18 +127,27 @@ def moments(
     """
     who = "moments"
     if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
-        rows = TokenRows.of(who, "x", x, mask=mask, lengths=lengths)
-        return row_moments(rows if valid is None else only_valid(rows, valid), "x", rows.read(x=x)[0], weights)
+        rows = TokenRows.of(who, "x", x, mask=mask, lengths=lengths).only(valid)
+        return row_moments(rows, "x", rows.read(x=x)[0], weights)
     for extra, value in (("mask", mask), ("lengths", lengths)):
         if value is not None:
             msg = f"{who}(): {extra!r} goes with token rows, but 'x' has one number a row; use 'valid' and 'weights'"
             raise ValueError(msg)
-    values = floats(who, "x", x)[0].astype(np.float64, copy=False)
-    w = _weights(who, weights, len(values))
-    keep = mask_bytes(who, "valid", valid, length=len(values), why="len(x)")
-    if keep is not None:
-        w = np.where(keep != 0, w, 0.0)
-    return Moments(w, values, np.zeros(len(values)), values, values)
+    values = floats(who, "x", x)[0]
+    return scalar_moments(who, values, weights, mask_bytes(who, "valid", valid, length=len(values), why="len(x)"))
+
+
+def scalar_moments(
+    who: str,
+    values: NDArray[Any],
+    weights: ArrayLike | None,
+    keep: NDArray[np.uint8] | None,
+    weights_name: str = "weights",
+) -> Moments:
+    """Those of one number a row."""
+    x = values.astype(np.float64, copy=False)
+    w = _weights(who, weights, len(x), weights_name)
+    return Moments(w if keep is None else np.where(keep != 0, w, 0.0), x, np.zeros(len(x)), x, x)
 
 
 def row_moments(rows: TokenRows, name: str, flat: NDArray[Any], weights: ArrayLike | None) -> Moments:
@@ -150,18 +159,11 @@ def row_moments(rows: TokenRows, name: str, flat: NDArray[Any], weights: ArrayLi
     return Moments(count, mean, squares, low, high)
 
 
-def only_valid(rows: TokenRows, valid: ArrayLike) -> TokenRows:
-    """With the tokens of the other rows masked out."""
-    keep = rows.bytes_per_row("valid", valid)
-    per_token = np.repeat(np.asarray(keep) != 0, rows.shape[1] if rows.packed is None else rows.packed.lengths)
-    return rows.masked((per_token if rows.mask is None else per_token & (rows.mask != 0)).reshape(rows.shape))
-
-
-def _weights(who: str, weights: ArrayLike | None, n: int) -> NDArray[np.float64]:
+def _weights(who: str, weights: ArrayLike | None, n: int, name: str = "weights") -> NDArray[np.float64]:
     if weights is None:
         return np.ones(n)
-    w = floats(who, "weights", weights, length=n, why="the number of rows")[0].astype(np.float64)
+    w = floats(who, name, weights, length=n, why="the number of rows")[0].astype(np.float64)
     if not (np.isfinite(w) & (w >= 0)).all():
-        msg = f"{who}(): 'weights' must be finite and not negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
+        msg = f"{who}(): {name!r} must be finite and not negative, got {w[~(np.isfinite(w) & (w >= 0))][0]}"
         raise ValueError(msg)
     return w

@@ -48,6 +48,13 @@ class Rule:
         return (rows.mask, self.gaps, self.reward_on_gap, end, rows.bytes_per_row("truncated", self.truncated))
 
 
+def check_whiten(who: str, whiten: object) -> None:
+    """Raises unless it is a Whiten or None."""
+    if whiten is not None and not isinstance(whiten, Whiten):
+        msg = f"{who}(): 'whiten' must be a Whiten or None, got {whiten!r}"
+        raise TypeError(msg)
+
+
 def lam_of(rows: TokenRows, name: str, lam: ArrayLike) -> float | NDArray[np.float64]:
     """A decay for all rows or one a row; the core checks its range."""
     if isinstance(lam, (int, float, np.integer, np.floating)):
@@ -81,9 +88,7 @@ def scan_values(
     """
     given = rule.of(rows)
     per_row, (r, v) = rewards_of(rows, rewards, values=values)
-    if whiten is not None and not isinstance(whiten, Whiten):
-        msg = f"{rows.who}(): 'whiten' must be a Whiten or None, got {whiten!r}"
-        raise TypeError(msg)
+    check_whiten(rows.who, whiten)
     decay = (
         number(rows.who, "gamma", gamma),
         lam_of(rows, "lam", lam),
@@ -139,6 +144,7 @@ def discounted_sum(
     >>> discounted_sum([[0.0, 0.0, 1.0]], decay=0.5).tolist()
     [[0.25, 0.5, 1.0]]
     """
+    check_whiten(who, whiten)
     per_row = not isinstance(x, Ragged) and len(getattr(x, "shape", np.shape(x))) == 1
     rows = _form(who, name, x, mask, lengths, per_row)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows, gaps=(*GAPS, "cut"), ends=("zero",))

@@ -10,8 +10,7 @@ from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, floats, mask_bytes
 from rollmath._convention import Whiten
 from rollmath._token_rows import TokenRows
-from rollmath.ops._moments import Moments, only_valid, row_moments
-from rollmath.ops._moments import moments as moments_of
+from rollmath.ops._moments import Moments, row_moments, scalar_moments
 from rollmath.ragged import Ragged
 
 
@@ -33,6 +32,7 @@ def whiten(
     moments: Moments | None = None,
     out: Array | Ragged | None = None,
     name: str = "x",
+    weights_name: str = "weights",
     who: str = "whiten",
 ) -> Array | Ragged:
     """``(x_i - mean) / sqrt(var + eps)`` over a batch; see :class:`~rollmath.conventions.Whiten` for the variants.
@@ -49,7 +49,8 @@ def whiten(
         moments: statistics to use instead of those of ``x``: of all ranks, merged (:class:`~rollmath.ops.Moments`).
         out: where to write, of the form and float type of the result; token rows only.
         name: what your own method calls ``x``, for error messages.
-        who: its name, likewise.
+        weights_name: what it calls ``weights``.
+        who: its name.
 
     Returns:
         In the form, kind and float type of ``x``. Equal values give exactly 0, and so does a batch of one value. One
@@ -65,9 +66,7 @@ def whiten(
     [-1.0, 0.0, 1.0]
     """
     if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
-        rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths)
-        if valid is not None:
-            rows = only_valid(rows, valid)
+        rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
         (flat,) = rows.read(**{name: x})
         m = moments if moments is not None else row_moments(rows, name, flat, weights)
         arrays, views = rows.outputs(out, flat.dtype, 1, [flat, rows.mask])
@@ -80,7 +79,7 @@ def whiten(
             raise ValueError(msg)
     values, kind = floats(who, name, x)
     keep = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
-    m = moments if moments is not None else moments_of(values, weights=weights, valid=keep)
+    m = moments if moments is not None else scalar_moments(who, values, weights, keep, weights_name)
     mean, divisor, add = affine_of(how, m) if m.count else (0.0, 1.0, 0.0)
     result = (values.astype(np.float64) - mean) / divisor + add
     if keep is not None:

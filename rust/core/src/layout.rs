@@ -47,6 +47,16 @@ impl Layout {
         Ok(Self { bounds: (0..=rows).map(|r| r * width).collect(), lens })
     }
 
+    /// The same, with nothing in the rows that are not `valid`.
+    ///
+    /// # Errors
+    /// [`Error::Length`].
+    pub fn only(&self, valid: &[u8]) -> Result<Self> {
+        check_len("valid", valid.len(), self.rows(), "the number of rows")?;
+        let lens = self.lens.iter().zip(valid).map(|(&n, &v)| if v == 0 { 0 } else { n }).collect();
+        Ok(Self { bounds: self.bounds.clone(), lens })
+    }
+
     /// Number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -69,6 +79,13 @@ impl Layout {
     #[must_use]
     pub fn slot(&self, row: usize) -> Range<usize> {
         self.bounds[row]..self.bounds[row + 1]
+    }
+
+    /// A row that cuts some rows into halves of about equal size.
+    pub(crate) fn middle(&self, rows: Range<usize>) -> usize {
+        let (from, to) = (self.bounds[rows.start], self.bounds[rows.end]);
+        let half = from + (to - from) / 2;
+        rows.start + self.bounds[rows.start..rows.end].partition_point(|&b| b < half)
     }
 
     /// Checks the length of a flat array.

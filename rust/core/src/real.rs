@@ -6,6 +6,8 @@ pub trait Real: Copy + Send + Sync + PartialEq + 'static {
     fn wide(self) -> f64;
     /// Rounding to nearest.
     fn narrow(x: f64) -> Self;
+    /// True for anything but zero, NaN too.
+    fn is_nonzero(self) -> bool;
 }
 
 impl Real for f32 {
@@ -15,6 +17,9 @@ impl Real for f32 {
     fn narrow(x: f64) -> Self {
         x as f32
     }
+    fn is_nonzero(self) -> bool {
+        self != 0.0
+    }
 }
 
 impl Real for f64 {
@@ -23,6 +28,9 @@ impl Real for f64 {
     }
     fn narrow(x: f64) -> Self {
         x
+    }
+    fn is_nonzero(self) -> bool {
+        self != 0.0
     }
 }
 

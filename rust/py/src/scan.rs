@@ -5,10 +5,13 @@ use pyo3::prelude::*;
 use rollmath_core::layout::Layout as CoreLayout;
 use rollmath_core::moments::{self, Affine, Part};
 use rollmath_core::real::Real;
-use rollmath_core::scan::{self, Bootstrap, Clips, GapReward, Gaps, Outputs, PerRow, Rewards, Rule, Scan};
+use rollmath_core::scan::{
+    self, Bootstrap, Choices, Clips, Energy, GapReward, Gaps, Outputs, PerRow, Rewards, Rule, Scan,
+};
 
 use crate::args::{Floats, array1, array1_mut, floats, mask, slice};
 use crate::errors::Call;
+use crate::groups::Csr;
 use crate::pool;
 
 /// Where the tokens of each row lie.
@@ -32,6 +35,13 @@ impl Layout {
         let lengths = lengths.map(|x| array1::<i64>(&call, "lengths", x)).transpose()?;
         let lengths = lengths.as_ref().map(|x| slice(&call, "lengths", x)).transpose()?;
         Ok(Self(CoreLayout::padded(rows, width, lengths).map_err(|e| call.core(e))?))
+    }
+
+    /// The same, with nothing in the rows that are not valid.
+    fn only(&self, who: &str, valid: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let call = Call::new(who);
+        let valid = array1::<u8>(&call, "valid", valid)?;
+        Ok(Self(self.0.only(slice(&call, "valid", &valid)?).map_err(|e| call.core(e))?))
     }
 
     #[getter]
@@ -300,6 +310,65 @@ fn vtrace<'py>(
     )
 }
 
+#[allow(clippy::too_many_arguments)]
+fn optimal_as<'py, T: Real + Element>(
+    py: Python<'py>,
+    call: Call<'_>,
+    layout: &CoreLayout,
+    groups: &rollmath_core::Groups,
+    (rewards, per_row): (&Bound<'py, PyAny>, bool),
+    [logprobs, sum_pi_squared]: [&Bound<'py, PyAny>; 2],
+    importance: Option<&Bound<'py, PyAny>>,
+    rule: &RuleArg<'py>,
+    choices: Choices,
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let rewards = RewardsArg::<T>::of(&call, rewards, per_row)?;
+    let rewards = rewards.view(&call)?;
+    let logprobs = array1::<T>(&call, "logprobs", logprobs)?;
+    let sum_pi_squared = array1::<T>(&call, "sum_pi_squared", sum_pi_squared)?;
+    let importance = importance.map(|x| array1::<T>(&call, "is_weights", x)).transpose()?;
+    let energy = Energy {
+        logprobs: slice(&call, "logprobs", &logprobs)?,
+        sum_pi_squared: slice(&call, "sum_pi_squared", &sum_pi_squared)?,
+        importance: importance.as_ref().map(|x| slice(&call, "is_weights", x)).transpose()?,
+    };
+    let arrays = rule.arrays(&call)?;
+    let rule = rule.view(&call, &arrays)?;
+    let mut out = array1_mut::<T>(&call, "out", out)?;
+    let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
+    let done = pool::run(py, layout.total(), |par| {
+        scan::optimal_token_baseline(layout, groups, rewards, energy, rule, choices, out, par)
+    })?;
+    done.map_err(|e| call.core(e))
+}
+
+/// Returns less the optimal token baseline of the group. `choices`: by trained tokens, zero tail, eps, lone keeps.
+#[pyfunction]
+#[allow(clippy::too_many_arguments)]
+fn optimal_token_baseline<'py>(
+    py: Python<'py>,
+    who: &str,
+    layout: &Layout,
+    groups: &Csr,
+    rewards: &Bound<'py, PyAny>,
+    per_row: bool,
+    logprobs: &Bound<'py, PyAny>,
+    sum_pi_squared: &Bound<'py, PyAny>,
+    is_weights: Option<&Bound<'py, PyAny>>,
+    rule: RuleArg<'py>,
+    choices: (bool, bool, f64, bool),
+    out: &Bound<'py, PyAny>,
+) -> PyResult<()> {
+    let call = Call::new(who);
+    let (by_trained, zero_tail, eps, lone_keeps_return) = choices;
+    let choices = Choices { by_trained, zero_tail, eps, lone_keeps_return };
+    let single = matches!(floats(&call, "out", out)?, Floats::F32(_));
+    let f = if single { optimal_as::<f32> } else { optimal_as::<f64> };
+    let energy = [logprobs, sum_pi_squared];
+    f(py, call, &layout.0, &groups.0, (rewards, per_row), energy, is_weights, &rule, choices, out)
+}
+
 /// Moments of the trained tokens of each row: counts, means, sums of squared deviations, minima, maxima (float64).
 #[pyfunction]
 fn row_moments<'py>(
@@ -373,6 +442,7 @@ pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Layout>()?;
     m.add_function(wrap_pyfunction!(gae, m)?)?;
     m.add_function(wrap_pyfunction!(vtrace, m)?)?;
+    m.add_function(wrap_pyfunction!(optimal_token_baseline, m)?)?;
     m.add_function(wrap_pyfunction!(row_moments, m)?)?;
     m.add_function(wrap_pyfunction!(affine, m)?)
 }

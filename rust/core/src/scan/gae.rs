@@ -119,16 +119,17 @@ impl<T: Real> Job<'_, T> {
             Rewards::Rows(_) => &[],
         };
         let mut streams = Streams { rewards, values: self.values, base: piece.base, advantages, returns };
-        let mut queue = Queue { rows: piece.rows.clone(), first: piece.rows.start, done: piece.per_row };
-        let (mut a, mut b) = (Lane::default(), Lane::default());
-        let (mut a_live, mut b_live) = (
-            a.advance::<T, F>(self, &mut streams, &mut queue),
-            b.advance::<T, F>(self, &mut streams, &mut queue),
-        );
+        // Each lane walks a half of the rows backwards, as it walks each row: one stream through memory.
+        let mid = self.layout.middle(piece.rows.clone());
+        let (before, after) = piece.per_row.split_at_mut(mid - piece.rows.start);
+        let mut a = Lane::new(piece.rows.start..mid, before);
+        let mut b = Lane::new(mid..piece.rows.end, after);
+        let (mut a_live, mut b_live) =
+            (a.advance::<T, F>(self, &mut streams), b.advance::<T, F>(self, &mut streams));
         while a_live || b_live {
             if a_live && b_live {
                 let n = a.run.len().min(b.run.len());
-                let (p, q) = if a.run.start < b.run.start { (&mut a, &mut b) } else { (&mut b, &mut a) };
+                let (p, q) = (&mut a, &mut b);
                 streams.run_two::<F>(
                     (p.run.clone(), q.run.clone()),
                     (&mut p.carry, &mut q.carry),
@@ -142,25 +143,20 @@ impl<T: Real> Job<'_, T> {
                 lane.run.end = lane.run.start;
             }
             if a_live && a.run.is_empty() {
-                a_live = a.advance::<T, F>(self, &mut streams, &mut queue);
+                a_live = a.advance::<T, F>(self, &mut streams);
             }
             if b_live && b.run.is_empty() {
-                b_live = b.advance::<T, F>(self, &mut streams, &mut queue);
+                b_live = b.advance::<T, F>(self, &mut streams);
             }
         }
     }
 }
 
-/// Rows of a piece that wait for a lane, and where a finished row leaves its result.
-struct Queue<'a> {
+/// Rows that wait, where a finished row leaves its result, and a row on its way from its last token to its first.
+struct Lane<'a> {
     rows: Range<usize>,
     first: usize,
     done: &'a mut [(Flaw, Part)],
-}
-
-/// A row on its way from its last token to its first.
-#[derive(Default)]
-struct Lane {
     row: Option<usize>,
     /// Runs of tokens that the scan visits, relative to the row; those before `left` are to come.
     spans: Vec<Range<usize>>,
@@ -173,14 +169,24 @@ struct Lane {
     by: Coefficients,
 }
 
-impl Lane {
+impl<'a> Lane<'a> {
+    fn new(rows: Range<usize>, done: &'a mut [(Flaw, Part)]) -> Self {
+        Self {
+            first: rows.start,
+            rows,
+            done,
+            row: None,
+            spans: Vec::new(),
+            extra: Vec::new(),
+            left: 0,
+            run: 0..0,
+            carry: Carry::default(),
+            by: Coefficients::default(),
+        }
+    }
+
     /// Goes on to the next run with more than one token, in the next rows if need be; false if there is none.
-    fn advance<T: Real, F: Form>(
-        &mut self,
-        job: &Job<'_, T>,
-        streams: &mut Streams<'_, T>,
-        queue: &mut Queue<'_>,
-    ) -> bool {
+    fn advance<T: Real, F: Form>(&mut self, job: &Job<'_, T>, streams: &mut Streams<'_, T>) -> bool {
         loop {
             if let Some(row) = self.row {
                 let start = job.layout.row(row).start;
@@ -195,15 +201,15 @@ impl Lane {
                         return true;
                     }
                 }
-                queue.done[row - queue.first] = self.finish::<T, F>(job, streams, row);
+                self.done[row - self.first] = self.finish::<T, F>(job, streams, row);
                 self.row = None;
             }
-            let Some(row) = queue.rows.next() else { return false };
+            let Some(row) = self.rows.next_back() else { return false };
             let flaw = self.load::<T, F>(job, row);
             if flaw == Flaw::None {
                 self.row = Some(row);
             } else {
-                queue.done[row - queue.first].0 = flaw;
+                self.done[row - self.first].0 = flaw;
             }
         }
     }

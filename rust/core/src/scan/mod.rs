@@ -6,6 +6,7 @@
 
 mod gae;
 mod kernel;
+mod optimal;
 #[cfg(test)]
 mod tests;
 mod vtrace;
@@ -17,6 +18,7 @@ use crate::layout::Layout;
 use crate::moments::not_finite;
 use crate::real::Real;
 pub use gae::{Outputs, Scan, discounted_returns, gae};
+pub use optimal::{Choices, Energy, optimal_token_baseline};
 pub use vtrace::{Clips, vtrace};
 
 /// What a position with mask 0 inside a row is.
@@ -228,9 +230,8 @@ fn gap_rewards<T: Real>(
     for k in 0..=spans.len() {
         let to = spans.get(k).map_or(row_rewards.len(), |s| s.start);
         let gap = &row_rewards[from..to];
-        // A fold over all is faster than looking for the first.
-        if gap.iter().fold(false, |any, r| any | (r.wide() != 0.0)) {
-            let place = || from + gap.iter().position(|r| r.wide() != 0.0).unwrap_or(0);
+        if any_nonzero(gap) {
+            let place = || from + gap.iter().position(|r| r.is_nonzero()).unwrap_or(0);
             if rule == GapReward::Raise {
                 return Flaw::AtGap(place());
             }
@@ -242,4 +243,11 @@ fn gap_rewards<T: Real>(
         from = spans.get(k).map_or(from, |s| s.end);
     }
     Flaw::None
+}
+
+/// A fold over chunks is faster than looking for the first: padding is mostly zeros.
+fn any_nonzero<T: Real>(x: &[T]) -> bool {
+    let any = |part: &[T]| part.iter().fold(0u32, |any, r| any | u32::from(r.is_nonzero())) != 0;
+    let (chunks, rest) = x.as_chunks::<256>();
+    chunks.iter().any(|chunk| any(chunk)) || any(rest)
 }

@@ -85,6 +85,32 @@ fn what_is_not_finite_is_named() {
     assert_eq!(e.to_string(), "'values' must be finite at trained tokens, got NaN at row 1, position 0");
 }
 
+#[test]
+fn optimal_baseline_by_hand() {
+    // Weights 1 - 2 * 0.5 + 0.25 = 0.25 a token, so running sums 0.25, 0.5, 0.75.
+    let layout = Layout::packed(&[0, 3, 5, 6]).unwrap();
+    let groups = crate::Groups::from_ids(&[0, 0, 1]).unwrap();
+    let (logp, s2) = ([0.5f64.ln(); 6], [0.25; 6]);
+    let energy = Energy { logprobs: &logp, sum_pi_squared: &s2, importance: None };
+    let choices = Choices { by_trained: true, zero_tail: true, eps: 0.0, lone_keeps_return: true };
+    let mut out = [9.0; 6];
+    let r = Rewards::Rows(&[1.0, 0.0, 5.0]);
+    optimal_token_baseline(&layout, &groups, r, energy, RULE, choices, &mut out, Par::Serial).unwrap();
+    assert_eq!(out, [0.5, 0.5, 1.0, -0.5, -0.5, 5.0]);
+    let equal = Rewards::Rows(&[0.7, 0.7, 5.0]);
+    let plain = Choices { zero_tail: false, lone_keeps_return: false, ..choices };
+    optimal_token_baseline(&layout, &groups, equal, energy, RULE, plain, &mut out, Par::Serial).unwrap();
+    assert_eq!(out, [0.0; 6]);
+    let bad = [0.25, 0.25, 0.25, 0.25, f64::NAN, 0.25];
+    let energy = Energy { sum_pi_squared: &bad, ..energy };
+    let e = optimal_token_baseline(&layout, &groups, r, energy, RULE, choices, &mut out, Par::Serial)
+        .unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "'sum_pi_squared' must be finite at trained tokens, got NaN at row 1, position 1"
+    );
+}
+
 proptest! {
     #[test]
     fn rows_do_not_depend_on_each_other_nor_on_gaps(
