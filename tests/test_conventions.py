@@ -77,22 +77,62 @@ def test_conventions_are_plain_values():
     assert Convention() == conventions.DEFAULT
 
 
+MINE = conventions.Framework(
+    "MINE",
+    {"grpo": Convention(singleton="raw"), "rloo": Convention()},
+    version="mine 1.0",
+    known={"grpo": "live"},
+    options={"gae": {"gaps": "state"}},
+)
+
+
 def test_frameworks_are_mappings():
-    verl = conventions.VERL
-    assert list(verl)[:3] == ["grpo", "rloo", "rloo_vectorized"]
-    assert (len(verl) > 3, "grpo" in verl, "salt" in verl) == (True, True, False)
-    assert verl.get("salt") is None
-    assert verl.get("grpo") == verl["grpo"]
-    assert dict(verl)["grpo"].singleton == "raw"
-    assert repr(conventions.TRL_ASYNC) == "Framework('TRL_ASYNC': grpo)"
-    assert pickle.loads(pickle.dumps(verl)) == verl
-    assert {verl: 1}[pickle.loads(pickle.dumps(verl))] == 1
+    assert list(MINE) == ["grpo", "rloo"]
+    assert (len(MINE), "grpo" in MINE, "salt" in MINE) == (2, True, False)
+    assert MINE.get("salt") is None
+    assert MINE.get("grpo") == MINE["grpo"]
+    assert dict(MINE)["grpo"].singleton == "raw"
+    assert repr(MINE) == "Framework('MINE': grpo, rloo)"
+    for framework in [MINE, *FRAMEWORKS.values()]:
+        again = pickle.loads(pickle.dumps(framework))
+        assert again == framework
+        assert {framework: 1}[again] == 1
+        for field in ("name", "version", "known", "options"):
+            assert getattr(again, field) == getattr(framework, field)
+
+
+def test_frameworks_say_how_they_are_known():
+    assert dict(MINE.known) == {"grpo": "live", "rloo": "read", "gae": "read"}
+    assert MINE.options["gae"] == {"gaps": "state"}
+    for framework in FRAMEWORKS.values():
+        assert framework.version
+        assert set(framework.known) == {*framework, *framework.options}
+
+
+def test_whiten_is_checked():
+    with pytest.raises(ValueError, match=r"Whiten\(\): 'eps_place' must be one of"):
+        conventions.Whiten(eps_place="inside")
+    with pytest.raises(ValueError, match=r"Whiten\(\): 'eps' must be finite and not negative, got -1.0"):
+        conventions.Whiten(eps=-1.0)
+    with pytest.raises(ValueError, match=r"Whiten\(\): 'ddof' must be a whole number from 0 to 1, got 2"):
+        conventions.Whiten(ddof=2)
+    places = {
+        place: conventions.Whiten(eps=0.75, eps_place=place) for place in ("sqrt", "add", "max", "where_positive")
+    }
+    assert {p: w.divisor(0.5) for p, w in places.items()} == {
+        "sqrt": 1,
+        "add": 1.25,
+        "max": 0.75,
+        "where_positive": 1.25,
+    }
+    assert {p: w.divisor(0.0) for p, w in places.items()}["where_positive"] == 1
+    assert conventions.Whiten(scale=False).divisor(0.5) == conventions.Whiten().divisor(math.nan) == 1
 
 
 def test_an_unknown_method_lists_what_there_is():
-    message = "TRL_ASYNC has no convention for 'salt'; it has: grpo. Pass a Convention instead"
+    message = "MINE has no convention for 'salt'; it has: grpo, rloo. Pass a Convention instead"
     with pytest.raises(ValueError, match=message):
-        conventions.TRL_ASYNC["salt"]
+        MINE["salt"]
     with pytest.raises(ValueError, match=r"grpo\(\): 'convention': SPO has no convention for 'grpo'; it has: spo"):
         rm.group.grpo([1.0], [0], convention=conventions.SPO)
 
