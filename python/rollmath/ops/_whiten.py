@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, floats, mask_bytes
+from rollmath._arrays import Array, ArrayLike, describe, floats, mask_bytes
 from rollmath._convention import Whiten
 from rollmath._token_rows import TokenRows
 from rollmath.ops._moments import Moments, row_moments, scalar_moments
@@ -65,6 +65,12 @@ def whiten(
     >>> whiten([1.0, 2.0, 3.0]).round(6).tolist()
     [-1.0, 0.0, 1.0]
     """
+    if not isinstance(how, Whiten):
+        msg = f"{who}(): 'how' must be a Whiten, got {how!r}"
+        raise TypeError(msg)
+    if moments is not None and not isinstance(moments, Moments):
+        msg = f"{who}(): 'moments' must be a Moments (ops.moments), got {describe(moments)}"
+        raise TypeError(msg)
     if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
         rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
         (flat,) = rows.read(**{name: x})
