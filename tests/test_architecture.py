@@ -21,7 +21,7 @@ LAYERS = [
     {"rows", "_turns", "forest"},
     {"ops"},
     {"group", "temporal", "tree", "loss", "vocab"},
-    {"_audit", "metrics"},
+    {"_audit", "metrics", "_metrics_estimate", "_metrics_interval", "_metrics_majority"},
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

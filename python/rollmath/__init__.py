@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, ops, temporal, tree
+from rollmath import conventions, group, metrics, ops, temporal, tree
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -36,6 +36,7 @@ __all__ = [
     "conventions",
     "group",
     "loss",
+    "metrics",
     "num_threads",
     "ops",
     "set_num_threads",

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, Kind, describe, floats, frozen, host, host_only, integers, is_tensor, to_bytes
+from rollmath import _core
+from rollmath._arrays import (
+    ArrayLike,
+    Kind,
+    contiguous,
+    describe,
+    floats,
+    frozen,
+    host,
+    host_only,
+    integers,
+    is_tensor,
+    to_bytes,
+)
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 
@@ -124,6 +137,32 @@ def copied(who: str, name: str, x: ArrayLike) -> tuple[NDArray[Any], Kind]:
     if array.size and array.dtype.kind not in "iub":
         floats(who, name, array.reshape(-1)[:1])
     return array, kind
+
+
+def collapsed(who: str, rollouts: Groups, segment: NDArray[np.int64], values: NDArray[Any], how: str) -> NDArray[Any]:
+    """One of, or a number from, the values of the rows of each rollout."""
+    if how in {"sum", "mean"} or (how in {"min", "max"} and values.dtype.kind == "f"):
+        wide = contiguous(values, values.dtype if values.dtype.kind == "f" else np.float64)
+        return _core.reduce(who, "x", rollouts._csr, wide, None, how).astype(wide.dtype, copy=False)
+    if how in {"min", "max"}:
+        reduce = np.minimum if how == "min" else np.maximum
+        exact: NDArray[Any] = reduce.reduceat(values[rollouts.order], rollouts.offsets[:-1]) if len(values) else values
+        return exact
+    order = np.lexsort((segment, rollouts.index))
+    ends = rollouts.offsets[1:] - 1 if how == "last" else rollouts.offsets[:-1]
+    out: NDArray[Any] = values[order[ends]]
+    if how == "same":
+        spread = out[rollouts.index]
+        differ = (values != spread) & ((values == values) | (spread == spread))  # noqa: PLR0124 - NaN is NaN
+        if differ.any():
+            row = int(np.flatnonzero(differ)[0])
+            name = rollouts.ids[rollouts.index[row]]
+            msg = (
+                f"{who}(): 'x' must be the same for all rows of a rollout, but rollout {name!r} has "
+                f"{spread[row]} and {values[row]} (row {row}); say how= to choose or combine"
+            )
+            raise ValueError(msg)
+    return out
 
 
 def picked_rows(rows: ArrayLike, n_rows: int) -> NDArray[np.int64]:

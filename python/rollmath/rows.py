@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import ArrayLike, Immutable, choice, frozen
+from rollmath._arrays import Array, ArrayLike, Immutable, choice, floats, frozen
 from rollmath._columns import (
+    collapsed,
     column_of,
     copied,
     flat_positions,
@@ -242,6 +243,41 @@ class Rows(Immutable):
             raise ValueError(msg)
         per_row = values[self.rollouts.index] if per == "rollout" else values
         return Ragged(kind.wrap(np.repeat(per_row, self.lengths)), self.offsets)
+
+    def collapse(
+        self, x: ArrayLike, *, how: Literal["same", "first", "last", "sum", "mean", "max", "min"] = "same"
+    ) -> Array:
+        """One value a rollout from one value a row: what :meth:`expand` with ``per="rollout"`` spreads out again.
+
+        Args:
+            x: ``[n_rows]``, say the reward that a reader found on every row. The values of a CUDA tensor are copied
+                to the host once and the result back.
+            how: ``"same"`` the value that all rows of the rollout have (NaN equals NaN); ``"first"`` and ``"last"`` of
+                the row with the smallest and the largest ``segment``; ``"sum"``, ``"mean"``, ``"max"`` and ``"min"``
+                over the rows, in which NaN spreads.
+
+        Returns:
+            ``[n_rollouts]`` in the order of ``rollouts.ids``, of the kind of ``x``. Dtypes are kept as in
+            :meth:`expand`, but ``"sum"`` and ``"mean"`` of ints and bools are float64 (float32 for a tensor).
+
+        Raises:
+            ValueError: rows of a rollout that differ under ``"same"``, wrong shape, an unknown ``how``, a tensor that
+                requires grad.
+            TypeError: not numbers.
+
+        >>> rows = Rows(["a", "a", "b"], [3, 1, 2])
+        >>> rows.collapse([1.0, 1.0, 0.0]).tolist(), rows.collapse([0.0, 1.0, 0.0], how="last").tolist()
+        ([1.0, 0.0], [1.0, 0.0])
+        """
+        who = "Rows.collapse"
+        choice(who, "how", how, ("same", "first", "last", "sum", "mean", "max", "min"))
+        values, kind = copied(who, "x", x)
+        if values.shape != (self.n_rows,):
+            msg = f"{who}(): 'x' must have shape ({self.n_rows},) (= n_rows), got {values.shape}"
+            raise ValueError(msg)
+        if how in {"sum", "mean"}:
+            values, kind = floats(who, "x", x)
+        return kind.wrap(collapsed(who, self.rollouts, self.segment, values, how))
 
     def __len__(self) -> int:
         return self.n_rows

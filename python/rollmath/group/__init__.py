@@ -20,6 +20,12 @@ from rollmath.group._passk import pass_at_k, passk
 from rollmath.group._quantile import quantile_baseline
 from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
 from rollmath.group._remax import remax
+from rollmath.group._reward_hbpo import hbpo, hbpo_reward
+from rollmath.group._reward_kimi import kimi_length_reward
+from rollmath.group._reward_otc import otc_reward
+from rollmath.group._reward_overlong import overlong_penalty
+from rollmath.group._reward_tempsamp import tempsamp_anchor, tempsamp_reward
+from rollmath.group._reward_vote import majority_reward, vote_reward
 from rollmath.group._riskpo import BundleScores, bundle_scores, riskpo
 from rollmath.group._rloo import rloo
 from rollmath.group._single_stream import SingleStream, single_stream
@@ -46,7 +52,11 @@ __all__ = [
     "gdpo",
     "gpg",
     "grpo",
+    "hbpo",
+    "hbpo_reward",
+    "kimi_length_reward",
     "lite_ppo",
+    "majority_reward",
     "mapo",
     "maxrl",
     "nsr",
@@ -54,6 +64,8 @@ __all__ = [
     "opo",
     "optimal_baseline",
     "optimal_token_baseline",
+    "otc_reward",
+    "overlong_penalty",
     "pass_at_k",
     "passk",
     "psr",
@@ -67,6 +79,9 @@ __all__ = [
     "soft_value",
     "stats",
     "stratified",
+    "tempsamp_anchor",
+    "tempsamp_reward",
+    "vote_reward",
     "w_reinforce",
     "win_rate",
 ]
