@@ -21,10 +21,15 @@ from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from rollmath import loss, vocab
+    from rollmath._audit import audit
+    from rollmath._audit_result import Audit
 
 _LAZY = ("loss", "vocab")
+#: Loaded when first used too: an import should cost little.
+_LATE = {"audit": "_audit", "Audit": "_audit_result"}
 
 __all__ = [
+    "Audit",
     "Convention",
     "Forest",
     "GroupStats",
@@ -33,6 +38,7 @@ __all__ = [
     "Ragged",
     "Rows",
     "__version__",
+    "audit",
     "conventions",
     "group",
     "loss",
@@ -47,6 +53,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
+        return globals()[name]
     if name in _LAZY:
         try:
             return importlib.import_module(f"rollmath.{name}")

@@ -14,7 +14,7 @@ EpsPlace = Literal["add", "max", "sqrt", "where_positive"]
 Singleton = Literal["zero", "raw", "abs", "nan", "raise"]
 ZeroSpread = Literal["zero", "unscaled", "nan", "raise"]
 Nan = Literal["raise", "omit", "propagate"]
-Known = Literal["live", "golden", "read"]
+Known = Literal["live", "golden", "read", "paper"]
 
 _CHOICES = {"eps_place": EpsPlace, "singleton": Singleton, "zero_spread": ZeroSpread, "nan": Nan}
 
@@ -122,8 +122,9 @@ class Framework(Immutable, Mapping[str, Convention]):
         methods: a :class:`Convention` for each method.
         version: of the framework, as its package says.
         known: how the conventions are known: ``"live"`` (a test runs the framework's own function beside ours),
-            ``"golden"`` (a test compares with its recorded outputs) or ``"read"`` (its source was read, not run); one
-            for all methods or, as a mapping, one for some, the others being ``"read"``.
+            ``"golden"`` (a test compares with its recorded outputs), ``"read"`` (its source was read, not run) or
+            ``"paper"`` (the papers' text); one for all methods or, as a mapping, one for some, the others being
+            ``"read"``.
         options: by method, keywords with which that method of ours does what the framework does besides.
 
     Attributes:

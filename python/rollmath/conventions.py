@@ -13,8 +13,9 @@ spreads over the group wherever a framework has no rule for a missing reward: he
 ``nan="propagate"`` asks for it.
 
 Each framework says which version of it is meant, and how its choices are known: ``"live"`` means that a test compares
-us with that version's own function, ``"golden"`` with its recorded outputs, ``"read"`` that its source was read.
-``docs/conventions.md`` has the table and notes.
+us with that version's own function, ``"golden"`` with its recorded outputs, ``"read"`` that its source was read;
+``"paper"`` stands for the papers' own text. :func:`table` prints all of them side by side; ``docs/conventions.md`` has
+the same table, and notes.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from rollmath._convention import (
     ZeroSpread,
     resolve,
 )
+from rollmath._convention_table import ConventionTable
 
 #: The papers' formula: sample standard deviation plus 1e-6; a group of one and a group without spread get 0.
 DEFAULT = Convention()
@@ -38,6 +40,16 @@ DEFAULT = Convention()
 _RAW = Convention(singleton="raw")
 #: (x - mean) / sqrt(max(var, 1e-8)), population variance.
 _RMS = Whiten(ddof=0, eps=1e-4, eps_place="max")
+
+#: What the authors write, and no more: GRPO (arXiv 2402.03300) divides by a standard deviation, without eps. It does
+#: not say which one; ddof 1 is our reading. RLOO (2402.14740) and Dr. GRPO (2503.20783, known from its authors' code)
+#: divide by nothing. None says what a group of one or without spread gets: 0, as in DEFAULT.
+PAPER = Framework(
+    "PAPER",
+    {"grpo": Convention(eps=0.0), "dr_grpo": Convention(eps=0.0), "rloo": Convention(eps=0.0)},
+    version="the authors",
+    known={"grpo": "paper", "rloo": "paper"},
+)
 
 #: ``rloo`` and ``rloo_vectorized`` disagree on a group of one.
 VERL_0_9 = Framework(
@@ -144,7 +156,7 @@ SKYRL = Framework(
 )
 _NEMO = Convention(eps_place="where_positive", zero_spread="unscaled")
 
-#: Its default GRPO is ``grpo(..., leave_one_out=True)`` with this convention; ``normalize_rewards=false`` makes it
+#: Its default GRPO leaves each rollout out of its mean and standard deviation; ``normalize_rewards=false`` makes it
 #: ``rloo``, and ``use_leave_one_out_baseline=false`` besides ``dr_grpo``.
 NEMO_RL = Framework(
     "NEMO_RL",
@@ -159,6 +171,7 @@ NEMO_RL = Framework(
     options={
         "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"leave_one_out": True, "how": Whiten(eps=0.0, eps_place="where_positive")},
+        "grpo": {"leave_one_out": True},
         "reinforce_pp": {"whiten": _RMS},
         "reinforce_pp_baseline": {"whiten": _RMS},
     },
@@ -256,6 +269,36 @@ PODS = Framework("PODS", {"grpo": Convention(eps=1e-4, singleton="nan")}, versio
 #: Population standard deviation of the siblings.
 SPO = Framework("SPO", {"spo": Convention(ddof=0, eps=1e-8)}, version="SPO, 2025", known="golden")
 
+
+def frameworks() -> dict[str, Framework]:
+    """All of the above by name, an object with several names under its shortest (``VERL``, not ``VERL_0_9``)."""
+    named = [(name, value) for name, value in globals().items() if isinstance(value, Framework)]
+    shortest: dict[int, str] = {}
+    for name, value in named:
+        shortest[id(value)] = min(name, shortest.get(id(value), name), key=len)
+    return {name: value for name, value in named if shortest[id(value)] == name}
+
+
+def table(method: str | None = None) -> ConventionTable:
+    """The conventions of all frameworks side by side, to print.
+
+    Args:
+        method: only the conventions for this method.
+
+    Returns:
+        What prints as a table; its ``rows`` are a list of dicts, ``markdown()`` is the table of the documentation.
+
+    Raises:
+        ValueError: a method that no framework has a convention for.
+
+    >>> print(table("spo"))
+    convention  method  denominator  eps   ddof  group of one  no spread  missing reward  known from
+    DEFAULT     all     s + eps      1e-6  1     0             0          error           our choice
+    SPO         spo     s + eps      1e-8  0     0             0          error           SPO, 2025, golden vector
+    """
+    return ConventionTable(DEFAULT, frameworks(), method)
+
+
 __all__ = [
     "AREAL",
     "DEFAULT",
@@ -263,6 +306,7 @@ __all__ = [
     "NEMO_RL",
     "OPENRLHF",
     "OPEN_INSTRUCT",
+    "PAPER",
     "PODS",
     "PRIME_RL",
     "RLLM",
@@ -278,6 +322,7 @@ __all__ = [
     "VERL",
     "VERL_0_9",
     "Convention",
+    "ConventionTable",
     "EpsPlace",
     "Framework",
     "Known",
@@ -286,5 +331,7 @@ __all__ = [
     "Singleton",
     "Whiten",
     "ZeroSpread",
+    "frameworks",
     "resolve",
+    "table",
 ]

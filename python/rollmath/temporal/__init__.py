@@ -20,7 +20,6 @@ __all__ = [
     "expand_turns",
     "gae",
     "length_adaptive_lambda",
-    "moments",
     "td_lambda",
     "turn_gae",
     "two_level_gae",

@@ -117,7 +117,7 @@ pub fn optimal_token_baseline<T: Real>(
             let g = groups.index()[row] as usize;
             let others = if widths[row] == tops[g].0 { tops[g].1 } else { tops[g].0 };
             let alone = others == 0;
-            *flaw = job.returns(row, &mut scratch);
+            *flaw = job.returns(row, rule.gap_reward, &mut scratch);
             if *flaw != Flaw::None {
                 continue;
             }
@@ -181,14 +181,14 @@ impl<T: Real> Job<'_, T> {
     }
 
     /// Rewards to come at each trained token of a row, into `scratch.returns`.
-    fn returns(&self, row: usize, scratch: &mut Scratch) -> Flaw {
+    fn returns(&self, row: usize, gap_reward: GapReward, scratch: &mut Scratch) -> Flaw {
         let at = self.layout.row(row);
         self.layout.spans(row, self.rule.mask, &mut scratch.spans);
         let n: usize = scratch.spans.iter().map(Range::len).sum();
         scratch.returns.clear();
         match self.rewards {
             Rewards::Rows(r) => {
-                if n == 0 && r[row] != 0.0 && self.rule.gap_reward != GapReward::Drop {
+                if n == 0 && r[row] != 0.0 && gap_reward != GapReward::Drop {
                     return Flaw::NoToken;
                 }
                 scratch.returns.resize(n, r[row]);
@@ -203,14 +203,18 @@ impl<T: Real> Job<'_, T> {
                         return flaw;
                     }
                 }
-                let mut sum = 0.0;
+                scratch.returns.resize(n, 0.0);
+                let (mut sum, mut to) = (0.0, n);
                 for (span, extra) in scratch.spans.iter().zip(&scratch.extra).rev() {
-                    for t in span.clone().rev() {
-                        sum += r[at.start + t].wide() + if t + 1 == span.end { *extra } else { 0.0 };
-                        scratch.returns.push(sum);
+                    sum += extra;
+                    let from = to - span.len();
+                    let rewards = &r[at.start + span.start..at.start + span.end];
+                    for (g, r) in scratch.returns[from..to].iter_mut().zip(rewards).rev() {
+                        sum += r.wide();
+                        *g = sum;
                     }
+                    to = from;
                 }
-                scratch.returns.reverse();
             }
         }
         Flaw::None
@@ -237,9 +241,14 @@ impl<T: Real> Job<'_, T> {
             buffer.clear();
             buffer.resize(out.len(), start);
         }
+        // Whether a gap has a reward is found when the row itself is done; once is enough.
+        let gap_reward = match self.rule.gap_reward {
+            GapReward::Raise => GapReward::Drop,
+            other => other,
+        };
         for &row in rows.iter() {
-            if self.returns(row, scratch) != Flaw::None {
-                continue; // reported when the row itself is done
+            if self.returns(row, gap_reward, scratch) != Flaw::None {
+                continue;
             }
             let start = self.layout.row(row).start;
             let (mut running, mut k) = (0.0, 0);
