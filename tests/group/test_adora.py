@@ -118,7 +118,11 @@ ONE = ([1.0], [0], [3])
         (lambda: adora(*ONE, weight=False), TypeError, "'weight' must be a number, got False"),
         (lambda: adora([1.0], [0], [-1]), ValueError, "'lengths' must not be negative and be finite where rows are va"),
         (lambda: adora([1.0], [0], [1, 2]), ValueError, r"'lengths' must have length 1 \(= len\(groups\)\), got 2"),
-        (lambda: adora(*ONE, correct=[1.0]), TypeError, r"'correct' must be bool or integer \(nonzero = True\), got fl"),
+        (
+            lambda: adora(*ONE, correct=[1.0]),
+            TypeError,
+            r"'correct' must be bool or integer \(nonzero = True\), got fl",
+        ),
         (lambda: adora(*ONE, truncated=[1, 1]), ValueError, r"'truncated' must have length 1 \(= len\(groups\)\), got"),
         (lambda: adora([math.nan], [0], [1]), ValueError, r"adora\(\): 'rewards' must be finite, got NaN at index 0"),
         (lambda: adora(*ONE, singleton="raise"), ValueError, r"adora\(\): .* one valid member"),

@@ -110,9 +110,17 @@ ONE = ([1.0], [0], [3], [9])
         (lambda: aspo(*ONE, correct=[1, 0]), ValueError, r"'correct' must have length 1 \(= len\(groups\)\), got 2"),
         (lambda: aspo(*ONE, correct=[1], used=[1, 0]), ValueError, "'used' must have length 1"),
         (lambda: aspo([1.0], [0], [-1], [9], correct=[1], used=[1]), ValueError, "'position' must not be negative and"),
-        (lambda: aspo([1.0], [0], [math.inf], [9], correct=[1]), ValueError, "'position' must not be negative and be f"),
+        (
+            lambda: aspo([1.0], [0], [math.inf], [9], correct=[1]),
+            ValueError,
+            "'position' must not be negative and be f",
+        ),
         (lambda: aspo([1.0], [0], [3], [0], correct=[1]), ValueError, "'lengths' must be positive and be finite where"),
-        (lambda: aspo([math.nan], [0], [3], [9], correct=[0]), ValueError, "'advantages' must be finite where rows are"),
+        (
+            lambda: aspo([math.nan], [0], [3], [9], correct=[0]),
+            ValueError,
+            "'advantages' must be finite where rows are",
+        ),
         (lambda: aspo([1.0], [0], [3, 4], [9], correct=[1]), ValueError, "'position' must have length 1"),
     ],
 )

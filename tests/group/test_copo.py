@@ -60,8 +60,6 @@ def test_the_oracle(oracle, tolerance, rows, options, masked, dtype):
         got = copo(r, ids, answers, valid=mask, **options, **rules)
         for column, wanted in zip(got, expected, strict=True):
             assert column.dtype == r.dtype
-            # Group means that differ in the last bit alone (different counts) are equal groups for nobody; eps is
-            # what keeps their z-scores small.
             assert_allclose(column, wanted, **tolerance(r.dtype))
 
 
@@ -126,8 +124,8 @@ def test_kinds_and_layouts():
     out = copo(torch.tensor([1.0, 0.0]), torch.tensor([5, 6]), torch.tensor([1, 1]))
     assert {(type(c), c.dtype) for c in out} == {(torch.Tensor, torch.float32)}
     wide = np.random.default_rng(0).normal(size=(6, 2))
-    for a, b in zip(copo(wide[:, 1], [0, 0, 0, 1, 1, 1], [1] * 6), copo(wide[:, 1].copy(), [0] * 3 + [1] * 3, [1] * 6)):
-        assert (a == b).all()
+    strided, copied = (copo(r, [0, 0, 0, 1, 1, 1], [1] * 6) for r in (wide[:, 1], wide[:, 1].copy()))
+    assert all((a == b).all() for a, b in zip(strided, copied, strict=True))
     assert [c.tolist() for c in copo([], [], [])] == [[]] * 4
     assert [c.tolist() for c in copo([math.nan, 1.0], [0, 0], [1, 1], valid=[0, 0])] == [[0.0, 0.0]] * 4
 
@@ -141,8 +139,16 @@ ONE = ([1.0], [0], ["x"])
         (lambda: copo(*ONE, steepness=-1), ValueError, r"copo\(\): 'steepness' must be finite and at least 0, got -1"),
         (lambda: copo(*ONE, threshold=math.inf), ValueError, "'threshold' must be finite, got inf"),
         (lambda: copo(*ONE, forced=1), TypeError, "'forced' must be True or False, got 1"),
-        (lambda: copo(*ONE, consistency_penalty="on"), TypeError, "'consistency_penalty' must be True or False, got 'o"),
-        (lambda: copo([1.0], [0], ["x", "y"]), ValueError, r"'answers' must have length 1 \(= the number of rows\), got"),
+        (
+            lambda: copo(*ONE, consistency_penalty="on"),
+            TypeError,
+            "'consistency_penalty' must be True or False, got 'o",
+        ),
+        (
+            lambda: copo([1.0], [0], ["x", "y"]),
+            ValueError,
+            r"'answers' must have length 1 \(= the number of rows\), got",
+        ),
         (lambda: copo([1.0], [0], [0.5]), TypeError, r"copo\(\): 'answers' must be strings, ints, UUIDs or tuples"),
         (lambda: copo([1.0, 2.0], [0], ["x"]), ValueError, r"'rewards' must have length 1 \(= len\(groups\)\), got 2"),
         (lambda: copo([math.nan], [0], ["x"]), ValueError, r"copo\(\): 'rewards' must be finite, got NaN at index 0"),

@@ -70,7 +70,7 @@ def test_permuting_rows_changes_no_bit(same_bits, rows, heat, random, dtype):
     r, ids = r.astype(dtype) * dtype(0.1), np.array(ids, dtype=np.int64)
     turn = np.arange(len(r))
     random.shuffle(turn)
-    for call in (lambda *a, **k: a_star_po(*a, beta=heat, **k), lambda *a, **k: opmd(*a, **k)):
+    for call in (lambda *a, **k: a_star_po(*a, beta=heat, **k), opmd):
         same_bits(call(r[turn], ids[turn], valid=valid[turn]), call(r, ids, valid=valid)[turn])
     values = dict(zip(rm.Groups(ids).ids, soft_value(r, ids, beta=heat).tolist(), strict=True))
     turned = dict(zip(rm.Groups(ids[turn]).ids, soft_value(r[turn], ids[turn], beta=heat).tolist(), strict=True))
@@ -145,9 +145,17 @@ def test_kinds_and_layouts():
         (lambda: opmd([1.0], [0], baseline="max"), ValueError, "'baseline' must be one of 'mean', 'logmeanexp', got"),
         (lambda: soft_value([math.nan], [0]), ValueError, "'rewards' must be finite where rows are valid, got nan"),
         (lambda: soft_value([1.0], [0, 1]), ValueError, r"'rewards' must have length 2 \(= len\(groups\)\), got 1"),
-        (lambda: a_star_po([math.nan], [0]), ValueError, r"a_star_po\(\): 'rewards' must be finite, got NaN at index 0"),
+        (
+            lambda: a_star_po([math.nan], [0]),
+            ValueError,
+            r"a_star_po\(\): 'rewards' must be finite, got NaN at index 0",
+        ),
         (lambda: a_star_po([1.0], [0], singleton="raise"), ValueError, r"a_star_po\(\): .* one valid member"),
-        (lambda: opmd([1.0], [0], convention=rm.conventions.TRL), ValueError, r"opmd\(\): 'convention': TRL_1_16 has no"),
+        (
+            lambda: opmd([1.0], [0], convention=rm.conventions.TRL),
+            ValueError,
+            r"opmd\(\): 'convention': TRL_1_16 has no",
+        ),
     ],
 )
 def test_errors(call, error, message):

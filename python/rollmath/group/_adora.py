@@ -54,8 +54,8 @@ def adora(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise) or lengths.
         TypeError: wrong dtype or rank.
 
-    Source: github.com/ShadeCloak/ADORA, 2025 (no paper known to us); official code of both variants read, that of the
-    language variant executed. The two disagree on groups without correct or incorrect rollouts.
+    Source: github.com/ShadeCloak/ADORA, 2025 (no paper known to us); official code of both variants executed.
+    The two disagree on groups without correct or incorrect rollouts.
 
     >>> adora([1.0, 0.0, 0.0, 1.0], ["a"] * 4, [50, 80, 90, 60]).round(4).tolist()
     [0.0866, -0.0866, -0.0866, 0.0866]

@@ -37,7 +37,7 @@ def w_reinforce(
         ValueError: wrong lengths, NaN or infinite rewards, a negative ``positive``, a positive ``negative``.
         TypeError: wrong dtype or rank.
 
-    Source: Zhu et al. 2025, arXiv 2506.01347; official code read.
+    Source: Zhu et al. 2025, arXiv 2506.01347; official code executed.
 
     >>> w_reinforce([1.0, 0.0]).tolist()
     [0.1, -1.0]
@@ -64,7 +64,7 @@ def psr(rewards: ArrayLike, *, threshold: float = 0.5, valid: ArrayLike | None =
         ValueError: wrong lengths, NaN or infinite rewards.
         TypeError: wrong dtype or rank.
 
-    Source: Zhu et al. 2025, arXiv 2506.01347; official code read.
+    Source: Zhu et al. 2025, arXiv 2506.01347; official code executed.
 
     >>> psr([1.0, 0.0]).tolist()
     [1.0, 0.0]
@@ -88,7 +88,7 @@ def nsr(rewards: ArrayLike, *, threshold: float = 0.5, valid: ArrayLike | None =
         ValueError: wrong lengths, NaN or infinite rewards.
         TypeError: wrong dtype or rank.
 
-    Source: Zhu et al. 2025, arXiv 2506.01347; official code read.
+    Source: Zhu et al. 2025, arXiv 2506.01347; official code executed.
 
     >>> nsr([1.0, 0.0]).tolist()
     [0.0, -1.0]

@@ -216,11 +216,16 @@ class BetaBaseline(Immutable):
     def __len__(self) -> int:
         return len(self.prompts)
 
+    def _known(self) -> tuple[Any, ...]:
+        counts = zip(self.alpha.tolist(), self.beta.tolist(), strict=True)
+        return dict(zip(self.prompts, counts, strict=True)), self.prior, self.rho, self.half_drift
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, BetaBaseline) and self.to_dict() == other.to_dict()
+        # The order of the prompts is that in which they came.
+        return isinstance(other, BetaBaseline) and self._known() == other._known()
 
     def __hash__(self) -> int:
-        return hash((self.prompts, self.alpha.tobytes(), self.beta.tobytes()))
+        return hash((frozenset(self.prompts), self.prior, self.rho, self.half_drift))
 
     def __repr__(self) -> str:
         return f"BetaBaseline({len(self)} prompts)"

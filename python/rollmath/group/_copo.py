@@ -76,7 +76,8 @@ def copo(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise).
         TypeError: wrong dtype or rank; answers that are no ids.
 
-    Source: Han et al. 2025, arXiv 2508.04138; official code read. Not the "CoPG" of contrastive policy gradients.
+    Source: Han et al. 2025, arXiv 2508.04138; official code read in part. Not the "CoPG" of contrastive policy
+    gradients.
 
     >>> out = copo([1.0, 1.0, 0.0, 0.0], ["p", "p", "q", "q"], ["7", "7", "x", "y"], threshold=0.5)
     >>> out.weight.round(3).tolist(), out.across.round(3).tolist()

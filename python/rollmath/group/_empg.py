@@ -69,13 +69,14 @@ def empg(
     now, later = real(who, "k", k, low=0.0), real(who, "k_future", k_future, low=0.0)
     bonus, guard = real(who, "zeta", zeta), real(who, "eps", eps, low=0.0)
     centred = flag(who, "center", center)
-    made = as_groups(who, trajectory)
-    a, back = rows(who, "advantages", advantages, len(made))
-    h, _ = rows(who, "entropies", entropies, len(made))
-    seen = mask(who, "valid", valid, len(made))
+    made = as_groups(who, trajectory, name="trajectory")
+    n, why = len(made), "len(trajectory)"
+    a, back = rows(who, "advantages", advantages, n, why)
+    h, _ = rows(who, "entropies", entropies, n, why)
+    seen = mask(who, "valid", valid, n, why)
     finite(who, "advantages", a, seen)
     finite(who, "entropies", h, seen)
-    w = np.ones(len(made)) if weights is None else rows(who, "weights", weights, len(made))[0]
+    w = np.ones(n) if weights is None else rows(who, "weights", weights, n, why)[0]
     finite(who, "weights", w, seen, must="not be negative")
     if not (w[seen] > 0).any() and seen.any():
         msg = f"{who}(): 'weights' must not all be 0"

@@ -59,7 +59,8 @@ def single_stream(
         TypeError: wrong dtype or rank; a state that is none; ids of another type than those of the state.
 
     Source: Xu and Ding 2025 (SPO), arXiv 2509.13232; secondary description of the paper, official code (verl-recipe)
-    read. Not the SPO of segments, of self-play, nor "simple" policy optimisation.
+    read: it is part of a trainer and was not run. Not the SPO of segments, of self-play, nor "simple" policy
+    optimisation.
 
     >>> advantages, state = single_stream([1.0, 0.0, 1.0], ["p", "q", "r"], BetaBaseline(["p"], [3.0], [1.0]))
     >>> advantages.round(4).tolist(), state.value(["p", "q"]).round(4).tolist()

@@ -38,7 +38,7 @@ def soft_value(
         ValueError: wrong lengths, NaN or infinite rewards, a negative or NaN ``beta``.
         TypeError: wrong dtype or rank.
 
-    Source: Brantley et al. 2025 (A*-PO), arXiv 2505.20686; official code read, TRL's executed beside ours.
+    Source: Brantley et al. 2025 (A*-PO), arXiv 2505.20686; official code executed, TRL's (A2PO) beside ours.
 
     >>> from rollmath import Groups, ops
     >>> reference, prompts = Groups(["p"] * 4 + ["q"] * 4), ["q", "p", "q"]
@@ -131,8 +131,8 @@ def opmd(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise), a negative ``tau``.
         TypeError: wrong dtype or rank.
 
-    Source: Kimi k1.5, arXiv 2501.12599, section 2.3 (policy mirror descent), secondary description; Trinity-RFT,
-    official code read and executed.
+    Source: Trinity-RFT's OPMD, official code executed; the method goes back to Kimi k1.5, arXiv 2501.12599, secondary
+    description, unverified.
 
     >>> opmd([1.0, 0.0, 0.0, 1.0], ["a", "a", "a", "a"], baseline="logmeanexp").round(4).tolist()
     [0.3799, -0.6201, -0.6201, 0.3799]

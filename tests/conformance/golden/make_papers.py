@@ -73,7 +73,7 @@ class Paper:
         node = next(n for n in ast.walk(ast.parse(text)) if getattr(n, "name", None) == self.function)
         node.decorator_list = []
         scope = {"torch": torch, "np": np, "re": re, "defaultdict": defaultdict, "Optional": Optional}
-        exec(compile(ast.unparse(node), self.path, "exec"), scope)  # noqa: S102
+        exec(compile(ast.unparse(node), self.path, "exec"), scope)
         self.call = scope[self.function]
         self.records = []
 
