@@ -6,7 +6,7 @@ alone: not on padding, on the form (packed or padded), on other rows, or on thre
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -150,14 +150,20 @@ def discounted_sum(
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows, gaps=(*GAPS, "cut"), ends=("zero",))
     if per_row:
         flat = rows.per_row(name, x)
-        # The result is of the float type of what came.
-        dtype = floats(who, name, x)[0].dtype
+        # The result is of the kind and float type of what came, in the form of what says the rows.
+        values, kind = floats(who, name, x)
+        rows, dtype = replace(rows, kind=kind), values.dtype
     else:
         (flat,) = rows.read(**{name: x})
         dtype = flat.dtype
     arrays, views = rows.outputs(out, dtype, 1, [flat, rows.mask])
     decays = (number(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
-    parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)
+    try:
+        parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)
+    except ValueError as wrong:
+        # The core knows the names of gae.
+        text = str(wrong) if name == "rewards" else str(wrong).replace("'gamma'", "'decay'", 1)
+        raise ValueError(text.replace("'rewards'", repr(name), 1)) from None
     if whiten is not None and parts is not None:
         whiten_in_place(rows, views[0], whiten, Moments(*parts))
     return rows.wrap(arrays[0])
