@@ -254,7 +254,7 @@ def test_async_grpo(peer, agree, kind, missing):
         rewards = make(5, size, kind, "float64", missing=missing)
         theirs = np.concatenate([asyncio.run(score(worker, group)) for group in rewards.reshape(-1, size)])
         ours = shuffled(rm.group.grpo, rewards, size, convention=rm.conventions.TRL_ASYNC)
-        agree(f"TRL async GRPO{' with missing rewards' if missing else ''}", ours, theirs, atol=1e-9)
+        agree(f"TRL async GRPO float64{' with missing rewards' if missing else ''}", ours, theirs, atol=1e-9)
 
 
 def test_the_two_trls_disagree(grpo_trainer, peer):
