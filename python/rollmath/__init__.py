@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, metrics, ops, temporal, tree
+from rollmath import conventions, group, ops, temporal, tree
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -20,12 +20,12 @@ from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
-    from rollmath import loss, vocab
+    from rollmath import loss, metrics, vocab
     from rollmath._audit import audit
     from rollmath._audit_result import Audit
 
-_LAZY = ("loss", "vocab")
-#: Loaded when first used too: an import should cost little.
+#: Loaded when first used: an import should cost little, and torch may be missing.
+_LAZY = ("loss", "metrics", "vocab")
 _LATE = {"audit": "_audit", "Audit": "_audit_result"}
 
 __all__ = [

@@ -20,6 +20,8 @@ the same table, and notes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rollmath._convention import (
     Convention,
     EpsPlace,
@@ -32,7 +34,9 @@ from rollmath._convention import (
     ZeroSpread,
     resolve,
 )
-from rollmath._convention_table import ConventionTable
+
+if TYPE_CHECKING:
+    from rollmath._convention_table import ConventionTable
 
 #: The papers' formula: sample standard deviation plus 1e-6; a group of one and a group without spread get 0.
 DEFAULT = Convention()
@@ -296,6 +300,8 @@ def table(method: str | None = None) -> ConventionTable:
     DEFAULT     all     s + eps      1e-6  1     0             0          error           our choice
     SPO         spo     s + eps      1e-8  0     0             0          error           SPO, 2025, golden vector
     """
+    from rollmath._convention_table import ConventionTable  # noqa: PLC0415 - only those who print pay for it
+
     return ConventionTable(DEFAULT, frameworks(), method)
 
 
@@ -322,7 +328,6 @@ __all__ = [
     "VERL",
     "VERL_0_9",
     "Convention",
-    "ConventionTable",
     "EpsPlace",
     "Framework",
     "Known",

@@ -79,5 +79,5 @@ def single_stream(
     finite(who, "rewards", r, seen, must="be in [0, 1]")
     a = np.where(seen, r - state.value(made), 0.0)
     if whiten is not None:
-        a = whiten_rows(a, how=whiten, valid=seen)
+        a = np.asarray(whiten_rows(a, how=whiten, valid=seen))
     return SingleStream(back(a), state.update(r, made, drift=drift, valid=seen))

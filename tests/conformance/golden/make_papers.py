@@ -82,8 +82,8 @@ class Paper:
         self.records.append({"inputs": inputs, "options": options, "out": out})
 
     def to_dict(self):
-        keys = ("repository", "commit", "path", "function", "records")
-        return {key: getattr(self, key) for key in keys}
+        head = {key: getattr(self, key) for key in ("repository", "commit", "path", "function")}
+        return head | {"torch": torch.__version__.partition("+")[0], "records": self.records}
 
 
 def batch(seed, prompts=6, most=6, kind="binary"):
