@@ -91,6 +91,8 @@ def _row(
         row["ddof"] = str(rules.ddof)
     # Where nothing is divided, equal rewards give 0 whatever the policy.
     spread = {"zero": "0", "unscaled": "x - center", "nan": "NaN", "raise": "error"}[rules.zero_spread]
+    if method == "remax":  # no groups
+        return row | {"missing reward": _MISSING[rules.nan]}
     return row | {
         "group of one": _singleton(rules, divisor),
         "no spread": spread if divisor else "0",

@@ -73,12 +73,12 @@ VERL_0_9 = Framework(
     version="verl 0.9.1",
     known="live",
     options={
-        "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
+        "gae": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"whiten": "token"},
         "gpg": {"correction": "nonzero_reward"},
         "optimal_token_baseline": {"align": "position", "singleton": "raw"},
         "passk": {"scale": "std"},
-        "reinforce_pp": {"reward_on_gap": "drop", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
         "tir_optimal_token_baseline": {"align": "trained", "singleton": "raw"},
     },
 )

@@ -77,6 +77,10 @@ def test_success_gets_one_over_p_less_one():
             assert_allclose(got, [n / c - 1] * c + [-1] * (n - c), rtol=1e-14)
 
 
+def test_infinity_is_not_hidden():
+    assert np.isnan(maxrl([-np.inf, 1.0], [0, 0], nan="propagate")).all()
+
+
 def test_a_convention_without_maxrl_says_what_it_has():
     with pytest.raises(
         ValueError, match=r"maxrl\(\): 'convention': TRL_1_16 has no convention for 'maxrl'; it has: grpo"

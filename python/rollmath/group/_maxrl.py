@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Unpack
 
+import numpy as np
+
 from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.group._rewards import read
@@ -52,6 +54,7 @@ def maxrl(
     r = read("maxrl", rewards, groups, valid, rules)
     out = r.normalize(center="mean", scale="mean")
     several = segment_count(r.groups, valid=r.seen) > 1
-    flat = (segment_mean(r.x, r.groups, valid=r.seen) <= 0) & several
+    mean = segment_mean(r.x, r.groups, valid=r.seen)
+    flat = several & (mean <= 0) & np.isfinite(mean)
     out[flat[r.groups.index]] = 0.0
     return r.wrap(out)
