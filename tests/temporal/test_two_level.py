@@ -173,14 +173,13 @@ def test_one_reward_a_row_tensors_and_arrays_that_are_not_contiguous(same_bits):
 
 def recorded(case):
     return [
-        ({k: np.array(r[k]) for k in ("rewards", "values", "turns", "mask")}, r) for r in RAGEN if r["case"] == case
+        ({k: np.array(r[k]) for k in ("rewards", "values", "turns", "mask")}, r) for r in RAGEN if r["unlike"] == case
     ]
 
 
 def ours(given, record, **override):
     given = given | override
-    rules = {name: record[name] for name in ("gamma", "lam", "gamma_turn")}
-    return two_level_gae(given["rewards"], given["values"], given["turns"], mask=given["mask"], **rules)
+    return two_level_gae(given["rewards"], given["values"], given["turns"], mask=given["mask"], **record["options"])
 
 
 def agree(got, given, record):
@@ -191,7 +190,7 @@ def agree(got, given, record):
     assert_allclose(white[trained], np.array(record["whitened_advantages"])[trained], rtol=5e-6, atol=5e-6)
 
 
-@pytest.mark.parametrize(("given", "record"), recorded("rewards at all turns"))
+@pytest.mark.parametrize(("given", "record"), recorded(None))
 def test_agrees_with_ragen_where_every_turn_has_a_reward(given, record):
     agree(ours(given, record), given, record)
 
@@ -206,7 +205,7 @@ def test_ragen_loses_a_turn_without_reward():
 
 def test_ragen_raises_for_an_episode_without_reward():
     ((given, record),) = recorded("an episode without reward")
-    assert record["raises"].startswith("IndexError")
+    assert record["refused"].startswith("IndexError")
     got = ours(given, record)
     assert_allclose(got.advantages[0, 5], -given["values"][0, 5], atol=1e-15)
 

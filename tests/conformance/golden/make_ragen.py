@@ -60,22 +60,28 @@ def zeros() -> Iterator[tuple[str, dict[str, np.ndarray]]]:
         yield case, given | {"rewards": rewards}
 
 
-def run(function, case: str, given: dict[str, np.ndarray], gamma: float, lam: float, gamma_turn: float) -> dict:
+def run(function, given: dict[str, np.ndarray], gamma: float, lam: float, gamma_turn: float, unlike=None) -> dict:
     rewards, values, mask = (torch.from_numpy(given[name]) for name in ("rewards", "values", "mask"))
-    record = {"case": case, "gamma": gamma, "lam": lam, "gamma_turn": gamma_turn}
+    record = {
+        "method": "two_level_gae",
+        "options": {"gamma": gamma, "lam": lam, "gamma_turn": gamma_turn},
+        "residue": False,
+        "refused": None,
+        "unlike": unlike,
+    }
     record |= {name: x.tolist() for name, x in given.items()}
     try:
         whitened, returns = function(rewards.float(), values.float(), mask, gamma, lam, gamma_turn)
     except IndexError as wrong:
-        return record | {"raises": f"IndexError: {wrong}"}
+        return record | {"refused": f"IndexError: {wrong}"}
     return record | {"whitened_advantages": whitened.tolist(), "returns": returns.tolist()}
 
 
 def main(checkout: Path) -> None:
     function, commit = official(checkout)
     rules = [(1.0, 1.0, 0.95), (1.0, 0.95, 0.9), (0.99, 0.9, 1.0), (0.9, 0.0, 0.5)]
-    records = [run(function, "rewards at all turns", batch(seed), *rule) for seed, rule in enumerate(rules)]
-    records += [run(function, case, given, 1.0, 0.95, 0.9) for case, given in zeros()]
+    records = [run(function, batch(seed), *rule) for seed, rule in enumerate(rules)]
+    records += [run(function, given, 1.0, 0.95, 0.9, unlike=case) for case, given in zeros()]
     about = {
         "peer": "ragen",
         "commit": commit,
