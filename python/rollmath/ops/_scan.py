@@ -55,10 +55,18 @@ def check_whiten(who: str, whiten: object) -> None:
         raise TypeError(msg)
 
 
+def rate(who: str, name: str, value: object) -> float:
+    """A discount or decay; the core checks its range."""
+    if isinstance(value, (bool, np.bool_)):
+        msg = f"{who}(): {name!r} must be a number in [0, 1], got {value!r}"
+        raise TypeError(msg)
+    return number(who, name, value)
+
+
 def lam_of(rows: TokenRows, name: str, lam: ArrayLike) -> float | NDArray[np.float64]:
     """A decay for all rows or one a row; the core checks its range."""
-    if isinstance(lam, (int, float, np.integer, np.floating)):
-        return number(rows.who, name, lam)
+    if isinstance(lam, (int, float, np.number, np.bool_)):
+        return rate(rows.who, name, lam)
     return rows.per_row(name, lam)
 
 
@@ -90,7 +98,7 @@ def scan_values(
     per_row, (r, v) = rewards_of(rows, rewards, values=values)
     check_whiten(rows.who, whiten)
     decay = (
-        number(rows.who, "gamma", gamma),
+        rate(rows.who, "gamma", gamma),
         lam_of(rows, "lam", lam),
         None if lam_returns is None else lam_of(rows, "lam_returns", lam_returns),
     )
@@ -157,7 +165,7 @@ def discounted_sum(
         (flat,) = rows.read(**{name: x})
         dtype = flat.dtype
     arrays, views = rows.outputs(out, dtype, 1, [flat, rows.mask])
-    decays = (number(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
+    decays = (rate(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
     try:
         parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)
     except ValueError as wrong:

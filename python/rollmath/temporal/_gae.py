@@ -57,7 +57,8 @@ def gae(
             silence; ``"previous"`` adds it to that of the last trained token before it; ``"drop"`` loses it. It has no
             say under ``gaps="ignore"``.
         bootstrap: value after the last token: ``"zero"`` (finished), ``"last"`` the value of the last trained token
-            (extended GAE for truncated responses), or one number a row, ``[B]``.
+            (extended GAE for truncated responses; of the last position under ``gaps="ignore"``), or one number a row,
+            ``[B]``.
         truncated: rows to which ``bootstrap`` applies (bool or int, ``[B]``); the others end with 0. Default: all.
         whiten: whiten the advantages over all trained tokens; the returns are taken before. It gives the same bits as
             ``temporal.whiten(gae(...).advantages, how=whiten, ...)``.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, number
 from rollmath._token_rows import TokenRows
-from rollmath.ops._scan import Gaps, RewardOnGap, Rule, lam_of, rewards_of
+from rollmath.ops._scan import Gaps, RewardOnGap, Rule, lam_of, rate, rewards_of
 from rollmath.ragged import Ragged
 
 
@@ -78,7 +78,7 @@ def vtrace(
     rows = TokenRows.of("vtrace", "values", values, mask=mask, lengths=lengths)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows)
     per_row, (r, v, w) = rewards_of(rows, rewards, values=values, log_ratios=log_ratios)
-    decay = (number("vtrace", "gamma", gamma), lam_of(rows, "lam", lam))
+    decay = (rate("vtrace", "gamma", gamma), lam_of(rows, "lam", lam))
     rho = number("vtrace", "clip_rho", clip_rho)
     pg_rho = rho if clip_pg_rho is None else number("vtrace", "clip_pg_rho", clip_pg_rho)
     clips = (rho, number("vtrace", "clip_c", clip_c), pg_rho)
