@@ -45,6 +45,24 @@ WORDS = st.sampled_from(
     ]
 )
 CSR = st.lists(SMALL, max_size=6).map(lambda ids: _core.Csr.from_ids("f", np.array(ids, dtype=np.int64)))
+LAYOUTS = st.one_of(
+    st.lists(st.integers(0, 3), max_size=4).map(
+        lambda n: _core.Layout.packed("f", np.cumsum([0, *n]).astype(np.int64))
+    ),
+    st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda n: _core.Layout.padded("f", *n)),
+)
+SCAN_WORDS = st.sampled_from(["carry", "state", "ignore", "cut", "raise", "previous", "drop", "zero", "last", "x"])
+SCAN_RULES = st.one_of(
+    st.tuples(ANYTHING, SCAN_WORDS, SCAN_WORDS, st.one_of(SCAN_WORDS, ANYTHING), ANYTHING),
+    st.tuples(
+        st.none(),
+        st.sampled_from(["carry", "state", "ignore", "cut"]),
+        st.sampled_from(["raise", "previous", "drop"]),
+        st.sampled_from(["zero", "last"]),
+        st.none(),
+    ),
+)
+DECAYS = st.tuples(st.floats(), st.one_of(st.floats(), ANYTHING), st.one_of(st.none(), st.floats(), ANYTHING))
 RULES = st.sampled_from([rm.Convention(), rm.Convention(nan="propagate", singleton="nan"), None, object()])
 
 
@@ -75,6 +93,15 @@ def test_arrays_and_numbers_of_every_kind(data):
             _core.normalize,
             [WORDS, CSR, ANYTHING, ANYTHING, st.one_of(WORDS, ANYTHING), st.one_of(WORDS, ANYTHING), RULES],
         ),
+        (_core.Layout.packed, [ANYTHING]),
+        (_core.Layout.padded, [SMALL, INDEX, st.one_of(st.none(), ANYTHING)]),
+        (lambda who, layout, x: layout.only(who, x), [LAYOUTS, ANYTHING]),
+        (
+            _core.gae,
+            [LAYOUTS, ANYTHING, st.booleans(), ANYTHING, SCAN_RULES, DECAYS, ANYTHING, ANYTHING, st.booleans()],
+        ),
+        (_core.row_moments, [WORDS, LAYOUTS, ANYTHING, ANYTHING]),
+        (_core.affine, [WORDS, LAYOUTS, ANYTHING, ANYTHING, st.tuples(*[st.floats()] * 3), ANYTHING]),
     ]:
         survives(function, "f", *[draw(kind) for kind in kinds])
 
@@ -104,6 +131,50 @@ def test_values_of_every_size_in_well_formed_calls(data, n):
             survives(_core.normalize, "f", "x", groups, x, valid, center, scale, rules)
 
 
+@given(data=st.data(), lengths=st.lists(st.integers(0, 4), max_size=4), padded=st.booleans(), off=st.integers(-1, 1))
+def test_scans_that_almost_fit(data, lengths, padded, off):
+    draw, rows = data.draw, len(lengths)
+    total = rows * 4 if padded else sum(lengths)
+    if padded:
+        layout = _core.Layout.padded("f", rows, 4, np.array(lengths, dtype=np.int64))
+    else:
+        layout = _core.Layout.packed("f", np.cumsum([0, *lengths]).astype(np.int64))
+    dtype = draw(st.sampled_from(["f4", "f8"]))
+    values = st.floats(width=32, allow_nan=True, allow_infinity=True)
+
+    def array(n, kind=dtype):
+        n = max(n + (off if draw(st.integers(0, 5)) == 0 else 0), 0)
+        return np.array(draw(st.lists(values, min_size=n, max_size=n))).astype(kind)
+
+    def marks(n):
+        return draw(
+            st.one_of(st.none(), st.lists(st.integers(0, 2), min_size=n, max_size=n).map(lambda m: np.array(m, "u1")))
+        )
+
+    r, v, w, per_row = array(total), array(total), array(total), draw(st.booleans())
+    r = array(rows, "f8") if per_row else r
+    end = draw(st.sampled_from(["zero", "last", "given"]))
+    rule = (
+        marks(total),
+        draw(st.sampled_from(["carry", "state", "ignore", "cut"])),
+        draw(st.sampled_from(["raise", "previous", "drop"])),
+        array(rows, "f8") if end == "given" else end,
+        marks(rows),
+    )
+    a, g = np.zeros(total, dtype), np.zeros(total, dtype)
+    lam = array(rows, "f8") if draw(st.booleans()) else 0.5
+    two = draw(st.sampled_from([None, 0.25]))
+    survives(_core.gae, "f", layout, r, per_row, v, rule, (0.9, lam, two), a, g, True)
+    survives(_core.gae, "f", layout, r, per_row, None, rule, (0.9, lam, two), a, None, True)
+    survives(_core.vtrace, "f", layout, r, per_row, v, w, rule, (0.9, lam), (1.0, 1.0, 2.0), a, g)
+    groups = _core.Csr.from_ids("f", np.array(draw(st.lists(SMALL, min_size=rows, max_size=rows)), dtype=np.int64))
+    choices = (draw(st.booleans()), draw(st.booleans()), draw(st.sampled_from([0.0, 1e-8])), draw(st.booleans()))
+    survives(_core.optimal_token_baseline, "f", layout, groups, r, per_row, v, w, None, rule, choices, a)
+    survives(_core.row_moments, "f", "x", layout, v, rule[0])
+    survives(_core.affine, "f", "x", layout, v, rule[0], (0.0, 0.0, 1.0), a)
+    survives(_core.affine, "f", "x", layout, None, rule[0], (0.0, 0.0, 1.0), a)
+
+
 def empty():
     return np.zeros(0, dtype=np.uint32)
 
@@ -115,6 +186,7 @@ def empty():
         lambda: _core.pack("f", empty(), 2**63, np.zeros(3, dtype=np.int64), empty()),
         lambda: _core.unpack("f", empty(), np.zeros(3, dtype=np.int64), 2**63, np.zeros(1, "u4"), empty()),
         lambda: _core.mask_positions("f", np.zeros(0, "u1"), 2**63, 2),
+        lambda: _core.Layout.padded("f", 3, 2**63),
     ],
 )
 def test_sizes_past_all_memory(call):

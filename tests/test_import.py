@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import statistics
 
+import pytest
+
 import rollmath as rm
 
 HEAVY = (
@@ -44,6 +46,17 @@ def test_unknown_attributes_say_so():
         assert str(error) == "module 'rollmath' has no attribute 'grpo'"  # noqa: PT017
     assert set(dir(rm)) == set(rm.__all__)
     assert rm.__version__.count(".") == 2
+
+
+@pytest.mark.parametrize("package", [rm.group, rm.temporal])
+def test_what_loads_when_first_used_is_all_there(package):
+    assert set(dir(package)) == set(package.__all__)
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert value is package.__dict__[name]
+        assert value.__name__ == name
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'salt'"):
+        package.salt
 
 
 def test_a_missing_torch_is_named(script):

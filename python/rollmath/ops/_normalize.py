@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Unpack
 
 import numpy as np
@@ -163,8 +163,12 @@ class _Call:
         if scale == "batch_std":
             return self.batch_std(self.values)
         if scale == "batch_residual_std":
-            return self.batch_std(self.run(center, "none"))
+            # In float64: residuals that were rounded to float32 would have another spread.
+            return replace(self, values=self.values.astype(np.float64)).residual_std(center)
         return scale
+
+    def residual_std(self, center: Any) -> float:
+        return self.batch_std(self.run(center, "none"))
 
     def probability(self, scale: str) -> NDArray[np.float64]:
         seen = self.values if self.mask is None else self.values[self.mask != 0]
