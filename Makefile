@@ -10,7 +10,7 @@ SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo
 PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers bench bench-quick lint format docs wheel clean
+.PHONY: help demo test test-peers conformance bench bench-quick lint format docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ test: lint  ## everything that should hold before a commit
 
 test-peers: .make/peers  ## the long form: conformance with other trainers' own functions
 	$(PEERS)/python -m pytest tests/conformance -m peers
+
+conformance: .make/peers  ## the same with the golden vectors; rewrites the table of docs/conformance.md
+	$(PEERS)/python -m pytest tests/conformance tests/group/test_golden.py tests/temporal/test_golden.py \
+		--write-conformance docs/conformance.md
 
 bench: .make/peers wheel  ## all benchmarks; appends rows to bench/results/ (BENCH="-k groups" for a part)
 	$(PEERS)/python -m bench $(BENCH)

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 DEFAULT = Convention()
 
 _RAW = Convention(singleton="raw")
+#: (x - mean) / sqrt(max(var, 1e-8)), population variance.
+_RMS = Whiten(ddof=0, eps=1e-4, eps_place="max")
 
 #: What the authors write, and no more: GRPO (arXiv 2402.03300) divides by a standard deviation, without eps. It does
 #: not say which one; ddof 1 is our reading. RLOO (2402.14740) and Dr. GRPO (2503.20783, known from its authors' code)
@@ -59,24 +61,25 @@ VERL_0_9 = Framework(
     {
         "grpo": _RAW,
         "rloo": _RAW,
-        "reinforce_pp_baseline": _RAW,
         "rloo_vectorized": DEFAULT,
         "dr_grpo": _RAW,
         "gdpo": _RAW,
         "gpg": _RAW,
         "opo": _RAW,
         "passk": Convention(singleton="raise"),
+        "reinforce_pp_baseline": _RAW,
         "remax": DEFAULT,
     },
     version="verl 0.9.1",
     known="live",
     options={
+        "gae": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"whiten": "token"},
         "gpg": {"correction": "nonzero_reward"},
+        "optimal_token_baseline": {"align": "position", "singleton": "raw"},
         "passk": {"scale": "std"},
-        "gae": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
         "reinforce_pp": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
-        "optimal_token_baseline": {"singleton": "raw", "align": "position"},
+        "tir_optimal_token_baseline": {"align": "trained", "singleton": "raw"},
     },
 )
 VERL = VERL_0_9
@@ -112,11 +115,19 @@ OPENRLHF = Framework(
         "grpo": Convention(eps=1e-9, singleton="raise"),
         "rloo": Convention(singleton="raise"),
         "dr_grpo": Convention(singleton="raise"),
+        "reinforce_pp_baseline": Convention(singleton="raise"),
     },
     version="OpenRLHF 0.11.2",
     known="golden",
+    options={
+        "discounted_returns": {"gaps": "state", "reward_on_gap": "drop"},
+        "gae": {"gaps": "state", "reward_on_gap": "drop", "whiten": _RMS},
+        "reinforce_pp": {"gaps": "state", "reward_on_gap": "drop", "whiten": _RMS},
+        "reinforce_pp_baseline": {"whiten": _RMS},
+    },
 )
 #: The sample standard deviation of one reward is NaN; without it (``grpo_std_normalization=False``) one gets 0.
+#: Advantages are whitened with ``--normalize-advantages`` only.
 SLIME = Framework(
     "SLIME",
     {
@@ -124,6 +135,12 @@ SLIME = Framework(
         "dr_grpo": DEFAULT,
     },
     version="slime 0.3.1",
+    known="golden",
+    options={
+        "discounted_returns": {"gaps": "state"},
+        "gae": {"gaps": "ignore"},
+        "reinforce_pp": {"gaps": "state"},
+    },
 )
 #: A group of one keeps its reward in GRPO and gets 0 in RLOO.
 SKYRL = Framework(
@@ -135,11 +152,15 @@ SKYRL = Framework(
         "maxrl": _RAW,
     },
     version="SkyRL 0.3.0",
-    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
+    known="golden",
+    options={
+        "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "cut", "reward_on_gap": "drop"},
+    },
 )
 _NEMO = Convention(eps_place="where_positive", zero_spread="unscaled")
 
-#: Its default GRPO is ``grpo(..., leave_one_out=True)`` with this convention; ``normalize_rewards=false`` makes it
+#: Its default GRPO leaves each rollout out of its mean and standard deviation; ``normalize_rewards=false`` makes it
 #: ``rloo``, and ``use_leave_one_out_baseline=false`` besides ``dr_grpo``.
 NEMO_RL = Framework(
     "NEMO_RL",
@@ -147,11 +168,16 @@ NEMO_RL = Framework(
         "grpo": _NEMO,
         "dr_grpo": DEFAULT,
         "gdpo": _NEMO,
+        "reinforce_pp_baseline": DEFAULT,
     },
     version="NeMo-RL 0.6.0",
+    known="golden",
     options={
-        "grpo": {"leave_one_out": True},
+        "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
         "gdpo": {"leave_one_out": True, "how": Whiten(eps=0.0, eps_place="where_positive")},
+        "grpo": {"leave_one_out": True},
+        "reinforce_pp": {"whiten": _RMS},
+        "reinforce_pp_baseline": {"whiten": _RMS},
     },
 )
 #: Normalization with group mean and unbiased group std (grpo), or with leave-one-out group mean and no std (rloo),
@@ -165,31 +191,64 @@ AREAL = Framework(
         "lite_ppo": Convention(eps=1e-5),
     },
     version="AReaL 1.0.4",
-    known={"grpo": "golden", "rloo": "golden", "dr_grpo": "golden"},
+    known="golden",
     options={
+        "gae": {"reward_on_gap": "drop"},
         "lite_ppo": {"batch_std": "residuals"},
     },
 )
 #: Divides by nothing; its MaxRL guards a mean of 0 or less.
-PRIME_RL = Framework("PRIME_RL", {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)}, version="prime-rl 0.8.0")
-#: Agentic reward normalisation.
-ROLL = Framework("ROLL", {"grpo": DEFAULT}, version="ROLL 0.3.0")
-#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn, OPMDAdvantageFn.
+PRIME_RL = Framework(
+    "PRIME_RL",
+    {"dr_grpo": DEFAULT, "maxrl": Convention(eps=0.0)},
+    version="prime-rl 0.8.0",
+    known="golden",
+)
+#: Agentic reward normalisation. Rewards at gaps count for nothing, values there do.
+ROLL = Framework(
+    "ROLL",
+    {
+        "grpo": DEFAULT,
+        "dr_grpo": DEFAULT,
+        "lite_ppo": DEFAULT,
+    },
+    version="ROLL 0.3.0",
+    known="golden",
+    options={
+        "discounted_returns": {"gaps": "state", "reward_on_gap": "drop"},
+        "gae": {"gaps": "ignore"},
+    },
+)
+#: GRPOGroupedAdvantage, GRPOAdvantageFn, RLOOAdvantageFn, OPMDGroupAdvantage.
 TRINITY = Framework(
     "TRINITY",
     {
         "grpo": _RAW,
         "rloo": _RAW,
         "opmd": _RAW,
+        "remax": DEFAULT,
     },
     version="Trinity-RFT 0.6.0",
-    known={"grpo": "golden", "rloo": "golden"},
+    known="golden",
+    options={
+        "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "reinforce_pp": {"gaps": "ignore"},
+    },
 )
-#: Population standard deviation.
+#: Population standard deviation. Its REINFORCE++ baseline, one number a rollout, is ``lite_ppo``.
 RLLM = Framework(
     "RLLM",
-    {"grpo": Convention(ddof=0, singleton="raw"), "rloo": _RAW},
-    version="rLLM 0.3.0",
+    {
+        "grpo": Convention(ddof=0, singleton="raw"),
+        "rloo": _RAW,
+        "dr_grpo": _RAW,
+        "lite_ppo": Convention(ddof=0),
+    },
+    version="rLLM 0.3.0.pre",
+    known="golden",
+    options={
+        "lite_ppo": {"batch_std": "residuals"},
+    },
 )
 OPEN_INSTRUCT = Framework("OPEN_INSTRUCT", {"grpo": Convention(ddof=0, eps=1e-8)}, version="open-instruct, August 2026")
 #: MCAdvantage on trajectories of one reward. With ``trajectory_return=`` it has the same formula and refuses groups of

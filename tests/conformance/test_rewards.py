@@ -23,7 +23,7 @@ def test_trl_soft_overlong_punishment(peer, agree, buffer):
     function = peer("trl.rewards").get_soft_overlong_punishment(max_completion_len=100, soft_punish_cache=buffer)
     theirs = function([[1] * n for n in LENGTHS])
     ours = rm.group.overlong_penalty(LENGTHS, max_length=100, buffer=buffer)
-    agree("trl soft_overlong_punishment", ours, theirs, atol=1e-15)
+    agree("TRL soft_overlong_punishment", ours, theirs, atol=1e-15)
 
 
 def dapo_manager_rewards(peer, lengths, *, max_length, buffer, factor):
@@ -67,7 +67,7 @@ def test_verl_dapo_reward_manager(peer, agree, buffer, factor):
     theirs = dapo_manager_rewards(peer, lengths, max_length=100, buffer=buffer, factor=factor)
     ours = rm.group.overlong_penalty(lengths, max_length=100, buffer=buffer, factor=factor, capped=False)
     # The manager computes in float32.
-    agree("verl DAPORewardManager, overlong", ours, theirs, atol=5e-7)
+    agree("verl DAPORewardManager, overlong float32", ours, theirs, atol=5e-7)
 
 
 @needs_verl

@@ -254,7 +254,19 @@ def test_async_grpo(peer, agree, kind, missing):
         rewards = make(5, size, kind, "float64", missing=missing)
         theirs = np.concatenate([asyncio.run(score(worker, group)) for group in rewards.reshape(-1, size)])
         ours = shuffled(rm.group.grpo, rewards, size, convention=rm.conventions.TRL_ASYNC)
-        agree(f"TRL async GRPO{' with missing rewards' if missing else ''}", ours, theirs, atol=1e-9)
+        agree(f"TRL async GRPO float64{' with missing rewards' if missing else ''}", ours, theirs, atol=1e-9)
+
+
+def test_the_two_trls_disagree(grpo_trainer, peer):
+    """The trainer has the sample standard deviation and eps 1e-4, the asynchronous worker the population's and 1e-8."""
+    worker = peer("trl.experimental.async_grpo.async_rollout_worker")
+    rewards = np.array([1.0, 0.0])
+    trainer, asynchronous = run(grpo_trainer, "GRPOTrainer", rewards, 2), asyncio.run(score(worker, rewards))
+    assert trainer.tolist() == pytest.approx([2**-0.5, -(2**-0.5)], rel=2e-4)
+    assert asynchronous == pytest.approx([1.0, -1.0])
+    assert rm.group.grpo(rewards, [0, 0], convention=TRL).tolist() == pytest.approx(trainer.tolist(), abs=3e-7)
+    ours = rm.group.grpo(rewards, [0, 0], convention=rm.conventions.TRL_ASYNC)
+    assert ours.tolist() == pytest.approx(asynchronous)
 
 
 def test_a_group_of_one_gets_zero(grpo_trainer, rloo_trainer):

@@ -125,3 +125,22 @@ def test_nan_spreads_over_the_group_there_and_is_an_error_here(algos, name):
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
     with pytest.raises(ValueError, match="rewards"):
         getattr(rm.group, name)(rewards, ids, convention=VERL)
+
+
+def test_grpo_vectorized_merges_ids_that_read_as_one_integer(algos):
+    """Ids of strings are read as numbers there: "7", "07" and " 7" are one group of three."""
+    rewards, ids = [1.0, 0.0, 0.5], ["7", "07", " 7"]
+    assert one(algos, "grpo_vectorized", rewards, ids) == pytest.approx([1.0, -1.0, 0.0], abs=1e-5)
+    assert one(algos, "grpo", rewards, ids) == pytest.approx(rewards, abs=1e-5)
+    assert rm.group.grpo(rewards, ids, convention=VERL).tolist() == pytest.approx(rewards, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo_vectorized", "rloo"])
+def test_the_order_of_rows_changes_bits_there_and_none_here(algos, same_bits, name):
+    rng = np.random.default_rng(0)
+    rewards, ids = rng.normal(size=1600).astype(np.float32), np.repeat(np.arange(200), 8)
+    order = rng.permutation(1600)
+    method = getattr(rm.group, name.partition("_")[0])
+    same_bits(method(rewards, ids)[order], method(rewards[order], ids[order]))
+    theirs = np.array(one(algos, name, rewards, ids)), np.array(one(algos, name, rewards[order], ids[order]))
+    assert 0 < np.abs(theirs[0][order] - theirs[1]).max() < 2e-6

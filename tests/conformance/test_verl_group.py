@@ -119,7 +119,7 @@ def test_gdpo_of_one_channel_whitens_grpo(algos, batch, agree):
     theirs, _ = algos.compute_gdpo_outcome_advantage(*tensors(batch), batch.ids)
     options = VERL.options["gdpo"] | {"lengths": batch.lengths}
     ours = rm.group.gdpo(batch.rewards[:, None], batch.ids, convention=VERL, **options)
-    agree("verl gdpo, one channel", expand(ours, batch), theirs, atol=2e-6)
+    agree(f"verl gdpo, one channel {batch.rewards.dtype}", expand(ours, batch), theirs, atol=2e-6)
 
 
 def test_whitening_makes_a_residue_an_advantage(algos):

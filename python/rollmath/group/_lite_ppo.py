@@ -42,7 +42,7 @@ def lite_ppo(
         TypeError: wrong dtype or rank.
 
     Source: Liu et al. 2025, Tricks or Traps? A Deep Dive into RL for LLM Reasoning, arXiv 2508.08221 (secondary
-    description: of which numbers the standard deviation is taken is unverified). TRL was executed, AReaL's code read.
+    description: of which numbers the standard deviation is taken is unverified). TRL's and AReaL's code was executed.
 
     >>> lite_ppo([1.0, 0.0, 0.0, 0.0, 1.0, 1.0], [0, 0, 0, 0, 1, 1]).round(4).tolist()
     [1.3693, -0.4564, -0.4564, -0.4564, 0.0, 0.0]

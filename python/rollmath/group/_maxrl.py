@@ -44,7 +44,7 @@ def maxrl(
         TypeError: wrong dtype or rank.
 
     Source: Tajwar et al. 2026, Maximum Likelihood Reinforcement Learning, arXiv 2602.02710 (secondary description); the
-    authors' code and SkyRL's were executed, prime-rl's was read. The authors' code gives a group of one its reward over
+    authors' code, SkyRL's and prime-rl's were executed. The authors' code gives a group of one its reward over
     eps, a million times the reward, which no convention reproduces.
 
     >>> maxrl([1.0, 0.0, 0.0, 0.0], [7, 7, 7, 7], eps=0.0).tolist()

@@ -131,7 +131,7 @@ def opmd(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise), a negative ``tau``.
         TypeError: wrong dtype or rank.
 
-    Source: Trinity-RFT's OPMD, official code read; the method goes back to Kimi k1.5, arXiv 2501.12599, secondary
+    Source: Trinity-RFT's OPMD, official code executed; the method goes back to Kimi k1.5, arXiv 2501.12599, secondary
     description, unverified.
 
     >>> opmd([1.0, 0.0, 0.0, 1.0], ["a", "a", "a", "a"], baseline="logmeanexp").round(4).tolist()

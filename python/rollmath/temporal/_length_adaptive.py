@@ -26,7 +26,7 @@ def length_adaptive_lambda(lengths: ArrayLike, *, alpha: float = 0.05) -> Array:
         TypeError: wrong dtype or rank.
 
     Source: VAPO, Yue et al. 2025, arXiv 2504.05118, formula and ``alpha`` 0.05 by secondary description. NeMo-RL, code
-    read, has the same lower bound and counts trained tokens.
+    executed, has the same lower bound and counts trained tokens.
 
     >>> length_adaptive_lambda([10, 40, 2000]).tolist()
     [0.0, 0.5, 0.99]

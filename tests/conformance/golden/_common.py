@@ -8,7 +8,15 @@ Each script runs in a throw-away environment with one peer, installed without it
 
 Trainers import inference engines and schedulers at the top of the module whose arithmetic is wanted. A stand-in takes
 the place of those packages; the file lists which, and none of them computes anything recorded. AReaL also needs the
-real colorlog, omegaconf, pyyaml and einops, torchrl its declared dependencies.
+real colorlog, omegaconf, pyyaml, einops, packaging and tabulate, torchrl its declared dependencies.
+
+slime, NeMo-RL, ROLL, rLLM and prime-rl are in no package index. Their scripts take a clone and run single functions of
+one commit:
+
+    .venv-golden/bin/python tests/conformance/golden/make_slime.py path/to/clone
+
+PEER.json has GRPO and RLOO, PEER-others.json the other methods with one number a rollout, PEER-temporal.json those on
+tokens.
 """
 
 import importlib.abc
@@ -101,6 +109,14 @@ def ragged(seed: int, sizes=(2, 3, 5, 8, 16, 1, 4)) -> tuple[np.ndarray, np.ndar
     return values[order], ids[order]
 
 
+def binary(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """0/1 rewards of ragged groups, some all 0 or all 1."""
+    values, ids = ragged(seed, (2, 3, 5, 8, 16, 1, 4, 6))
+    values = (values > 0).astype(np.float32)
+    values[ids == 3], values[ids == 7] = 0.0, 1.0
+    return values, ids
+
+
 def equal_sizes() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     for size in (2, 3, 8, 16):
         for kind in ("binary", "real"):
@@ -114,8 +130,9 @@ CONSTANT = np.full(3, 1000.1, np.float32), np.zeros(3, int)
 class Record:
     """Collects what the peer returned."""
 
-    def __init__(self, distribution: str, framework: str):
+    def __init__(self, distribution: str, framework: str, part: str = ""):
         self.distribution = distribution
+        self.file = f"{distribution}-{part}" if part else distribution
         self.framework = framework
         self.records: list[dict] = []
 
@@ -156,10 +173,10 @@ class Record:
             entry["advantages"] = [None if math.isnan(x) else x for x in result]
         self.records.append(entry)
 
-    def write(self, stubs: StandIns | None = None) -> None:
+    def write(self, stubs: StandIns | None = None, **version: str) -> None:
         head = {
             "peer": self.distribution,
-            "version": importlib.metadata.version(self.distribution),
+            **(version or {"version": importlib.metadata.version(self.distribution)}),
             "framework": self.framework,
             "torch": torch.__version__.partition("+")[0],
             "stand_ins": sorted(stubs.names) if stubs else [],
@@ -168,4 +185,4 @@ class Record:
         text = json.dumps(head, indent=1)[:-2] + f',\n "records": [\n{lines}\n]}}\n'
         json.loads(text)
         VECTORS.mkdir(parents=True, exist_ok=True)
-        (VECTORS / f"{self.distribution}.json").write_text(text)
+        (VECTORS / f"{self.file}.json").write_text(text)
