@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::{Flaw, GapReward, Rewards, Rule, check_rewards, first_flaw, gap_rewards};
+use super::{Flaw, GapReward, Rewards, Rule, any_nonzero, check_rewards, first_flaw, gap_rewards};
 use crate::error::{Result, check_len};
 use crate::groups::Groups;
 use crate::layout::Layout;
@@ -49,6 +49,7 @@ struct Scratch {
     spans: Vec<Range<usize>>,
     extra: Vec<f64>,
     returns: Vec<f64>,
+    energy: Vec<f64>,
 }
 
 /// `A_t = G_t - sum_i G_it W_it / (sum_i W_it + eps)` over the rows of a group that have a token there, with `G` the sum
@@ -209,9 +210,16 @@ impl<T: Real> Job<'_, T> {
                     sum += extra;
                     let from = to - span.len();
                     let rewards = &r[at.start + span.start..at.start + span.end];
-                    for (g, r) in scratch.returns[from..to].iter_mut().zip(rewards).rev() {
-                        sum += r.wide();
-                        *g = sum;
+                    // Most tokens have no reward of their own.
+                    for (sums, part) in scratch.returns[from..to].rchunks_mut(64).zip(rewards.rchunks(64)) {
+                        if any_nonzero(part) {
+                            for (g, r) in sums.iter_mut().zip(part).rev() {
+                                sum += r.wide();
+                                *g = sum;
+                            }
+                        } else {
+                            sums.fill(sum);
+                        }
                     }
                     to = from;
                 }
@@ -253,16 +261,26 @@ impl<T: Real> Job<'_, T> {
             let start = self.layout.row(row).start;
             let (mut running, mut k) = (0.0, 0);
             for span in &scratch.spans {
-                for t in span.clone() {
-                    running += self.weight(start + t);
-                    let place = if self.choices.by_trained { k } else { t };
-                    let g = scratch.returns[k];
-                    out[place] += g * running;
-                    weights[place] += running;
-                    low[place] = if g < low[place] { g } else { low[place] };
-                    high[place] = if g > high[place] { g } else { high[place] };
-                    k += 1;
+                let n = span.len();
+                // Running weights first, for which each token waits for the one before; then sums, which do not wait.
+                scratch.energy.clear();
+                scratch.energy.extend((start + span.start..start + span.end).map(|i| {
+                    running += self.weight(i);
+                    running
+                }));
+                let at = if self.choices.by_trained { k } else { span.start };
+                let places = at..at + n;
+                let returns = &scratch.returns[k..k + n];
+                let sums = out[places.clone()].iter_mut().zip(&mut weights[places.clone()]);
+                for ((b, weight), (g, w)) in sums.zip(returns.iter().zip(&scratch.energy)) {
+                    *b += g * w;
+                    *weight += w;
                 }
+                for ((low, high), g) in low[places.clone()].iter_mut().zip(&mut high[places]).zip(returns) {
+                    *low = if g < low { *g } else { *low };
+                    *high = if g > high { *g } else { *high };
+                }
+                k += n;
             }
         }
         for (place, b) in out.iter_mut().enumerate() {
