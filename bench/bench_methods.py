@@ -57,7 +57,7 @@ def test_gdpo(measure, quick, provider, threads):
     weights = np.ones(3)
 
     def ours():
-        return group.gdpo(data.channels, data.ids, weights=weights, whiten="token", lengths=data.lengths)
+        return group.gdpo(data.channels, data.ids, weights=weights, lengths=data.lengths)
 
     call = {
         "rollmath": lambda: ours,

@@ -55,7 +55,7 @@ PAPER = Framework(
     known={"grpo": "paper", "rloo": "paper"},
 )
 
-#: ``rloo`` and ``rloo_vectorized`` disagree on a group of one.
+#: ``rloo`` and ``rloo_vectorized`` disagree on a group of one. ``gdpo`` whitens over tokens: give ours ``lengths=``.
 VERL_0_9 = Framework(
     "VERL_0_9",
     {
@@ -74,7 +74,6 @@ VERL_0_9 = Framework(
     known="live",
     options={
         "gae": {"gaps": "carry", "reward_on_gap": "drop", "whiten": Whiten()},
-        "gdpo": {"whiten": "token"},
         "gpg": {"correction": "nonzero_reward"},
         "optimal_token_baseline": {"align": "position", "singleton": "raw"},
         "passk": {"scale": "std"},
@@ -97,7 +96,7 @@ TRL_1_16 = Framework(
     version="TRL 1.16.0",
     known="live",
     options={
-        "gdpo": {"how": Whiten(eps=1e-4, eps_place="add")},
+        "gdpo": {"whiten": Whiten(eps=1e-4, eps_place="add")},
     },
 )
 TRL = TRL_1_16
@@ -174,7 +173,7 @@ NEMO_RL = Framework(
     known="golden",
     options={
         "gae": {"reward_on_gap": "drop", "whiten": Whiten()},
-        "gdpo": {"leave_one_out": True, "how": Whiten(eps=0.0, eps_place="where_positive")},
+        "gdpo": {"leave_one_out": True, "whiten": Whiten(eps=0.0, eps_place="where_positive")},
         "grpo": {"leave_one_out": True},
         "reinforce_pp": {"whiten": _RMS},
         "reinforce_pp_baseline": {"whiten": _RMS},

@@ -212,8 +212,8 @@ def test_gdpo(grpo_trainer, agree, kind, dtype, missing):
         order = np.random.default_rng(size).permutation(len(rewards))
         ids = np.repeat(np.arange(len(rewards) // size), size)
         ours = np.empty_like(theirs)
-        how = TRL.options["gdpo"]
-        ours[order] = rm.group.gdpo(rewards[order], ids[order], weights=weights, convention=TRL, **how)
+        given = TRL.options["gdpo"] | {"weights": weights, "convention": TRL}
+        ours[order] = rm.group.gdpo(rewards[order], ids[order], **given)
         name = f"TRL GRPOTrainer normalize_then_sum {dtype}{' with missing rewards' if missing else ''}"
         agree(name, ours, theirs, atol=tolerance(dtype, std=True))
 

@@ -109,7 +109,7 @@ def test_gdpo(algos, batch, agree, scale):
     table = np.stack([batch.rewards, rng.integers(0, 2, len(batch.rewards)), rng.normal(size=len(batch.rewards))], 1)
     table, weights = table.astype(np.float32), [1.0, 0.5, 0.25]
     theirs = gdpo_of_theirs(algos, batch, table, weights, norm_adv_by_std_in_grpo=scale == "std")
-    options = VERL.options["gdpo"] | {"weights": weights, "lengths": batch.lengths, "scale": scale}
+    options = {"weights": weights, "lengths": batch.lengths, "scale": scale}
     ours = rm.group.gdpo(table, batch.ids, convention=VERL, **options)
     # They add 1e-8 to the number of tokens, and compute in float32.
     agree("verl gdpo float32", expand(ours, batch), theirs, atol=2e-6)
@@ -117,8 +117,7 @@ def test_gdpo(algos, batch, agree, scale):
 
 def test_gdpo_of_one_channel_whitens_grpo(algos, batch, agree):
     theirs, _ = algos.compute_gdpo_outcome_advantage(*tensors(batch), batch.ids)
-    options = VERL.options["gdpo"] | {"lengths": batch.lengths}
-    ours = rm.group.gdpo(batch.rewards[:, None], batch.ids, convention=VERL, **options)
+    ours = rm.group.gdpo(batch.rewards[:, None], batch.ids, lengths=batch.lengths, convention=VERL)
     agree(f"verl gdpo, one channel {batch.rewards.dtype}", expand(ours, batch), theirs, atol=2e-6)
 
 
@@ -130,7 +129,7 @@ def test_whitening_makes_a_residue_an_advantage(algos):
     rewards, ids = np.float32([1000.1] * 3 + [1.0] * 3), np.array([0, 0, 0, 1, 1, 1])
     theirs, _ = algos.compute_gdpo_outcome_advantage(torch.from_numpy(rewards)[:, None], torch.ones(6, 1), ids)
     np.testing.assert_allclose(theirs[:, 0].abs().numpy(), 0.913, atol=1e-3)
-    assert not rm.group.gdpo(rewards[:, None], ids, convention=VERL, whiten="token", lengths=[1] * 6).any()
+    assert not rm.group.gdpo(rewards[:, None], ids, convention=VERL, lengths=[1] * 6).any()
 
 
 def test_gpg_scales_by_the_rewards_that_are_not_zero(algos):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rollmath.group._maxrl import maxrl
     from rollmath.group._opo import opo, optimal_baseline
     from rollmath.group._optimal_token_baseline import optimal_token_baseline
-    from rollmath.group._passk import pass_at_k, passk
+    from rollmath.group._passk import passk, passk_training
     from rollmath.group._quantile import quantile_baseline
     from rollmath.group._reinforce_pp import reinforce_pp, reinforce_pp_baseline
     from rollmath.group._remax import remax
@@ -70,8 +70,8 @@ __getattr__, __dir__ = lazy(
         ),
         "_optimal_token_baseline": ("optimal_token_baseline",),
         "_passk": (
-            "pass_at_k",
             "passk",
+            "passk_training",
         ),
         "_quantile": ("quantile_baseline",),
         "_reinforce_pp": (
@@ -147,8 +147,8 @@ __all__ = [
     "optimal_token_baseline",
     "otc_reward",
     "overlong_penalty",
-    "pass_at_k",
     "passk",
+    "passk_training",
     "psr",
     "quantile_baseline",
     "reinforce_pp",

@@ -8,7 +8,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._given import finite, mask, real, rows
+from rollmath.group._inputs import finite, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, normalize, segment_max, segment_mean
 
@@ -54,8 +54,9 @@ def adora(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise) or lengths.
         TypeError: wrong dtype or rank.
 
-    Source: github.com/ShadeCloak/ADORA, 2025 (no paper known to us); official code of both variants executed.
-    The two disagree on groups without correct or incorrect rollouts.
+    Source: Ren et al. 2026, arXiv 2602.10019 (paper not read; a secondary description has other weights for language
+    models); official code of both variants executed, github.com/ShadeCloak/ADORA. The two disagree on groups without
+    correct or incorrect rollouts.
 
     >>> adora([1.0, 0.0, 0.0, 1.0], ["a"] * 4, [50, 80, 90, 60]).round(4).tolist()
     [0.0866, -0.0866, -0.0866, 0.0866]
@@ -72,7 +73,7 @@ def adora(
     seen = mask(who, "valid", valid, len(made))
     if rules.nan == "omit":
         seen &= ~np.isnan(r)
-    finite(who, "lengths", size, seen, must="not be negative")
+    finite(who, "lengths", size, seen, must="finite and not negative")
     right = r > 0 if correct is None else mask(who, "correct", correct, len(made))
     cut = np.zeros(len(made), dtype=bool) if truncated is None else mask(who, "truncated", truncated, len(made))
     z = normalize(r, made, valid=seen, convention=rules, name="rewards", who=who)

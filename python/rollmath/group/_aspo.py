@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath._convention import Convention
-from rollmath.group._given import finite, mask, real, rows
+from rollmath.conventions import Convention
+from rollmath.group._inputs import finite, mask, real, required_mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, normalize, segment_mean
 
@@ -14,7 +14,7 @@ from rollmath.ops import gather, normalize, segment_mean
 def aspo(
     advantages: ArrayLike,
     groups: Groups | ArrayLike,
-    position: ArrayLike,
+    positions: ArrayLike,
     lengths: ArrayLike,
     *,
     correct: ArrayLike,
@@ -32,7 +32,7 @@ def aspo(
     Args:
         advantages: advantages of correctness alone (those of :func:`grpo`, say), one a rollout, ``[N]``.
         groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
-        position: token position of the first tool call in the response, ``[N]``; negative or NaN where there is none.
+        positions: token position of the first tool call in the response, ``[N]``; negative or NaN where there is none.
         lengths: response length in tokens, ``[N]``, positive.
         correct: which rollouts are correct (bool or int, nonzero = True), ``[N]``.
         used: which rollouts used the tool. Default: those whose position is at least 0.
@@ -59,15 +59,15 @@ def aspo(
     slope, bound = real(who, "delta", delta), real(who, "k", k, low=0.0)
     made = as_groups(who, groups)
     a, back = rows(who, "advantages", advantages, len(made))
-    p, _ = rows(who, "position", position, len(made))
+    p, _ = rows(who, "positions", positions, len(made))
     size, _ = rows(who, "lengths", lengths, len(made))
     seen = mask(who, "valid", valid, len(made))
     finite(who, "advantages", a, seen)
-    chosen = seen & mask(who, "correct", correct, len(made))
+    chosen = seen & required_mask(who, "correct", correct, len(made))
     chosen &= p >= 0 if used is None else mask(who, "used", used, len(made))
-    finite(who, "position", p, chosen, must="not be negative")
-    finite(who, "lengths", size, chosen, must="be positive")
+    finite(who, "positions", p, chosen, must="finite and not negative")
+    finite(who, "lengths", size, chosen, must="finite and positive")
     mean = gather(segment_mean(size, made, valid=chosen), made)
-    late = normalize(p, made, scale=mean, valid=chosen, convention=Convention(eps=0.0), name="position", who=who)
+    late = normalize(p, made, scale=mean, valid=chosen, convention=Convention(eps=0.0), name="positions", who=who)
     limit = bound * np.abs(a)
     return back(np.where(seen, a + np.where(chosen, np.clip(slope * late, -limit, limit), 0.0), 0.0))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath._arrays import ArrayLike, Immutable, frozen
-from rollmath.group._given import finite, mask, real, rows
+from rollmath.group._inputs import finite, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, segment_count, segment_mean, segment_sum
 
@@ -27,8 +27,8 @@ class BetaBaseline(Immutable):
 
     Args:
         prompts: ids of the prompts known, all different.
-        alpha: pseudo-counts of success, one a prompt.
-        beta: pseudo-counts of failure.
+        alpha: pseudo-counts of success, one a prompt, not negative.
+        beta: pseudo-counts of failure, likewise; one of the two is positive.
         prior: alpha and beta of a prompt that was never seen.
         rho: smallest and largest forgetting factor; equal for a constant one.
         half_drift: the drift at which half is forgotten.
@@ -65,7 +65,10 @@ class BetaBaseline(Immutable):
         counts = []
         for name, x in (("alpha", alpha), ("beta", beta)):
             counts.append(np.array(rows(who, name, x, len(known), why="len(prompts)")[0]))
-            finite(who, name, counts[-1], np.ones(len(known), dtype=bool), must="be positive")
+            finite(who, name, counts[-1], np.ones(len(known), dtype=bool), must="finite and not negative")
+        if len(none := np.flatnonzero(counts[0] + counts[1] == 0)):
+            msg = f"{who}(): 'alpha' and 'beta' must not both be 0, but are for prompt {known.ids[none[0]]!r}"
+            raise ValueError(msg)
         (a, b), (low, high) = (self._pair(who, n, v) for n, v in (("prior", prior), ("rho", rho)))
         if not (a > 0 and b > 0):
             msg = f"{who}(): 'prior' must be positive, got {prior}"
@@ -73,10 +76,7 @@ class BetaBaseline(Immutable):
         if not 0 <= low <= high <= 1:
             msg = f"{who}(): 'rho' must be 0 <= smallest <= largest <= 1, got {rho}"
             raise ValueError(msg)
-        half = real(who, "half_drift", half_drift)
-        if half <= 0:
-            msg = f"{who}(): 'half_drift' must be positive, got {half_drift}"
-            raise ValueError(msg)
+        half = real(who, "half_drift", half_drift, above=0.0)
         self._fill(prompts=known.ids, alpha=frozen(counts[0]), beta=frozen(counts[1]))
         self._fill(prior=(a, b), rho=(low, high), half_drift=half)
 
@@ -106,7 +106,7 @@ class BetaBaseline(Immutable):
         state = cls(prior=prior, rho=rho, half_drift=half_drift)
         made = as_groups(who, prompts, name="prompts")
         r, _ = rows(who, "rewards", rewards, len(made))
-        finite(who, "rewards", r, np.ones(len(r), dtype=bool), must="be in [0, 1]")
+        finite(who, "rewards", r, np.ones(len(r), dtype=bool), must="in [0, 1]")
         if state.rho[0] == 1:
             msg = f"{who}(): 'rho' must have a smallest value below 1, got {rho}"
             raise ValueError(msg)
@@ -117,8 +117,11 @@ class BetaBaseline(Immutable):
 
     def value(self, prompts: Groups | ArrayLike) -> NDArray[np.float64]:
         """Success rate of the prompt of each row, ``[N]``; that of the prior for prompts not known."""
-        made = as_groups("BetaBaseline.value", prompts, name="prompts")
-        alpha, beta = self._counts(self._find("BetaBaseline.value", made))
+        return self._value("BetaBaseline.value", prompts)
+
+    def _value(self, who: str, prompts: Groups | ArrayLike) -> NDArray[np.float64]:
+        made = as_groups(who, prompts, name="prompts")
+        alpha, beta = self._counts(self._find(who, made))
         out: NDArray[np.float64] = gather(alpha / (alpha + beta), made)
         return out
 
@@ -140,13 +143,22 @@ class BetaBaseline(Immutable):
                 last rollout. The mean over the rollouts of a prompt counts. Default: 0, so the largest ``rho``.
             valid: rollouts that take part.
         """
-        who = "BetaBaseline.update"
+        return self._update("BetaBaseline.update", rewards, prompts, drift, valid)
+
+    def _update(
+        self,
+        who: str,
+        rewards: ArrayLike,
+        prompts: Groups | ArrayLike,
+        drift: ArrayLike | None,
+        valid: ArrayLike | None,
+    ) -> BetaBaseline:
         made = as_groups(who, prompts, name="prompts")
         r, _ = rows(who, "rewards", rewards, len(made), why="len(prompts)")
         seen = mask(who, "valid", valid, len(made), why="len(prompts)")
-        finite(who, "rewards", r, seen, must="be in [0, 1]")
+        finite(who, "rewards", r, seen, must="in [0, 1]")
         d = np.zeros(len(r)) if drift is None else rows(who, "drift", drift, len(made), why="len(prompts)")[0]
-        finite(who, "drift", d, seen, must="not be negative")
+        finite(who, "drift", d, seen, must="finite and not negative")
         some = segment_count(made, valid=seen) > 0
         place = self._find(who, made)
         rho = np.clip(np.exp2(-segment_mean(d, made, valid=seen) / self.half_drift), *self.rho)

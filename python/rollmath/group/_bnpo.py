@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import positive, read
+from rollmath.group._inputs import read, real
 from rollmath.groups import Groups
 from rollmath.ops import BetaPdf, moments, segment_count, segment_mean
 
@@ -59,7 +60,10 @@ def bnpo(
     >>> bnpo([1, 0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 1, 1, 1, 1]).round(4).tolist()
     [0.7166, -0.2389, -0.2389, -0.2389, 0.2389, 0.2389, 0.2389, -0.7166]
     """
-    most = positive("bnpo", "max_weight", max_weight)
+    most = real("bnpo", "max_weight", max_weight, above=0.0)
+    if math.isinf(1 / most):
+        msg = f"bnpo(): 'max_weight' must have a finite inverse, got {max_weight}"
+        raise ValueError(msg)
     rules = resolve("bnpo", "bnpo", convention, override)
     # max(f, 1 / max_weight) in the denominator is the bound of the weight.
     r = read("bnpo", rewards, groups, valid, replace(rules, eps=1 / most, eps_place="max"))

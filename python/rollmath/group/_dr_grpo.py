@@ -40,8 +40,9 @@ def dr_grpo(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise), rewards that require grad.
         TypeError: wrong dtype or rank.
 
-    Source: Liu et al. 2025, Understanding R1-Zero-Like Training, arXiv 2503.20783 (paper text). verl's
-    ``norm_adv_by_std_in_grpo=False`` and TRL's ``scale_rewards="none"`` were executed.
+    Source: Liu et al. 2025, Understanding R1-Zero-Like Training, arXiv 2503.20783; known from the
+    authors' code, which was read. verl's ``norm_adv_by_std_in_grpo=False`` and TRL's ``scale_rewards="none"`` were
+    executed.
 
     >>> dr_grpo([1.0, 0.0, 0.0, 1.0, 0.5], ["a", "a", "a", "a", "b"]).tolist()
     [0.5, -0.5, -0.5, 0.5, 0.0]

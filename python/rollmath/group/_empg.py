@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, integers
-from rollmath.group._given import finite, flag, mask, real, rows
+from rollmath.group._inputs import finite, flag, mask, real, rows, tokens
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import moments
 
@@ -76,21 +76,30 @@ def empg(
     seen = mask(who, "valid", valid, n, why)
     finite(who, "advantages", a, seen)
     finite(who, "entropies", h, seen)
-    w = np.ones(n) if weights is None else rows(who, "weights", weights, n, why)[0]
-    finite(who, "weights", w, seen, must="not be negative")
-    if not (w[seen] > 0).any() and seen.any():
-        msg = f"{who}(): 'weights' must not all be 0"
-        raise ValueError(msg)
-    w = np.where(seen, w, 0.0)
+    given = tokens(who, "weights", weights, seen, why)
+    w = seen.astype(np.float64) if given is None else given
     h = _unit(h, seen, guard)
-    certain = np.exp(-now * h)
-    out = a * certain / moments(certain, weights=w).mean
+    out = a * _relative(who, now, h, w, seen)
     following = _next(who, made, step, seen)
     out += np.where(following >= 0, bonus * np.exp(-later * h[following]), 0.0)
     if centred:
         out -= moments(out, weights=w).mean
     # An empty batch has NaN for a mean, and no row that shows it.
     return back(np.where(seen, out, 0.0))
+
+
+def _relative(
+    who: str, k: float, h: NDArray[np.float64], w: NDArray[np.float64], seen: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """``exp(-k h)`` over its mean. Both are taken against the smallest ``h`` in the mean, so that it cannot be 0."""
+    least = h[w > 0].min() if (w > 0).any() else 0.0
+    with np.errstate(over="ignore"):
+        certain = np.where(seen, np.exp(-k * (h - least)), 0.0)
+    if not np.isfinite(certain).all():
+        msg = f"{who}(): 'k' takes a step without weight past float64, got {k}"
+        raise ValueError(msg)
+    share: NDArray[np.float64] = certain / moments(certain, weights=w).mean
+    return share
 
 
 def _unit(h: NDArray[np.float64], seen: NDArray[np.bool_], eps: float) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import positive, read
+from rollmath.group._inputs import read, real
 from rollmath.groups import Groups
 from rollmath.ops import segment_max
 
@@ -49,14 +49,15 @@ def gpg(
             positive and finite; an unknown ``correction``.
         TypeError: wrong dtype or rank.
 
-    Source: Chu et al. 2025, GPG, arXiv 2504.02546: that the correction is for groups without spread is from secondary
-    descriptions, its exact form unverified. verl's ``gpg`` was executed.
+    Source: Chu et al. 2025, GPG, arXiv 2504.02546; the authors' README and code were read (AMAP-ML/GPG): ``alpha = B /
+    (B - M)`` for a batch of ``B`` with ``M`` rollouts in groups without spread. Their code multiplies the loss by it,
+    not the advantages, and adds 1e-5 to its inverse. verl's ``gpg`` was executed.
 
     >>> gpg([1.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"]).tolist()
     [1.0, -1.0, 0.0, 0.0]
     """
     choice("gpg", "correction", correction, ("informative", "nonzero_reward", "none"))
-    divisor = positive("gpg", "f_norm", f_norm)
+    divisor = real("gpg", "f_norm", f_norm, above=0.0)
     rules = resolve("gpg", "gpg", convention, override)
     r = read("gpg", rewards, groups, valid, rules)
     centred = r.normalize(center="mean", scale="none")

@@ -6,6 +6,7 @@ from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
+from rollmath.group._inputs import flag
 from rollmath.groups import Groups
 from rollmath.ops import normalize
 
@@ -50,8 +51,9 @@ def grpo(
     """
     choice("grpo", "scale", scale, ("std", "none"))
     rules = resolve("grpo", "grpo", convention, override)
-    center = "loo" if leave_one_out else "mean"
-    divisor = "none" if scale == "none" else "loo_std" if leave_one_out else "std"
+    others = flag("grpo", "leave_one_out", leave_one_out)
+    center = "loo" if others else "mean"
+    divisor = "none" if scale == "none" else "loo_std" if others else "std"
     return normalize(
         rewards, groups, center=center, scale=divisor, valid=valid, convention=rules, name="rewards", who="grpo"
     )

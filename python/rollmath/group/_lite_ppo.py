@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import read
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 
 
@@ -31,7 +31,8 @@ def lite_ppo(
             ``scale_rewards="batch"``), or ``"residuals"`` r - mean(r) (AReaL), which is smaller.
         valid: rollouts that take part (bool or int, nonzero = True); the others enter no statistic and get 0.
         convention: ddof, eps, eps_place, singleton and nan; ``zero_spread`` has no say, since no spread of a group is
-            divided by. Under ``nan="propagate"`` a NaN reaches every group with spread.
+            divided by. Under ``singleton="raw"`` or ``"abs"`` a lone reward has baseline 0: it gets r / (s + eps), and
+            is its own residual. Under ``nan="propagate"`` a NaN reaches every group with spread.
         **override: fields of the convention.
 
     Returns:

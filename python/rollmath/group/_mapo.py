@@ -8,7 +8,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, mask_bytes
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import Rewards, read
+from rollmath.group._inputs import Rewards, read
 from rollmath.groups import Groups
 from rollmath.ops import segment_max, segment_mean, segment_min
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import read
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import segment_count, segment_mean
 

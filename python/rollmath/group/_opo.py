@@ -6,11 +6,11 @@ from typing import Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, floats
+from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import read
+from rollmath.group._inputs import column, read
 from rollmath.groups import Groups
-from rollmath.ops import WeightedMean, segment_count, segment_sum
+from rollmath.ops import WeightedMean, gather, segment_count, segment_max
 
 
 def optimal_baseline(
@@ -30,7 +30,8 @@ def optimal_baseline(
     Args:
         rewards: one number a rollout, ``[N]``.
         groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
-        weights: one number a rollout, ``[N]``, finite and not negative. The unit does not matter.
+        weights: one number a rollout, ``[N]``, finite and not negative; the unit does not matter.
+            A NaN reward that spreads (``nan="propagate"``) does so whatever its weight.
         valid: rollouts that take part (bool or int, nonzero = True); the others enter no mean and get 0.
         convention: only ``singleton`` and ``nan`` matter here.
         **override: fields of the convention.
@@ -41,11 +42,11 @@ def optimal_baseline(
 
     Raises:
         ValueError: wrong lengths; NaN or infinite rewards (unless ``nan=`` says otherwise); negative or non-finite
-            weights; a group whose weights are all 0.
+            weights; a group of several whose weights are all 0.
         TypeError: wrong dtype or rank.
 
     Source: the classical optimal baseline of REINFORCE (Weaver and Tao 2001; Greensmith et al. 2004), as OPO, arXiv
-    2505.23585, starts from.
+    2505.23585, starts from; textbook formula, our derivation.
 
     >>> optimal_baseline([1.0, 0.0, 1.0], [0, 0, 0], [4.0, 1.0, 2.0]).round(4).tolist()
     [0.1429, -0.8571, 0.1429]
@@ -82,10 +83,11 @@ def opo(
 
     Raises:
         ValueError: wrong lengths of arrays; NaN or infinite rewards (unless ``nan=`` says otherwise); negative or
-            non-finite lengths; a group whose lengths are all 0 (verl returns NaN there).
+            non-finite lengths; a group of several whose lengths are all 0 (verl returns NaN there).
         TypeError: wrong dtype or rank.
 
-    Source: Hao et al. 2025, On-Policy RL with Optimal Reward Baseline, arXiv 2505.23585; verl's ``opo`` was executed.
+    Source: Hao et al. 2025, On-Policy RL with Optimal Reward Baseline, arXiv 2505.23585; known
+    from verl's ``opo``, which was executed.
 
     >>> opo([1.0, 0.0, 1.0], [0, 0, 0], [10, 30, 20]).tolist()
     [0.5, -0.5, 0.5]
@@ -104,14 +106,14 @@ def _against(
     rules: Convention,
 ) -> Array:
     r = read(who, rewards, groups, valid, rules)
-    w = floats(who, name, weights, length=len(r.groups))[0].astype(np.float64)
-    w[~r.mask] = 0.0
-    if len(bad := np.flatnonzero(~(np.isfinite(w) & (w >= 0)))):
-        msg = f"{who}(): {name!r} must be finite and not negative, got {w[bad[0]]} at index {bad[0]}"
+    w, _ = column(who, name, weights, r.mask, must="finite and not negative")
+    # A lone rollout is its own mean, and a missing reward that may spread has a say, whatever their weight.
+    n = segment_count(r.groups, valid=r.seen)
+    w[r.mask & ((gather(n, r.groups) == 1) | np.isnan(r.x))] = 1.0
+    most = segment_max(w, r.groups)
+    if len(empty := np.flatnonzero((most == 0) & (n > 0))):
+        msg = f"{who}(): {name!r} must not all be 0 in a group, but are in that of row {r.groups.first[empty[0]]}"
         raise ValueError(msg)
-    empty = (segment_sum(w, r.groups) == 0) & (segment_count(r.groups, valid=r.seen) > 0)
-    if empty.any():
-        row = r.groups.first[np.flatnonzero(empty)[0]]
-        msg = f"{who}(): {name!r} must not all be 0 in a group, but are in that of row {row}"
-        raise ValueError(msg)
+    # Powers of 2 change no bit of the mean, and keep sums of the largest and smallest floats in range.
+    w = np.ldexp(w, -gather(np.frexp(most)[1], r.groups))
     return r.wrap(r.normalize(center=WeightedMean(w), scale="none"))

@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, number
+from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._token_rows import TokenRows
+from rollmath.group._inputs import flag, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._scan import RewardOnGap, Rule, rewards_of
 from rollmath.ragged import Ragged
@@ -78,10 +79,7 @@ def optimal_token_baseline(
     who = "optimal_token_baseline"
     choice(who, "align", align, ("trained", "position"))
     choice(who, "singleton", singleton, ("zero", "raw"))
-    guard = number(who, "eps", eps)
-    if not 0 <= guard < float("inf"):
-        msg = f"{who}(): 'eps' must be finite and not negative, got {guard}"
-        raise ValueError(msg)
+    guard, tail = real(who, "eps", eps, low=0.0), flag(who, "zero_tail", zero_tail)
     rows = TokenRows.of(who, "logprobs", logprobs, mask=mask, lengths=lengths).only(valid)
     made = as_groups(who, groups, length=rows.rows)
     rule = Rule(reward_on_gap=reward_on_gap).of(rows)
@@ -94,7 +92,7 @@ def optimal_token_baseline(
         r = np.where(keep != 0, r, 0.0)
     weights = flat[2] if is_weights is not None else None
     arrays, views = rows.outputs(out, flat[0].dtype, 1, [r, *flat, rows.mask])
-    choices = (align == "trained", bool(zero_tail), guard, singleton == "raw")
+    choices = (align == "trained", tail, guard, singleton == "raw")
     _core.optimal_token_baseline(
         who, rows.layout, made._csr, r, per_row, flat[0], flat[1], weights, rule, choices, views[0]
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import operator
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice, describe
+from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import Rewards, read
+from rollmath.group._inputs import Rewards, read, whole
 from rollmath.groups import Groups
 from rollmath.ops import WeightedMean, segment_count, segment_max, segment_sum
 
@@ -29,7 +28,9 @@ def passk(
 ) -> Array:
     """Leave-one-out maximum: ``A_i = max(r) - max_{j != i}(r_j)``, the margin of the best, 0 for the rest.
 
-    What the group's maximum would lose without rollout i: the objective is the best of the whole group, pass@n.
+    What the group's maximum would lose without rollout i: the objective is the best of the whole group, pass@n. For
+    pass@k of subsets see :func:`passk_training`; :func:`rollmath.metrics.pass_at_k` is the metric. verl's
+    ``adv_estimator=grpo_passk`` is ``passk(..., convention=VERL, **VERL.options["passk"])``.
 
     Args:
         rewards: one number a rollout, ``[N]``.
@@ -49,7 +50,7 @@ def passk(
         TypeError: wrong dtype or rank.
 
     Source: Tang et al. 2025, Optimizing Language Models for Inference Time Objectives using RL, arXiv 2503.19595;
-    verl's ``grpo_passk`` was executed.
+    known from verl's ``grpo_passk``, which was executed.
 
     >>> passk([0.2, 0.9, 0.5, 1.0, 1.0], ["a", "a", "a", "b", "b"]).tolist()
     [0.0, 0.4, 0.0, 0.0, 0.0]
@@ -74,7 +75,7 @@ def _podium(r: Rewards) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     return best, np.where(tied[index], best, second)
 
 
-def pass_at_k(
+def passk_training(
     rewards: ArrayLike,
     groups: Groups | ArrayLike,
     k: int,
@@ -85,9 +86,10 @@ def pass_at_k(
 ) -> Array:
     """Pass@k training without sampling: the mean of ``A_S = (max(r_S) - R) / (sigma + eps)`` over subsets with ``i``.
 
-    ``S`` runs over the subsets of k rollouts of the group. With c successes among n they solve ``R = 1 - f`` of the
-    prompts, ``f = C(n-c, k) / C(n, k)``, with ``sigma = sqrt(R (1 - R))``, and in closed form a success gets
-    ``f / sigma`` and a failure ``(f - C(n-c-1, k-1) / C(n-1, k-1)) / sigma = -f c / (n - c) / sigma``.
+    ``S`` runs over the subsets of k rollouts of the group, and ``R`` is the share of them that hold a success: with c
+    successes among n, ``R = 1 - f`` where ``f = C(n-c, k) / C(n, k)``, and ``sigma = sqrt(R (1 - R))``. In closed form
+    a success gets ``f / sigma`` and a failure ``(f - C(n-c-1, k-1) / C(n-1, k-1)) / sigma = -f c / (n - c) / sigma``.
+    Not :func:`passk`, the margin of a group's best, nor :func:`rollmath.metrics.pass_at_k`, the metric, which is ``R``.
 
     Args:
         rewards: 0 or 1 for each rollout, ``[N]``.
@@ -105,25 +107,25 @@ def pass_at_k(
         ValueError: rewards other than 0 and 1; a group of fewer than k valid rollouts; wrong lengths.
         TypeError: a ``k`` that is no whole number; wrong dtype or rank.
 
-    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; the authors' ``passk_adv.py`` was executed (eps 1e-6,
-    added to sigma). The form for failures without a difference is our algebra.
+    Source: Chen et al. 2025, Pass@k Training, arXiv 2508.10751; known from the authors' ``passk_adv.py``,
+    which was executed (eps 1e-6, added to sigma). The form for failures without a difference is our algebra.
 
-    >>> pass_at_k([1, 0, 0, 0], [0, 0, 0, 0], 2, eps=0.0).round(4).tolist()
+    >>> passk_training([1, 0, 0, 0], [0, 0, 0, 0], 2, eps=0.0).round(4).tolist()
     [1.0, -0.3333, -0.3333, -0.3333]
     """
-    rules = resolve("pass_at_k", "pass_at_k", convention, override)
-    size = _whole(k)
-    r = read("pass_at_k", rewards, groups, valid, rules)
+    rules = resolve("passk_training", "passk_training", convention, override)
+    size = whole("passk_training", "k", k)
+    r = read("passk_training", rewards, groups, valid, rules)
     index = r.groups.index
     wrong = np.flatnonzero(r.mask & ~np.isnan(r.x) & (r.x != 0) & (r.x != 1))
     if len(wrong):
-        msg = f"pass_at_k(): 'rewards' must be 0 or 1, got {r.x[wrong[0]]} at index {wrong[0]}"
+        msg = f"passk_training(): 'rewards' must be 0 or 1, got {r.x[wrong[0]]} at index {wrong[0]}"
         raise ValueError(msg)
     n = segment_count(r.groups, valid=r.seen)
     if len(small := np.flatnonzero((n > 0) & (n < size))):
         group = small[0]
         name = r.groups.ids[group]
-        msg = f"pass_at_k(): 'k' must be at most {n[group]}, the valid rollouts of group {name!r}, got {k}"
+        msg = f"passk_training(): 'k' must be at most {n[group]}, the valid rollouts of group {name!r}, got {k}"
         raise ValueError(msg)
     c = segment_sum((r.x == 1).astype(np.float64), r.groups, valid=r.seen).astype(np.int64)
     factor, sigma = _subsets(n, c, size)
@@ -146,17 +148,3 @@ def _subsets(n: NDArray[np.int64], c: NDArray[np.int64], k: int) -> tuple[NDArra
             found.append((rollouts * fail / ((rollouts - successes) * ways), sigma))
     table = np.array(found, dtype=np.float64).reshape(-1, 2)[inverse.reshape(-1)]
     return table[:, 0], table[:, 1]
-
-
-def _whole(k: Any) -> int:
-    try:
-        if isinstance(k, (bool, np.bool_)):
-            raise TypeError
-        size = operator.index(k)
-    except TypeError:
-        msg = f"pass_at_k(): 'k' must be a whole number, got {describe(k)}"
-        raise TypeError(msg) from None
-    if size < 1:
-        msg = f"pass_at_k(): 'k' must be at least 1, got {size}"
-        raise ValueError(msg)
-    return size

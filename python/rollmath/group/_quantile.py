@@ -6,7 +6,7 @@ from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import real
+from rollmath.group._inputs import real
 from rollmath.groups import Groups
 from rollmath.ops import Quantile, normalize
 
@@ -52,10 +52,7 @@ def quantile_baseline(
     [-0.1, 0.0, 0.1, 0.2, 0.3]
     """
     choice("quantile_baseline", "scale", scale, ("std", "none"))
-    q = real("quantile_baseline", "quantile", quantile)
-    if not 0 < q <= 1:
-        msg = f"quantile_baseline(): 'quantile' must be above 0 and at most 1, got {q}"
-        raise ValueError(msg)
+    q = real("quantile_baseline", "quantile", quantile, high=1.0, above=0.0)
     rules = resolve("quantile_baseline", "quantile_baseline", convention, override)
     return normalize(
         rewards,

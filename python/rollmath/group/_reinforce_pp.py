@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Literal, Unpack
 
+import numpy as np
+
 from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, Whiten, resolve
+from rollmath.group._inputs import read, tokens
 from rollmath.groups import Groups
-from rollmath.ops import discounted_sum, normalize, whiten
+from rollmath.ops import discounted_sum
+from rollmath.ops import whiten as whiten_rows
 from rollmath.ops._scan import RewardOnGap, check_whiten
 from rollmath.ragged import Ragged
 
@@ -51,7 +55,7 @@ def reinforce_pp(
         ValueError: wrong shapes, ``gamma`` outside [0, 1], a reward at a gap, rewards that are not finite.
         TypeError: wrong dtype, rank or form.
 
-    Source: Hu 2025, arXiv 2501.03262.
+    Source: Hu 2025, arXiv 2501.03262 (paper text); verl's code was executed.
 
     >>> reinforce_pp([1.0, 0.0], lengths=[1, 3]).values.round(4).tolist()
     [1.5, -0.5, -0.5, -0.5]
@@ -86,36 +90,35 @@ def reinforce_pp_baseline(
         rewards: one number a rollout, ``[N]``.
         groups: a :class:`~rollmath.Groups` or one id a rollout.
         lengths: trained tokens of each rollout, ``[N]``: the batch is that of the tokens, each rollout counting as
-            often as it has tokens, without expanding anything. Default: each rollout counts once.
+            often as it has tokens, without expanding anything. Default: each rollout counts once. Checked, and without
+            effect, with ``whiten=None``.
         whiten: how; the method includes it, None leaves it out.
         valid: rollouts that take part (bool or int, nonzero = True); the others enter no statistic and get 0.
         convention: only ``singleton`` and ``nan`` matter: a group of one has baseline 0 in verl (``"raw"``) and gets 0
-            before the whitening by default.
+            before the whitening by default. With ``nan="omit"`` a missing reward enters no statistic of the batch
+            either and gets 0; with ``nan="propagate"`` whitening spreads it over the batch.
         **override: fields of the convention.
 
     Returns:
         ``[N]``, in the kind and float type of ``rewards``; the sum (weighted by ``lengths``) is 0 up to rounding.
 
     Raises:
-        ValueError: wrong lengths, NaN or infinite rewards, negative ``lengths``.
+        ValueError: wrong lengths; NaN or infinite rewards (unless ``nan=`` says otherwise); ``lengths`` that are
+            negative, not finite, or 0 in all valid rollouts.
         TypeError: wrong dtype or rank.
 
-    Source: Hu 2025, arXiv 2501.03262 (later versions). verl and OpenRLHF whiten over tokens, rLLM divides by the
-    standard deviation of the batch.
+    Source: Hu 2025, arXiv 2501.03262, later versions (paper text); verl's, OpenRLHF's and NeMo-RL's code was executed.
+    They whiten over tokens, rLLM divides by the standard deviation of the batch.
 
     >>> reinforce_pp_baseline([1.0, 0.0, 1.0, 1.0], list("aabb"), lengths=[1, 1, 4, 2]).round(4).tolist()
     [1.8708, -1.8708, 0.0, 0.0]
     """
     who = "reinforce_pp_baseline"
     rules = resolve(who, who, convention, override)
-    centred = normalize(
-        rewards, groups, center="mean", scale="none", valid=valid, convention=rules, name="rewards", who=who
-    )
-    if whiten is None:
-        return centred
-    return _whitened(who, centred, whiten, lengths, valid)
-
-
-def _whitened(who: str, centred: Array, how: Whiten, lengths: ArrayLike | None, valid: ArrayLike | None) -> Array:
-    check_whiten(who, how)
-    return whiten(centred, how=how, weights=lengths, valid=valid, weights_name="lengths", name="rewards", who=who)
+    check_whiten(who, whiten)
+    r = read(who, rewards, groups, valid, rules)
+    times = tokens(who, "lengths", lengths, r.mask)
+    out = r.normalize(center="mean", scale="none")
+    if whiten is not None:
+        out = np.asarray(whiten_rows(out, how=whiten, weights=times, valid=r.mask, name="rewards", who=who))
+    return r.wrap(out)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice, floats, integers, mask_bytes
+from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._reward_args import column, hits, option, tokens
-from rollmath.groups import Groups, as_groups
-from rollmath.ops import normalize, segment_mean
+from rollmath.group._inputs import column, correct_rows, read, real, whole_rows
+from rollmath.groups import Groups
+from rollmath.ops import segment_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +34,8 @@ def hbpo_reward(
 
     Args:
         rewards: one number a rollout, ``[N]``; only which are correct matters.
-        lengths: tokens of each rollout, int ``[N]``.
-        budgets: tokens that the prompt of each rollout allows, int ``[N]``, from 1 to ``max_length``.
+        lengths: tokens of each rollout, whole numbers ``[N]``.
+        budgets: tokens that the prompt of each rollout allows, whole numbers ``[N]``, from 1 to ``max_length``.
         max_length: ``L``; 4096 in the released code.
         correct: correct rollouts (bool or int, nonzero = True). Default: reward > 0.
         alpha: penalty of a token past the budget, at least 0.
@@ -59,16 +59,16 @@ def hbpo_reward(
     """
     who = "hbpo_reward"
     choice(who, "within", within, ("flat", "capped"))
-    a, scale = option(who, "alpha", alpha, least=0), option(who, "beta", beta, above=0)
-    most = option(who, "max_length", max_length, above=0)
-    r = column(who, "rewards", rewards)
-    n = tokens(who, "lengths", lengths, len(r.values), 0, "len(rewards)")
-    b = _budgets(who, budgets, len(r.values), most, "len(rewards)")
+    a, scale = real(who, "alpha", alpha, low=0.0), real(who, "beta", beta, above=0.0)
+    most = real(who, "max_length", max_length, above=0.0)
+    r, back = column(who, "rewards", rewards)
+    n = whole_rows(who, "lengths", lengths, len(r), 0, "len(rewards)")
+    b = _budgets(who, budgets, len(r), most, "len(rewards)")
     bound = scale * _cosine(b, most)
     beyond = scale * _cosine(n, most) - a * np.abs(n - b)
     inside = bound if within == "flat" else np.minimum(beyond, bound)
-    paid = hits(who, correct, r) & (n <= most)
-    return r.result(np.where(paid, np.where(n <= b, inside, beyond), 0.0))
+    paid = correct_rows(who, correct, r) & (n <= most)
+    return back(np.where(paid, np.where(n <= b, inside, beyond), 0.0))
 
 
 def hbpo(
@@ -91,7 +91,7 @@ def hbpo(
     Args:
         rewards: those of :func:`hbpo_reward`, ``[N]``.
         groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``: the prompt, whatever its budget.
-        budgets: tokens that the prompt of each rollout allows, int ``[N]``, from 1 to ``max_length``.
+        budgets: tokens that the prompt of each rollout allows, whole numbers ``[N]``, from 1 to ``max_length``.
         max_length: ``L``.
         beta: scale of the reward, as there.
         intra: weight of the first part. The released code adds it twice (by reading), which ``intra=2`` reproduces.
@@ -117,29 +117,22 @@ def hbpo(
     """
     who = "hbpo"
     rules = resolve(who, who, convention, override)
-    weight, scale = option(who, "intra", intra), option(who, "beta", beta, above=0)
-    most = option(who, "max_length", max_length, above=0)
-    made = as_groups(who, groups)
-    values, kind = floats(who, "rewards", rewards, length=len(made))
-    wide = values.astype(np.float64)
-    b = _budgets(who, budgets, len(made), most, "len(groups)")
-    mask = mask_bytes(who, "valid", valid, length=len(made))
-    inter = normalize(wide, made, valid=mask, convention=rules, name="rewards", who=who)
-    taken = np.ones(len(made), dtype=bool) if mask is None else mask != 0
-    if rules.nan == "omit":
-        taken &= ~np.isnan(wide)
-    cells = Groups.product(made, b.astype(np.int64))
-    part = segment_mean(wide, cells, valid=taken)[cells.index] - scale * _cosine(b, most)
-    out = np.where(taken, weight * part + inter, 0.0)
-    return kind.wrap(out.astype(values.dtype, copy=False))
+    weight, scale = real(who, "intra", intra), real(who, "beta", beta, above=0.0)
+    most = real(who, "max_length", max_length, above=0.0)
+    r = read(who, rewards, groups, valid, rules)
+    b = _budgets(who, budgets, len(r.groups), most, "len(groups)")
+    inter = r.normalize()
+    cells = Groups.product(r.groups, b.astype(np.int64))
+    part = segment_mean(r.x, cells, valid=r.mask)[cells.index] - scale * _cosine(b, most)
+    return r.wrap(np.where(r.mask, weight * part + inter, 0.0))
 
 
 def _budgets(who: str, budgets: ArrayLike, length: int, most: float, why: str) -> NDArray[np.float64]:
-    b, _ = integers(who, "budgets", budgets, length=length, why=why)
-    if (wrong := (b < 1) | (b > most)).any():
-        msg = f"{who}(): 'budgets' must be from 1 to {most:g} (= max_length), got {b[wrong][0]}"
+    b = whole_rows(who, "budgets", budgets, length, 1, why)
+    if (wrong := b > most).any():
+        msg = f"{who}(): 'budgets' must be from 1 to {most:g} (= max_length), got {b[wrong][0]:g}"
         raise ValueError(msg)
-    return b.astype(np.float64)
+    return b
 
 
 def _cosine(n: NDArray[np.float64], most: float) -> NDArray[np.float64]:

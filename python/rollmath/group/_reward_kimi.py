@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, mask_bytes
-from rollmath.group._reward_args import column, hits, option
+from rollmath._arrays import Array, ArrayLike
+from rollmath.group._inputs import column, correct_rows, mask, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_max, segment_min
 
@@ -47,12 +47,13 @@ def kimi_length_reward(
     [0.5, 0.0, -0.5]
     """
     who = "kimi_length_reward"
-    scale = option(who, "weight", weight, least=0)
+    scale = real(who, "weight", weight, low=0.0)
     made = as_groups(who, groups)
-    mask = mask_bytes(who, "valid", valid, length=len(made))
-    r = column(who, "rewards", rewards, length=len(made), mask=mask)
-    size = column(who, "lengths", lengths, length=len(made), mask=mask, least=0).values
-    low = np.nan_to_num(segment_min(size, made, valid=mask))[made.index]
-    span = np.nan_to_num(segment_max(size, made, valid=mask))[made.index] - low
+    seen = mask(who, "valid", valid, len(made))
+    r, back = column(who, "rewards", rewards, seen)
+    size, _ = column(who, "lengths", lengths, seen, must="finite and not negative")
+    low = np.nan_to_num(segment_min(size, made, valid=seen))[made.index]
+    span = np.nan_to_num(segment_max(size, made, valid=seen))[made.index] - low
     lam = np.where(span > 0, 0.5 - (size - low) / np.where(span > 0, span, 1.0), 0.0)
-    return r.result(scale * np.where(hits(who, correct, r), lam, np.minimum(lam, 0.0)), mask)
+    paid = np.where(correct_rows(who, correct, r), lam, np.minimum(lam, 0.0))
+    return back(np.where(seen, scale * paid, 0.0))

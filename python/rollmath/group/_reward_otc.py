@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice, floats, mask_bytes
-from rollmath.group._reward_args import column, hits, option
+from rollmath._arrays import Array, ArrayLike, choice
+from rollmath.group._inputs import column, correct_rows, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_min
 
@@ -66,19 +66,19 @@ def otc_reward(
     [1.0, 0.866, 0.0]
     """
     choice(_WHO, "form", form, ("grpo", "ppo"))
-    scale, c = option(_WHO, "alpha", alpha), option(_WHO, "max_calls", max_calls, above=0)
+    scale, c = real(_WHO, "alpha", alpha), real(_WHO, "max_calls", max_calls, above=0.0)
     made = as_groups(_WHO, groups)
-    mask = mask_bytes(_WHO, "valid", valid, length=len(made))
-    r = column(_WHO, "rewards", rewards, length=len(made), mask=mask)
-    m = column(_WHO, "calls", calls, length=len(made), mask=mask, least=0).values
+    seen = mask(_WHO, "valid", valid, len(made))
+    r, back = column(_WHO, "rewards", rewards, seen)
+    m, _ = column(_WHO, "calls", calls, seen, must="finite and not negative")
     factor = np.cos(np.pi * m / (2 * m + c))
-    right = hits(_WHO, correct, r)
+    right = correct_rows(_WHO, correct, r)
     if form == "grpo":
-        n = _fewest(made, m, right if mask is None else right & (mask != 0), optimal)
+        n = _fewest(made, m, right & seen, optimal)
         # f pi / (2 n) = pi m / (m + n).
         factor = np.where(n > 0, np.sin(np.pi * m / np.where(n > 0, m + n, 1.0)), factor)
         factor[np.isnan(n)] = 1.0
-    return r.result(scale * factor * r.values, mask)
+    return back(np.where(seen, scale * factor * r, 0.0))
 
 
 def _fewest(
@@ -88,7 +88,7 @@ def _fewest(
     if optimal is None:
         found: NDArray[np.float64] = segment_min(calls, groups, valid=right)
         return found[groups.index]
-    given = floats(_WHO, "optimal", optimal)[0].astype(np.float64, copy=False)
+    given = rows(_WHO, "optimal", optimal)[0]
     if (wrong := (given < 0) | np.isinf(given)).any():
         msg = f"{_WHO}(): 'optimal' must be finite and not negative, or NaN for unknown, got {given[wrong][0]}"
         raise ValueError(msg)

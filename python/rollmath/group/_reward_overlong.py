@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, mask_bytes
-from rollmath.group._reward_args import column, option
+from rollmath._arrays import Array, ArrayLike
+from rollmath.group._inputs import column, flag, mask, real
 
 
 def overlong_penalty(
@@ -45,21 +45,18 @@ def overlong_penalty(
     [0.0, 0.0, -0.5, -1.0, -1.0]
     """
     who = "overlong_penalty"
-    most, grows = option(who, "max_length", max_length, above=0), option(who, "buffer", buffer, least=0)
-    scale = option(who, "factor", factor, least=0)
-    if not isinstance(capped, (bool, np.bool_)):
-        msg = f"{who}(): 'capped' must be True or False, got {capped!r}"
-        raise TypeError(msg)
-    if grows > most or (grows == 0 and not capped):
+    most, grows = real(who, "max_length", max_length, above=0.0), real(who, "buffer", buffer, low=0.0)
+    scale, bound = real(who, "factor", factor, low=0.0), flag(who, "capped", capped)
+    if grows > most or (grows == 0 and not bound):
         limit = f"at most {most:g} (= max_length)" if grows > most else "greater than 0 with capped=False"
         msg = f"{who}(): 'buffer' must be {limit}, got {buffer!r}"
         raise ValueError(msg)
-    size = column(who, "lengths", lengths, least=0)
-    cut = mask_bytes(who, "truncated", truncated, length=len(size.values), why="len(lengths)")
-    share = np.maximum(size.values - (most - grows), 0.0) / grows if grows else (size.values > most).astype(np.float64)
-    if capped:
+    size, back = column(who, "lengths", lengths, must="finite and not negative")
+    share = np.maximum(size - (most - grows), 0.0) / grows if grows else (size > most).astype(np.float64)
+    if bound:
         share = np.minimum(share, 1.0)
-    if cut is not None:
-        share = np.where(cut != 0, np.maximum(share, 1.0), share)
+    if truncated is not None:
+        cut = mask(who, "truncated", truncated, len(size), "len(lengths)")
+        share = np.where(cut, np.maximum(share, 1.0), share)
     # 0 - x, because -0.0 is no penalty to print.
-    return size.result(0.0 - scale * share)
+    return back(0.0 - scale * share)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, mask_bytes
-from rollmath.group._reward_args import column, option
+from rollmath._arrays import Array, ArrayLike
+from rollmath.group._inputs import column, mask, real, required_mask
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_max
 
@@ -36,17 +36,17 @@ def tempsamp_reward(rewards: ArrayLike, *, tau: float = 0.8, alpha1: float = 0.0
     [0.8018, 0.8, 0.5964, 0.0868]
     """
     who = "tempsamp_reward"
-    middle, flat = option(who, "tau", tau), option(who, "alpha1", alpha1, least=0)
-    steep = option(who, "alpha2", alpha2, above=0)
-    r = column(who, "rewards", rewards)
-    above = middle + flat * np.log1p(np.maximum(r.values - middle, 0.0))
+    middle, flat = real(who, "tau", tau), real(who, "alpha1", alpha1, low=0.0)
+    steep = real(who, "alpha2", alpha2, above=0.0)
+    r, back = column(who, "rewards", rewards)
+    above = middle + flat * np.log1p(np.maximum(r - middle, 0.0))
     with np.errstate(over="ignore", invalid="ignore"):
-        below = middle - np.expm1(steep * np.maximum(middle - r.values, 0.0)) / np.expm1(steep)
-    out = np.where(r.values >= middle, above, below)
+        below = middle - np.expm1(steep * np.maximum(middle - r, 0.0)) / np.expm1(steep)
+    out = np.where(r >= middle, above, below)
     if not np.isfinite(out).all():
-        msg = f"{who}(): 'alpha2' = {alpha2!r} takes the reward {r.values[~np.isfinite(out)][0]} past float64"
+        msg = f"{who}(): 'alpha2' = {alpha2!r} takes the reward {r[~np.isfinite(out)][0]} past float64"
         raise ValueError(msg)
-    return r.result(out)
+    return back(out)
 
 
 def tempsamp_anchor(
@@ -86,14 +86,10 @@ def tempsamp_anchor(
     [0.5, -0.5, 0.6]
     """
     who = "tempsamp_anchor"
-    scale = option(who, "factor", factor)
+    scale = real(who, "factor", factor)
     made = as_groups(who, groups)
-    off = mask_bytes(who, "off_policy", off_policy, length=len(made))
-    if off is None:
-        msg = f"{who}(): 'off_policy' must be bool or integer, one a rollout, got None"
-        raise TypeError(msg)
-    mask = mask_bytes(who, "valid", valid, length=len(made))
-    sampled = off == 0 if mask is None else (off == 0) & (mask != 0)
-    own = column(who, "advantages", advantages, length=len(made), mask=sampled.view(np.uint8))
-    best = np.nan_to_num(segment_max(own.values, made, valid=sampled))[made.index]
-    return own.result(np.where(off != 0, scale * best, own.values), mask)
+    off = required_mask(who, "off_policy", off_policy, len(made))
+    seen = mask(who, "valid", valid, len(made))
+    own, back = column(who, "advantages", advantages, seen & ~off)
+    best = np.nan_to_num(segment_max(own, made, valid=seen & ~off))[made.index]
+    return back(np.where(seen, np.where(off, scale * best, own), 0.0))

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, Kind, choice, is_tensor, mask_bytes
-from rollmath.group._reward_args import option
+from rollmath._arrays import Array, ArrayLike, Kind, choice, is_tensor
+from rollmath.group._inputs import flag, mask, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_count, segment_max, segment_mean, segment_min
 
@@ -53,15 +53,12 @@ def vote_reward(
     [0.6667, 0.6667, 0.3333]
     """
     who = "vote_reward"
-    weight = option(who, "alpha", alpha)
-    if not isinstance(normalized, (bool, np.bool_)):
-        msg = f"{who}(): 'normalized' must be True or False, got {normalized!r}"
-        raise TypeError(msg)
+    weight, per_answer = real(who, "alpha", alpha), flag(who, "normalized", normalized)
     poll = _poll(who, answers, groups, valid)
     count, total = poll.votes[poll.cells.index], np.maximum(poll.total, 1)[poll.groups.index]
     # The entropy is the mean of log(1 / p) over rollouts.
-    entropy = segment_mean(np.log(total / np.maximum(count, 1)), poll.groups, valid=poll.mask)
-    if normalized:
+    entropy = segment_mean(np.log(total / np.maximum(count, 1)), poll.groups, valid=poll.seen)
+    if per_answer:
         different = np.bincount(poll.owner[poll.votes > 0], minlength=poll.groups.n_groups)
         entropy = np.where(different > 1, entropy / np.log(np.maximum(different, 2)), 0.0)
     return poll.result(count / total - weight * np.nan_to_num(entropy)[poll.groups.index])
@@ -111,7 +108,7 @@ def majority_reward(
     if ties == "none":
         share = (wins & (ways == 1)).astype(np.float64)
     elif ties == "first":
-        rows = segment_min(np.arange(len(poll.groups)), poll.cells, valid=poll.mask)
+        rows = segment_min(np.arange(len(poll.groups)), poll.cells, valid=poll.seen)
         rows = np.where(wins, rows, np.inf)
         earliest = segment_min(rows, owners)[owners.index]
         share = (wins & (rows == earliest)).astype(np.float64)
@@ -127,25 +124,24 @@ class _Poll:
     owner: NDArray[np.int64]
     votes: NDArray[np.int64]
     total: NDArray[np.int64]
-    mask: NDArray[np.uint8] | None
+    seen: NDArray[np.bool_]
     kind: Kind
 
     def result(self, out: NDArray[np.float64]) -> Array:
-        if self.mask is not None:
-            out = np.where(self.mask != 0, out, 0.0)
+        out = np.where(self.seen, out, 0.0)
         return self.kind.wrap(out.astype(np.float32) if self.kind.is_torch else out)
 
 
 def _poll(who: str, answers: Groups | ArrayLike, groups: Groups | ArrayLike, valid: ArrayLike | None) -> _Poll:
     made = as_groups(who, groups)
     cells = Groups.product(made, as_groups(who, answers, length=len(made), name="answers"))
-    mask = mask_bytes(who, "valid", valid, length=len(made))
+    seen = mask(who, "valid", valid, len(made))
     return _Poll(
         groups=made,
         cells=cells,
         owner=made.index[cells.first],
-        votes=segment_count(cells, valid=mask),
-        total=segment_count(made, valid=mask),
-        mask=mask,
+        votes=segment_count(cells, valid=seen),
+        total=segment_count(made, valid=seen),
+        seen=seen,
         kind=Kind() if isinstance(answers, Groups) or not is_tensor(answers) else Kind(answers.device),
     )

@@ -37,7 +37,8 @@ def rloo(
         ValueError: wrong lengths, NaN or infinite rewards (unless ``nan=`` says otherwise), rewards that require grad.
         TypeError: wrong dtype or rank.
 
-    Source: Ahmadian et al. 2024, arXiv 2402.14740; Kool et al. 2019.
+    Source: Ahmadian et al. 2024, arXiv 2402.14740 (paper text), after Kool et al. 2019 (not read). verl's and TRL's
+    code was executed.
 
     >>> rloo([1.0, 0.0, 0.0, 1.0], [3, 3, 3, 3]).round(4).tolist()
     [0.6667, -0.6667, -0.6667, 0.6667]

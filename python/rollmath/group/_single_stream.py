@@ -9,7 +9,7 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike
 from rollmath.conventions import Whiten
 from rollmath.group._beta_baseline import BetaBaseline
-from rollmath.group._given import finite, mask, rows
+from rollmath.group._inputs import finite, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import whiten as whiten_rows
 
@@ -76,8 +76,8 @@ def single_stream(
     made = as_groups(who, prompts, name="prompts")
     r, back = rows(who, "rewards", rewards, len(made), why="len(prompts)")
     seen = mask(who, "valid", valid, len(made), why="len(prompts)")
-    finite(who, "rewards", r, seen, must="be in [0, 1]")
-    a = np.where(seen, r - state.value(made), 0.0)
+    finite(who, "rewards", r, seen, must="in [0, 1]")
+    a = np.where(seen, r - state._value(who, made), 0.0)
     if whiten is not None:
-        a = np.asarray(whiten_rows(a, how=whiten, valid=seen))
-    return SingleStream(back(a), state.update(r, made, drift=drift, valid=seen))
+        a = np.asarray(whiten_rows(a, how=whiten, valid=seen, name="rewards", who=who))
+    return SingleStream(back(a), state._update(who, r, made, drift, seen))

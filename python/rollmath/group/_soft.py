@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice, number
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._given import finite, mask, rows
+from rollmath.group._inputs import finite, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import LogMeanExp, Quantile, normalize, segment_logmeanexp, segment_max, segment_mean
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import operator
-from typing import Any, Literal, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice, describe
+from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._rewards import read, real
+from rollmath.group._inputs import read, real, whole
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_count
 
@@ -47,7 +46,8 @@ def stratified(
         **override: fields of the convention.
 
     Returns:
-        ``[N]``, in the kind and float type of ``rewards``; for ``blend=1`` exactly 0 in strata of equal rewards.
+        ``[N]``, in the kind and float type of ``rewards``; for ``blend=1`` exactly 0 in strata of at least
+        ``min_stratum`` equal rewards.
 
     Raises:
         ValueError: wrong lengths; NaN or infinite rewards (unless ``nan=`` says otherwise); ``blend`` or
@@ -61,7 +61,8 @@ def stratified(
     [0.25, 0.25, -0.75, 0.25, 0.0, 0.0]
     """
     choice("stratified", "scale", scale, ("std", "none"))
-    share, fewest = _blend(blend), _fewest(min_stratum)
+    share = real("stratified", "blend", blend, low=0.0, high=1.0)
+    fewest = whole("stratified", "min_stratum", min_stratum)
     rules = resolve("stratified", "stratified", convention, override)
     r = read("stratified", rewards, groups, valid, rules)
     cells = Groups.product(r.groups, as_groups("stratified", strata, length=len(r.groups), name="strata"))
@@ -81,25 +82,3 @@ def stratified(
         by_group = r.normalize(center="mean", scale=scale)
         out = np.where(large, out + (1 - share) * by_group if share < 1 else out, by_group)
     return r.wrap(out)
-
-
-def _blend(blend: object) -> float:
-    x = real("stratified", "blend", blend)
-    if not 0 <= x <= 1:
-        msg = f"stratified(): 'blend' must be between 0 and 1, got {x}"
-        raise ValueError(msg)
-    return x
-
-
-def _fewest(min_stratum: Any) -> int:
-    try:
-        if isinstance(min_stratum, (bool, np.bool_)):
-            raise TypeError
-        n = operator.index(min_stratum)
-    except TypeError:
-        msg = f"stratified(): 'min_stratum' must be a whole number, got {describe(min_stratum)}"
-        raise TypeError(msg) from None
-    if n < 1:
-        msg = f"stratified(): 'min_stratum' must be at least 1, got {n}"
-        raise ValueError(msg)
-    return n

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, integers
-from rollmath.group._given import finite, flag, mask, rows
+from rollmath.group._inputs import finite, flag, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_mean
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def win_rate(
     first: ArrayLike,
     second: ArrayLike,
-    probability: ArrayLike,
+    probabilities: ArrayLike,
     groups: Groups | ArrayLike,
     *,
     symmetric: bool = True,
@@ -32,18 +32,18 @@ def win_rate(
 
     Args:
         first: row number of one rollout of each comparison, int ``[C]``, from 0 to ``N - 1``.
-        second: row number of the other. Comparisons of a rollout with itself are ignored.
-        probability: that ``first`` wins: 1, 0, 1/2 for a tie, or a judge's probability, ``[C]``.
+        second: row number of the other. Comparisons of a rollout with itself are skipped.
+        probabilities: that ``first`` wins: 1, 0, 1/2 for a tie, or a judge's probability, ``[C]``.
         groups: a :class:`~rollmath.Groups` or one prompt id a rollout, ``[N]``.
-        symmetric: ``second`` wins with ``1 - probability``. False: a comparison says nothing about ``second``, for full
+        symmetric: ``second`` wins with ``1 - p``. False: a comparison says nothing about ``second``, for full
             tables of a judge that prefers one position.
         missing: a rollout without comparisons (the only one of its prompt, say) gets ``"nan"``, which a method takes
             for a missing reward with ``nan="omit"``; ``"half"`` 1/2; ``"raise"`` is an error.
-        valid: rollouts that take part (bool or int, nonzero = True), ``[N]``; comparisons with others are skipped, and
-            those get 0.
+        valid: rollouts that take part (bool or int, nonzero = True), ``[N]``; comparisons with others are skipped, of
+            which only the row numbers are checked, and those get 0.
 
     Returns:
-        ``[N]``, from 0 to 1, in the kind and float type of ``probability``.
+        ``[N]``, from 0 to 1, in the kind and float type of ``probabilities``.
 
     Raises:
         ValueError: wrong lengths, row numbers out of range, probabilities outside [0, 1], a comparison across prompts.
@@ -59,15 +59,15 @@ def win_rate(
     both = flag(who, "symmetric", symmetric)
     choice(who, "missing", missing, ("nan", "half", "raise"))
     made = as_groups(who, groups)
-    p, back = rows(who, "probability", probability)
+    p, back = rows(who, "probabilities", probabilities)
     i, j = (_row_numbers(who, name, x, len(p), len(made)) for name, x in (("first", first), ("second", second)))
-    finite(who, "probability", p, np.ones(len(p), dtype=bool), must="be in [0, 1]")
-    if len(across := np.flatnonzero(made.index[i] != made.index[j])):
+    seen = mask(who, "valid", valid, len(made))
+    keep = (i != j) & seen[i] & seen[j]
+    finite(who, "probabilities", p, keep, must="in [0, 1]")
+    if len(across := np.flatnonzero(keep & (made.index[i] != made.index[j]))):
         c = across[0]
         msg = f"{who}(): 'first' and 'second' must be of one prompt, but comparison {c} is of rows {i[c]} and {j[c]}"
         raise ValueError(msg)
-    seen = mask(who, "valid", valid, len(made))
-    keep = (i != j) & seen[i] & seen[j]
     i, j, p = i[keep], j[keep], p[keep]
     if both:
         i, j, p = np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([p, 1.0 - p])
@@ -84,7 +84,7 @@ def win_rate(
 
 
 def _row_numbers(who: str, name: str, x: ArrayLike, length: int, n: int) -> NDArray[np.int64]:
-    read, _ = integers(who, name, x, length=length, why="len(probability)")
+    read, _ = integers(who, name, x, length=length, why="len(probabilities)")
     if len(bad := np.flatnonzero((read < 0) | (read >= n))):
         msg = (
             f"{who}(): {name!r} must be between 0 and {n - 1} (= len(groups) - 1), got {read[bad[0]]} at index {bad[0]}"
