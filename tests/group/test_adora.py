@@ -116,7 +116,7 @@ ONE = ([1.0], [0], [3])
         (lambda: adora(*ONE, no_incorrect=1), ValueError, "'no_incorrect' must be one of 'scale', 'keep', got 1"),
         (lambda: adora(*ONE, weight=math.nan), ValueError, r"adora\(\): 'weight' must be finite, got nan"),
         (lambda: adora(*ONE, weight=False), TypeError, "'weight' must be a number, got False"),
-        (lambda: adora([1.0], [0], [-1]), ValueError, "'lengths' must not be negative and be finite where rows are va"),
+        (lambda: adora([1.0], [0], [-1]), ValueError, "'lengths' must be finite and not negative where rows are va"),
         (lambda: adora([1.0], [0], [1, 2]), ValueError, r"'lengths' must have length 1 \(= len\(groups\)\), got 2"),
         (
             lambda: adora(*ONE, correct=[1.0]),

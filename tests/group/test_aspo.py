@@ -104,24 +104,37 @@ ONE = ([1.0], [0], [3], [9])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: aspo(*ONE, correct=[1], k=-0.1), ValueError, r"aspo\(\): 'k' must be finite and at least 0, got -0.1"),
+        (
+            lambda: aspo(*ONE, correct=[1], k=-0.1),
+            ValueError,
+            r"aspo\(\): 'k' must be finite and not negative, got -0.1",
+        ),
         (lambda: aspo(*ONE, correct=[1], delta=math.nan), ValueError, "'delta' must be finite, got nan"),
         (lambda: aspo(*ONE, correct=[1.0]), TypeError, "'correct' must be bool or integer"),
         (lambda: aspo(*ONE, correct=[1, 0]), ValueError, r"'correct' must have length 1 \(= len\(groups\)\), got 2"),
         (lambda: aspo(*ONE, correct=[1], used=[1, 0]), ValueError, "'used' must have length 1"),
-        (lambda: aspo([1.0], [0], [-1], [9], correct=[1], used=[1]), ValueError, "'position' must not be negative and"),
+        (
+            lambda: aspo([1.0], [0], [-1], [9], correct=[1], used=[1]),
+            ValueError,
+            "'positions' must be finite and not neg",
+        ),
+        (
+            lambda: aspo(*ONE, correct=None),
+            TypeError,
+            r"aspo\(\): 'correct' must be bool or integer, one a row, got None",
+        ),
         (
             lambda: aspo([1.0], [0], [math.inf], [9], correct=[1]),
             ValueError,
-            "'position' must not be negative and be f",
+            "'positions' must be finite and not n",
         ),
-        (lambda: aspo([1.0], [0], [3], [0], correct=[1]), ValueError, "'lengths' must be positive and be finite where"),
+        (lambda: aspo([1.0], [0], [3], [0], correct=[1]), ValueError, "'lengths' must be finite and positive where"),
         (
             lambda: aspo([math.nan], [0], [3], [9], correct=[0]),
             ValueError,
             "'advantages' must be finite where rows are",
         ),
-        (lambda: aspo([1.0], [0], [3, 4], [9], correct=[1]), ValueError, "'position' must have length 1"),
+        (lambda: aspo([1.0], [0], [3, 4], [9], correct=[1]), ValueError, "'positions' must have length 1"),
     ],
 )
 def test_errors(call, error, message):

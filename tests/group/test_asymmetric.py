@@ -73,7 +73,7 @@ def test_kinds_and_layouts(name):
         (lambda: psr(["a"]), TypeError, "'rewards' must hold floats, ints or bools, got <U1"),
         (lambda: psr([1.0], threshold=math.nan), ValueError, "'threshold' must be finite, got nan"),
         (lambda: nsr([1.0], threshold=True), TypeError, "'threshold' must be a number, got True"),
-        (lambda: w_reinforce([1.0], positive=-0.1), ValueError, "'positive' must be finite and at least 0, got -0.1"),
+        (lambda: w_reinforce([1.0], positive=-0.1), ValueError, "'positive' must be finite and not negative, got -0.1"),
         (lambda: w_reinforce([1.0], negative=1.0), ValueError, "'negative' must be finite and at most 0, got 1.0"),
         (lambda: w_reinforce([1.0], negative="1"), TypeError, "'negative' must be a number, got an object of type str"),
     ],

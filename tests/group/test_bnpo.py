@@ -123,7 +123,9 @@ def test_messages():
         bnpo([1.0, -1.0], [0, 0])
     assert bnpo([1.0, -1.0], [0, 0], valid=[1, 0]).tolist() == [0.0, 0.0]
     for value in (0.0, -1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match=rf"bnpo\(\): 'max_weight' must be positive and finite, got {value}"):
+        with pytest.raises(ValueError, match=rf"bnpo\(\): 'max_weight' must be finite and positive, got {value}"):
             bnpo([1.0], [0], max_weight=value)
-    with pytest.raises(TypeError, match=r"bnpo\(\): 'max_weight' must be a number, got an object of type bool"):
+    with pytest.raises(TypeError, match=r"bnpo\(\): 'max_weight' must be a number, got True"):
         bnpo([1.0], [0], max_weight=True)
+    with pytest.raises(ValueError, match=r"bnpo\(\): 'max_weight' must have a finite inverse, got 1e-320"):
+        bnpo([1.0], [0], max_weight=1e-320)

@@ -136,7 +136,11 @@ ONE = ([1.0], [0], ["x"])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: copo(*ONE, steepness=-1), ValueError, r"copo\(\): 'steepness' must be finite and at least 0, got -1"),
+        (
+            lambda: copo(*ONE, steepness=-1),
+            ValueError,
+            r"copo\(\): 'steepness' must be finite and not negative, got -1",
+        ),
         (lambda: copo(*ONE, threshold=math.inf), ValueError, "'threshold' must be finite, got inf"),
         (lambda: copo(*ONE, forced=1), TypeError, "'forced' must be True or False, got 1"),
         (

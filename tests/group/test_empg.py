@@ -126,10 +126,10 @@ ONE = ([1.0], [0.5], ["x"])
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: empg(*ONE, k=-1), ValueError, r"empg\(\): 'k' must be finite and at least 0, got -1"),
-        (lambda: empg(*ONE, k_future=math.nan), ValueError, "'k_future' must be finite and at least 0, got nan"),
+        (lambda: empg(*ONE, k=-1), ValueError, r"empg\(\): 'k' must be finite and not negative, got -1"),
+        (lambda: empg(*ONE, k_future=math.nan), ValueError, "'k_future' must be finite and not negative, got nan"),
         (lambda: empg(*ONE, zeta=True), TypeError, "'zeta' must be a number, got True"),
-        (lambda: empg(*ONE, eps=-1e-9), ValueError, "'eps' must be finite and at least 0, got -1e-09"),
+        (lambda: empg(*ONE, eps=-1e-9), ValueError, "'eps' must be finite and not negative, got -1e-09"),
         (lambda: empg(*ONE, center=0), TypeError, "'center' must be True or False, got 0"),
         (
             lambda: empg([math.nan], [0.5], ["x"]),
@@ -142,7 +142,7 @@ ONE = ([1.0], [0.5], ["x"])
             "'entropies' must be finite where rows are valid, got inf",
         ),
         (lambda: empg([1.0], [0.5, 1], ["x"]), ValueError, r"'entropies' must have length 1 \(= len\(trajectory\)"),
-        (lambda: empg(*ONE, weights=[-1]), ValueError, "'weights' must not be negative and be finite where rows are"),
+        (lambda: empg(*ONE, weights=[-1]), ValueError, "'weights' must be finite and not negative where rows are"),
         (lambda: empg(*ONE, weights=[0]), ValueError, "'weights' must not all be 0"),
         (lambda: empg(*ONE, step=[0.5]), TypeError, "'step' must hold integers, got float64"),
         (

@@ -82,13 +82,13 @@ def test_verl_is_another_correction():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
 def test_f_norm_out_of_range(value):
-    with pytest.raises(ValueError, match=rf"gpg\(\): 'f_norm' must be positive and finite, got {value}"):
+    with pytest.raises(ValueError, match=rf"gpg\(\): 'f_norm' must be finite and positive, got {value}"):
         gpg([1.0], [0], f_norm=value)
 
 
 def test_messages():
-    for value, kind in (("1", "str"), (None, "NoneType"), (True, "bool")):
-        with pytest.raises(TypeError, match=rf"gpg\(\): 'f_norm' must be a number, got an object of type {kind}"):
+    for value, kind in (("1", "an object of type str"), (None, "an object of type NoneType"), (True, "True")):
+        with pytest.raises(TypeError, match=rf"gpg\(\): 'f_norm' must be a number, got {kind}"):
             gpg([1.0], [0], f_norm=value)
     message = r"gpg\(\): 'correction' must be one of 'informative', 'nonzero_reward', 'none', got 'verl'"
     with pytest.raises(ValueError, match=message):

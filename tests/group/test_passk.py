@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 import rollmath as rm
 
-passk, pass_at_k = rm.group.passk, rm.group.pass_at_k
+passk, passk_training = rm.group.passk, rm.group.passk_training
 
 REWARDS = st.one_of(st.sampled_from([0.0, 1.0, 0.7, -1.0]), st.integers(-640, 640).map(lambda k: k / 64))
 ROWS = st.lists(st.tuples(REWARDS, st.integers(0, 4), st.booleans()), max_size=24)
@@ -77,35 +77,35 @@ def test_passk_messages():
 
 
 @given(BINARY, st.integers(1, 6), RULES, st.booleans(), DTYPES)
-def test_pass_at_k_is_every_subset(oracle, tolerance, rows, k, rules, masked, dtype):
+def test_passk_training_is_every_subset(oracle, tolerance, rows, k, rules, masked, dtype):
     r, ids, valid = unzip(rows, dtype)
     counts = rm.ops.segment_count(ids, valid=valid if masked else None)
     k = min([k, *counts[counts > 0]])
     options = {"valid": valid if masked else None, **rules}
-    expected = oracle("group/passk.py", "pass_at_k")(r, ids, k, **options)
-    assert_allclose(pass_at_k(r, ids, k, **options), expected, **tolerance(dtype.__name__))
+    expected = oracle("group/passk.py", "passk_training")(r, ids, k, **options)
+    assert_allclose(passk_training(r, ids, k, **options), expected, **tolerance(dtype.__name__))
 
 
 @given(BINARY, st.integers(1, 5), st.sampled_from(["omit", "propagate"]))
-def test_pass_at_k_is_the_oracle_with_nan(oracle, tolerance, rows, every, nan):
+def test_passk_training_is_the_oracle_with_nan(oracle, tolerance, rows, every, nan):
     r, ids, _ = unzip(rows)
     r[::every] = np.nan
-    expected = oracle("group/passk.py", "pass_at_k")(r, ids, 1, nan=nan)
-    assert_allclose(pass_at_k(r, ids, 1, nan=nan), expected, **tolerance("float64"))
+    expected = oracle("group/passk.py", "passk_training")(r, ids, 1, nan=nan)
+    assert_allclose(passk_training(r, ids, 1, nan=nan), expected, **tolerance("float64"))
 
 
 @given(BINARY, RULES)
 def test_pass_at_1_is_grpo(tolerance, rows, rules):
     r, ids, valid = unzip(rows)
     grpo = rm.group.grpo(r, ids, ddof=0, valid=valid, **rules)
-    assert_allclose(pass_at_k(r, ids, 1, valid=valid, **rules), grpo, **tolerance("float64"))
+    assert_allclose(passk_training(r, ids, 1, valid=valid, **rules), grpo, **tolerance("float64"))
 
 
 @pytest.mark.parametrize("n", range(2, 13))
-def test_laws_of_pass_at_k(n):
+def test_laws_of_passk_training(n):
     for k in range(1, n + 1):
         for c in range(n + 1):
-            got = pass_at_k([1] * c + [0] * (n - c), [0] * n, k, eps=0.0)
+            got = passk_training([1] * c + [0] * (n - c), [0] * n, k, eps=0.0)
             assert_allclose(got.sum(), 0, atol=1e-12)
             # As the authors' code has it, of which ours for failures is a rearrangement.
             fail = math.comb(n - c, k) / math.comb(n, k)
@@ -120,28 +120,28 @@ def test_laws_of_pass_at_k(n):
 
 def test_large_groups_and_k_are_exact():
     n, c, k = 1000, 3, 400
-    got = pass_at_k([1] * c + [0] * (n - c), [0] * n, k, eps=0.0)
+    got = passk_training([1] * c + [0] * (n - c), [0] * n, k, eps=0.0)
     fail = math.comb(n - c, k) / math.comb(n, k)
     assert_allclose(got[0], math.sqrt(fail / (1 - fail)), rtol=1e-12)
 
 
-def test_pass_at_k_messages():
+def test_passk_training_messages():
     r, ids = [1, 0, 0, 1, 0], list("aaabb")
     with pytest.raises(
-        ValueError, match=r"pass_at_k\(\): 'k' must be at most 2, the valid rollouts of group 'b', got 3"
+        ValueError, match=r"passk_training\(\): 'k' must be at most 2, the valid rollouts of group 'b', got 3"
     ):
-        pass_at_k(r, ids, 3)
+        passk_training(r, ids, 3)
     with pytest.raises(ValueError, match="'k' must be at most 1, the valid rollouts of group 'b', got 2"):
-        pass_at_k(r, ids, 2, valid=[1, 1, 1, 1, 0])
-    assert pass_at_k(r, ids, 3, valid=[1, 1, 1, 0, 0]).tolist() == [0.0] * 5  # an empty group has no say
+        passk_training(r, ids, 2, valid=[1, 1, 1, 1, 0])
+    assert passk_training(r, ids, 3, valid=[1, 1, 1, 0, 0]).tolist() == [0.0] * 5  # an empty group has no say
     for k, error, message in [
         (0, ValueError, "'k' must be at least 1, got 0"),
         (1.5, TypeError, "'k' must be a whole number, got an object of type float"),
         (True, TypeError, "'k' must be a whole number, got an object of type bool"),
         ("2", TypeError, "'k' must be a whole number, got an object of type str"),
     ]:
-        with pytest.raises(error, match=rf"pass_at_k\(\): {message}"):
-            pass_at_k(r, ids, k)
-    with pytest.raises(ValueError, match=r"pass_at_k\(\): 'rewards' must be 0 or 1, got 0.5 at index 2"):
-        pass_at_k([1, 0, 0.5, 1, 0], ids, 1)
-    assert pass_at_k(r, ids, np.int64(2)).tolist() == pass_at_k(r, ids, 2).tolist()
+        with pytest.raises(error, match=rf"passk_training\(\): {message}"):
+            passk_training(r, ids, k)
+    with pytest.raises(ValueError, match=r"passk_training\(\): 'rewards' must be 0 or 1, got 0.5 at index 2"):
+        passk_training([1, 0, 0.5, 1, 0], ids, 1)
+    assert passk_training(r, ids, np.int64(2)).tolist() == passk_training(r, ids, 2).tolist()

@@ -108,8 +108,8 @@ def test_quantile_out_of_range(value):
 
 
 def test_messages():
-    for value, kind in ((True, "bool"), ("0.4", "str"), (None, "NoneType")):
-        with pytest.raises(TypeError, match=rf"quantile_baseline\(\): 'quantile' must be a number, .* type {kind}"):
+    for value, kind in ((True, "True"), ("0.4", ".* type str"), (None, ".* type NoneType")):
+        with pytest.raises(TypeError, match=rf"quantile_baseline\(\): 'quantile' must be a number, got {kind}"):
             quantile_baseline([1.0], [0], quantile=value)
     with pytest.raises(ValueError, match=r"quantile_baseline\(\): 'scale' must be one of 'std', 'none', got 'iqr'"):
         quantile_baseline([1.0], [0], scale="iqr")

@@ -14,7 +14,7 @@ from rollmath.ops import Whiten
 reinforce_pp, baseline = rm.group.reinforce_pp, rm.group.reinforce_pp_baseline
 NUMBERS = st.integers(-64, 64).map(lambda k: k / 16)
 TOKEN_ROWS = st.lists(st.lists(st.tuples(NUMBERS, st.booleans()), max_size=7), max_size=7)
-ROLLOUTS = st.lists(st.tuples(NUMBERS, st.integers(0, 3), st.integers(0, 9)), max_size=16)
+ROLLOUTS = st.lists(st.tuples(NUMBERS, st.integers(0, 3), st.integers(1, 9), st.booleans()), max_size=16)
 HOW = st.fixed_dictionaries(
     {
         "ddof": st.sampled_from([0, 1]),
@@ -49,18 +49,46 @@ def test_one_reward_a_row_is_that_of_its_last_token(same_bits):
         reinforce_pp(rewards)
 
 
-@given(ROLLOUTS, HOW, st.booleans(), st.booleans())
-def test_the_oracle_with_a_baseline(oracle, rollouts, how, weigh, raw):
-    r, ids, lengths = zip(*rollouts, strict=True) if rollouts else ((), (), ())
-    lengths = lengths if weigh else None
-    expected = oracle("group/reinforce_pp.py", "reinforce_pp_baseline")(r, ids, lengths=lengths, raw=raw, **how)
-    got = baseline(np.array(r, float), ids, lengths=lengths, whiten=Whiten(**how), singleton="raw" if raw else "zero")
+@given(ROLLOUTS, HOW, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_the_oracle_with_a_baseline(oracle, rollouts, how, weigh, raw, masked, plain):
+    r, ids, lengths, valid = zip(*rollouts, strict=True) if rollouts else ((), (), (), ())
+    options = {"lengths": lengths if weigh else None, "valid": valid if masked else None}
+    written = oracle("group/reinforce_pp.py", "reinforce_pp_baseline")
+    expected = written(r, ids, raw=raw, whiten=not plain, **options, **how)
+    how = None if plain else Whiten(**how)
+    got = baseline(np.array(r, float), ids, whiten=how, singleton="raw" if raw else "zero", **options)
+    # Spreads near eps = 1e-8 multiply a rounding of the mean by 1e4.
     assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@given(ROLLOUTS, st.integers(1, 5), st.sampled_from(["omit", "propagate"]), st.booleans(), st.booleans())
+def test_the_oracle_with_a_baseline_and_missing_rewards(oracle, rollouts, every, nan, weigh, plain):
+    r, ids, lengths, _ = zip(*rollouts, strict=True) if rollouts else ((), (), (), ())
+    holes = np.array(r, float)
+    holes[::every] = np.nan
+    options = {"lengths": lengths if weigh else None, "nan": nan}
+    expected = oracle("group/reinforce_pp.py", "reinforce_pp_baseline")(holes, ids, whiten=not plain, **options)
+    got = baseline(holes, ids, whiten=None if plain else Whiten(), **options)
+    assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_lengths_are_of_those_that_take_part():
+    nan = float("nan")
+    assert_allclose(
+        baseline([1.0, 0.0, nan, 5.0], [0] * 4, lengths=[2, 2, 7, nan], valid=[1, 1, 1, 0], nan="omit")[:2],
+        baseline([1.0, 0.0], [0, 0], lengths=[2, 2]),
+        rtol=1e-12,
+    )
+    for whiten in (None, Whiten()):
+        with pytest.raises(ValueError, match=r"reinforce_pp_baseline\(\): 'lengths' must not all be 0 where rows are"):
+            baseline([1.0, 0.0, 0.0], [0] * 3, lengths=[0, 0, 4], valid=[1, 1, 0], whiten=whiten)
+        with pytest.raises(ValueError, match=r"reinforce_pp_baseline\(\): 'lengths' must be finite and not negative"):
+            baseline([1.0, 0.0], [0, 0], lengths=[1, nan], whiten=whiten)
 
 
 @given(ROLLOUTS, st.randoms(use_true_random=False), st.sampled_from([np.float32, np.float64]))
 def test_permuting_rows_changes_no_bit(same_bits, rollouts, random, dtype):
-    r, ids, lengths = (np.array(x) for x in zip(*rollouts, strict=True)) if rollouts else (np.zeros(0),) * 3
+    r, ids, lengths, _ = (np.array(x) for x in zip(*rollouts, strict=True)) if rollouts else (np.zeros(0),) * 4
     r, ids, lengths = r.astype(dtype) * dtype(0.1), ids.astype(int), lengths.astype(int)
     turn = np.arange(len(r))
     random.shuffle(turn)
@@ -96,7 +124,10 @@ def test_degenerate_batches():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: baseline([1.0, 0.0], [0, 0], lengths=[1, -1]), r"'lengths' must be finite and not negative, got -1"),
+        (
+            lambda: baseline([1.0, 0.0], [0, 0], lengths=[1, -1]),
+            r"'lengths' must be finite and not negative where rows are valid, got -1",
+        ),
         (lambda: baseline([1.0, 0.0], [0, 0], lengths=[1]), r"'lengths' must have length 2"),
         (lambda: baseline([1.0, float("nan")], [0, 0]), r"'rewards' must be finite, got NaN at index 1"),
         (lambda: reinforce_pp([[0.0, 1.0]], gamma=1.5), r"reinforce_pp\(\): 'gamma' must be in \[0, 1\], got 1.5"),

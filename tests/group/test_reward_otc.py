@@ -77,12 +77,12 @@ def test_nothing_correct_leaves_the_reward():
     [
         (lambda: otc([1.0], ["a", "b"], [1], max_calls=1), ValueError, r"otc_reward\(\): 'rewards' must have length 2"),
         (lambda: otc([1.0], ["a"], [1, 2], max_calls=1), ValueError, "'calls' must have length 1"),
-        (lambda: otc([np.nan], ["a"], [1], max_calls=1), ValueError, "'rewards' must be finite where rollouts are"),
+        (lambda: otc([np.nan], ["a"], [1], max_calls=1), ValueError, "'rewards' must be finite where rows are"),
         (lambda: otc([1.0], ["a"], [-1], max_calls=1), ValueError, "'calls' must be finite and not negative .* got -1"),
         (
             lambda: otc([1.0], ["a"], [1], max_calls=0),
             ValueError,
-            "'max_calls' must be finite and greater than 0, got 0",
+            "'max_calls' must be finite and positive, got 0",
         ),
         (lambda: otc([1.0], ["a"], [1], max_calls=True), TypeError, "'max_calls' must be a number, got True"),
         (lambda: otc([1.0], ["a"], [1], max_calls=1, alpha=np.nan), ValueError, "'alpha' must be finite, got nan"),

@@ -42,10 +42,10 @@ def test_longer_is_never_better(lengths, capped):
     [
         ({"buffer": 200}, ValueError, r"overlong_penalty\(\): 'buffer' must be at most 100 \(= max_length\), got 200"),
         ({"buffer": 0, "capped": False}, ValueError, "'buffer' must be greater than 0 with capped=False, got 0"),
-        ({"buffer": -1}, ValueError, "'buffer' must be finite and at least 0, got -1"),
-        ({"max_length": 0}, ValueError, "'max_length' must be finite and greater than 0, got 0"),
+        ({"buffer": -1}, ValueError, "'buffer' must be finite and not negative, got -1"),
+        ({"max_length": 0}, ValueError, "'max_length' must be finite and positive, got 0"),
         ({"max_length": True}, TypeError, "'max_length' must be a number, got True"),
-        ({"factor": np.nan}, ValueError, "'factor' must be finite and at least 0, got nan"),
+        ({"factor": np.nan}, ValueError, "'factor' must be finite and not negative, got nan"),
         ({"capped": 1}, TypeError, "'capped' must be True or False, got 1"),
         ({"truncated": [1, 0]}, ValueError, r"'truncated' must have length 1 \(= len\(lengths\)\), got 2"),
         ({"truncated": [0.5]}, TypeError, "'truncated' must be bool or integer"),

@@ -193,7 +193,7 @@ ONE = ([1.0], [0], [0])
             r"'quantiles' must be of the levels \(0.2, 0.9\), got a tracker of \(0.2, 0.8\)",
         ),
         (lambda: riskpo(*ONE, blend=1.5), ValueError, "'blend' must be between 0 and 1, got 1.5"),
-        (lambda: riskpo(*ONE, weight=-1), ValueError, "'weight' must be finite and at least 0, got -1"),
+        (lambda: riskpo(*ONE, weight=-1), ValueError, "'weight' must be finite and not negative, got -1"),
         (lambda: riskpo(*ONE, natural_baseline=None), TypeError, "'natural_baseline' must be True or False, got None"),
         (lambda: riskpo(*ONE, scale="mean"), ValueError, "'scale' must be one of 'none', 'std', got 'mean'"),
         (lambda: riskpo(*ONE, credit="sum"), ValueError, "'credit' must be one of 'uniform', 'score', got 'sum'"),
@@ -234,7 +234,7 @@ ONE = ([1.0], [0], [0])
         (lambda: QuantileTracker((0.2,), (0, 1)), ValueError, "'values' must be one a level and not decrease"),
         (lambda: QuantileTracker((0.2, 0.3), (1, 0)), ValueError, "'values' must be one a level and not decrease"),
         (lambda: QuantileTracker((0.2,), (math.inf,)), ValueError, "'values' must be finite, got inf"),
-        (lambda: QuantileTracker((0.2,), (0,), lr=-1), ValueError, "'lr' must be finite and at least 0, got -1"),
+        (lambda: QuantileTracker((0.2,), (0,), lr=-1), ValueError, "'lr' must be finite and not negative, got -1"),
         (
             lambda: QuantileTracker((0.2,), (0,)).update([math.nan]),
             ValueError,

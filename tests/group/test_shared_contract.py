@@ -14,7 +14,7 @@ import rollmath as rm
 g = rm.group
 
 
-def pass_at_k(r, ids, extra, valid=None, **options):
+def passk_training(r, ids, extra, valid=None, **options):
     """With the largest k that these rows allow, on rounded rewards."""
     x = np.array(r.tolist())
     seen = ~np.isnan(x) & (True if valid is None or len(valid) != len(x) else np.asarray(valid) != 0)
@@ -22,7 +22,7 @@ def pass_at_k(r, ids, extra, valid=None, **options):
     with contextlib.suppress(TypeError, ValueError):  # the method itself shall name what is wrong
         counts = rm.ops.segment_count(ids, valid=seen)
         k = int(min(counts[counts > 0], default=1))
-    return g.pass_at_k(r.round(), ids, k, valid=valid, **options)
+    return g.passk_training(r.round(), ids, k, valid=valid, **options)
 
 
 def two_channels(r, extra):
@@ -48,7 +48,7 @@ CALLS = {
     "maxrl": lambda r, ids, extra, **o: g.maxrl(r, ids, **o),
     "opo": lambda r, ids, extra, **o: g.opo(r, ids, lengths=extra, **o),
     "optimal_baseline": lambda r, ids, extra, **o: g.optimal_baseline(r, ids, extra * 0.1, **o),
-    "pass_at_k": pass_at_k,
+    "passk_training": passk_training,
     "passk": lambda r, ids, extra, **o: g.passk(r, ids, **o),
     "passk std": lambda r, ids, extra, **o: g.passk(r, ids, scale="std", **o),
     "quantile_baseline": lambda r, ids, extra, **o: g.quantile_baseline(r, ids, **o),
@@ -57,9 +57,9 @@ CALLS = {
     "stratified min_stratum": lambda r, ids, extra, **o: g.stratified(r, ids, strata=extra % 3, min_stratum=3, **o),
 }
 OF_THE_GROUP_ALONE = sorted(
-    # pass_at_k has one k for all.
+    # passk_training has one k for all.
     set(CALLS)
-    - {"bnpo", "gdpo", "gdpo token", "gpg", "gpg nonzero_reward", "lite_ppo", "lite_ppo residuals", "pass_at_k"}
+    - {"bnpo", "gdpo", "gdpo token", "gpg", "gpg nonzero_reward", "lite_ppo", "lite_ppo residuals", "passk_training"}
 )
 method = pytest.mark.parametrize("name", sorted(CALLS))
 

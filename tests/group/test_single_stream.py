@@ -199,7 +199,7 @@ EMPTY = BetaBaseline()
         (
             lambda: single_stream([2.0], ["p"], EMPTY),
             ValueError,
-            r"'rewards' must be in \[0, 1\] and be finite where row",
+            r"'rewards' must be in \[0, 1\] where row",
         ),
         (
             lambda: single_stream([math.nan], ["p"], EMPTY),
@@ -214,7 +214,7 @@ EMPTY = BetaBaseline()
         (
             lambda: single_stream([1.0], ["p"], EMPTY, drift=[-1.0]),
             ValueError,
-            "'drift' must not be negative and be fini",
+            r"single_stream\(\): 'drift' must be finite and not nega",
         ),
         (
             lambda: single_stream([1.0], ["p"], EMPTY, drift=[0, 1]),
@@ -229,7 +229,7 @@ EMPTY = BetaBaseline()
         (
             lambda: single_stream([1.0], [3], BetaBaseline(["p"], [1.0], [1.0])),
             TypeError,
-            r"BetaBaseline.value\(\): 'prompts' must have ids of the type of those known, str, got int",
+            r"single_stream\(\): 'prompts' must have ids of the type of those known, str, got int",
         ),
         (
             lambda: BetaBaseline(["p", "p"], [1, 1], [1, 1]),
@@ -242,9 +242,14 @@ EMPTY = BetaBaseline()
             r"'alpha' must have length 1 \(= len\(prompts\)\), got 2",
         ),
         (
-            lambda: BetaBaseline(["p"], [1], [0]),
+            lambda: BetaBaseline(["p"], [1], [-1]),
             ValueError,
-            "'beta' must be positive and be finite where rows are valid",
+            "'beta' must be finite and not negative where rows are valid",
+        ),
+        (
+            lambda: BetaBaseline(["p", "q"], [1, 0], [0, 0]),
+            ValueError,
+            r"BetaBaseline\(\): 'alpha' and 'beta' must not both be 0, but are for prompt 'q'",
         ),
         (lambda: BetaBaseline(prior=(0, 1)), ValueError, r"'prior' must be positive, got \(0, 1\)"),
         (lambda: BetaBaseline(prior=0.5), TypeError, "'prior' must be two numbers, got 0.5"),
@@ -253,7 +258,7 @@ EMPTY = BetaBaseline()
             ValueError,
             r"'rho' must be 0 <= smallest <= largest <= 1, got \(0.9, 0.1\)",
         ),
-        (lambda: BetaBaseline(half_drift=0), ValueError, "'half_drift' must be positive, got 0"),
+        (lambda: BetaBaseline(half_drift=0), ValueError, "'half_drift' must be finite and positive, got 0"),
         (
             lambda: BetaBaseline.from_rewards([1], ["p"], rho=(1, 1)),
             ValueError,
@@ -267,7 +272,7 @@ EMPTY = BetaBaseline()
         (
             lambda: EMPTY.update([0.5], ["p"], drift=[math.nan]),
             ValueError,
-            r"BetaBaseline.update\(\): 'drift' must not be",
+            r"BetaBaseline.update\(\): 'drift' must be finite and not neg",
         ),
         (
             lambda: EMPTY.value([0.5]),

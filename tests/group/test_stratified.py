@@ -130,7 +130,7 @@ def test_strata_of_any_id(same_bits):
         ({"blend": -0.1}, ValueError, "'blend' must be between 0 and 1, got -0.1"),
         ({"blend": 1.5}, ValueError, "'blend' must be between 0 and 1, got 1.5"),
         ({"blend": math.nan}, ValueError, "'blend' must be between 0 and 1, got nan"),
-        ({"blend": True}, TypeError, "'blend' must be a number, got an object of type bool"),
+        ({"blend": True}, TypeError, "'blend' must be a number, got True"),
         ({"blend": "half"}, TypeError, "'blend' must be a number, got an object of type str"),
         ({"min_stratum": 0}, ValueError, "'min_stratum' must be at least 1, got 0"),
         ({"min_stratum": 1.5}, TypeError, "'min_stratum' must be a whole number, got an object of type float"),

@@ -115,19 +115,19 @@ TWO = ["p", "p"]
         (
             lambda: win_rate([0], [1, 1], [1.0], TWO),
             ValueError,
-            r"'second' must have length 1 \(= len\(probability\)\)",
+            r"'second' must have length 1 \(= len\(probabilities\)\)",
         ),
         (
             lambda: win_rate([0], [1], [1.5], TWO),
             ValueError,
-            r"'probability' must be in \[0, 1\] and be finite where r",
+            r"'probabilities' must be in \[0, 1\] where r",
         ),
         (
             lambda: win_rate([0], [1], [math.nan], TWO),
             ValueError,
-            r"'probability' must be in \[0, 1\] .*, got nan at in",
+            r"'probabilities' must be in \[0, 1\] .*, got nan at in",
         ),
-        (lambda: win_rate([0], [1], [1], ["p", "q"]), ValueError, "comparison 0 is of rows 0 and 1"),
+        (lambda: win_rate([0], [1], [1], ["p", "q"]), ValueError, r"win_rate\(\): .* comparison 0 is of rows 0 and 1"),
         (lambda: win_rate([0], [1], [1], TWO, symmetric=1), TypeError, "'symmetric' must be True or False, got 1"),
         (
             lambda: win_rate([0], [1], [1], TWO, missing=0),

@@ -1,4 +1,4 @@
-"""GDPO by the words of its docstring: channel by channel, then over the batch, token by token if asked."""
+"""GDPO: a z-score of each channel in its group, their weighted sum, its z-score over the rollouts or tokens of a batch."""
 
 import math
 
@@ -69,8 +69,7 @@ def gdpo(
     weights=None,
     scale="std",
     leave_one_out=False,
-    whiten="sequence",
-    how=None,
+    whiten=(),
     lengths=None,
     valid=None,
     ddof=1,
@@ -80,7 +79,6 @@ def gdpo(
     zero_spread="zero",
     nan="raise",
 ):
-    how = {"ddof": 1, "eps": 1e-8, "eps_place": "sqrt"} | (how or {})
     table = np.asarray(rewards, dtype=np.float64)
     n, channels = table.shape
     w = [1.0] * channels if weights is None else weights
@@ -90,7 +88,8 @@ def gdpo(
     out = np.array([math.fsum(w[c] * parts[c][i] for c in range(channels)) for i in range(n)])
     if whiten is None:
         return out
-    times = [1 if whiten == "sequence" else int(lengths[i]) for i in range(n)]
+    how = {"ddof": 1, "eps": 1e-8, "eps_place": "sqrt"} | dict(whiten)
+    times = [1 if lengths is None else int(lengths[i]) for i in range(n)]
     tokens = [out[i] for i in seen for _ in range(times[i])]
     whitened = np.zeros(n)
     for i in seen:

@@ -35,16 +35,15 @@ def optimal_baseline(rewards, ids, weights, *, valid=None, singleton="zero", nan
         if not rows:
             continue
         total = math.fsum(w[i] for i in rows)
-        if total == 0:
-            raise ValueError("no weight in a group")
-        baseline = math.fsum(w[i] * r[i] for i in rows) / total
         for i in rows:
             if any(math.isnan(r[j]) for j in rows):
                 out[i] = math.nan
             elif len(rows) == 1:
                 out[i] = lone(r[i], singleton)
+            elif total == 0:
+                raise ValueError("no weight in a group")
             else:
-                out[i] = r[i] - baseline
+                out[i] = r[i] - math.fsum(w[j] * r[j] for j in rows) / total
     return out
 
 

@@ -75,7 +75,7 @@ def passk(
     return out
 
 
-def pass_at_k(rewards, ids, k, *, valid=None, eps=1e-6, eps_place="add", singleton="zero", nan="raise"):
+def passk_training(rewards, ids, k, *, valid=None, eps=1e-6, eps_place="add", singleton="zero", nan="raise"):
     r = [float(v) for v in rewards]
     out = np.zeros(len(r))
     for rows in members(r, ids, valid, nan):

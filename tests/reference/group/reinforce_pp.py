@@ -35,14 +35,38 @@ def reinforce_pp(rewards, masks, *, gamma=1.0, whiten=True, ddof=1, eps=1e-8, ep
     return out
 
 
-def reinforce_pp_baseline(rewards, ids, *, lengths=None, whiten=True, ddof=1, eps=1e-8, eps_place="sqrt", raw=False):
-    centred = []
-    for r, g in zip(rewards, ids, strict=True):
-        members = [x for x, h in zip(rewards, ids, strict=True) if h == g]
-        if len(members) == 1:
-            centred.append(r if raw else 0.0)
+def reinforce_pp_baseline(
+    rewards,
+    ids,
+    *,
+    lengths=None,
+    whiten=True,
+    ddof=1,
+    eps=1e-8,
+    eps_place="sqrt",
+    raw=False,
+    valid=None,
+    nan="raise",
+):
+    """Rows that take part against the mean of those of their group; then all of them whitened together."""
+    part = [i for i in range(len(ids)) if valid is None or valid[i]]
+    if nan == "omit":
+        part = [i for i in part if not math.isnan(rewards[i])]
+    centred = {}
+    for i in part:
+        members = [rewards[j] for j in part if ids[j] == ids[i]]
+        if any(map(math.isnan, members)):
+            centred[i] = math.nan
+        elif len(members) == 1:
+            centred[i] = rewards[i] if raw else 0.0
         else:
-            centred.append(0.0 if len(set(members)) == 1 else r - math.fsum(members) / len(members))
-    if not whiten:
-        return centred
-    return _whiten(centred, list(lengths) if lengths is not None else [1] * len(centred), ddof, eps, eps_place)
+            centred[i] = 0.0 if len(set(members)) == 1 else rewards[i] - math.fsum(members) / len(members)
+    out = [0.0] * len(ids)
+    done = [centred[i] for i in part]
+    if whiten and any(map(math.isnan, done)):
+        done = [math.nan] * len(done)
+    elif whiten:
+        done = _whiten(done, [1 if lengths is None else lengths[i] for i in part], ddof, eps, eps_place)
+    for i, x in zip(part, done, strict=True):
+        out[i] = x
+    return out
