@@ -111,6 +111,16 @@ def test_weights_are_tokens():
     assert_allclose(empg(a, h, [0, 1], weights=[2, 1], zeta=0.0), twice[1:], rtol=1e-14)
 
 
+def test_a_strong_modulation_does_not_vanish():
+    """The steps that count are far from the most certain one, so that exp(-k h) of all of them is next to nothing."""
+    given = {"weights": [0, 1, 1], "zeta": 0.0, "center": False, "eps": 0.0}
+    got = empg([0.0, 1.0, 1.0], [0.0, 0.9375, 1.0], [0, 1, 2], k=750.0, **given)
+    least = math.exp(-750 * 0.0625)
+    assert_allclose(got, [0.0, 2 / (1 + least), 2 * least / (1 + least)], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"empg\(\): 'k' takes a step without weight past float64, got 1000.0"):
+        empg([0.0, 1.0, 1.0], [0.0, 0.9375, 1.0], [0, 1, 2], k=1000.0, **given)
+
+
 def test_kinds_and_layouts():
     torch = pytest.importorskip("torch")
     out = empg(torch.tensor([1.0, 0.0]), torch.tensor([0.1, 0.3]), torch.tensor([5, 5]))

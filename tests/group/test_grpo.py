@@ -182,6 +182,12 @@ def test_one_group_of_a_hundred_thousand(oracle, tolerance):
     assert_allclose(grpo(r, np.zeros(len(r), int)), expected, **tolerance("float64"))
 
 
+@pytest.mark.parametrize("value", ["no", math.nan, 1, None])
+def test_leave_one_out_is_a_bool(value):
+    with pytest.raises(TypeError, match=rf"grpo\(\): 'leave_one_out' must be True or False, got '?{value}"):
+        grpo([1.0, 0.0], [0, 0], leave_one_out=value)
+
+
 def test_no_degrees_of_freedom_are_refused():
     with pytest.raises(ValueError, match=r"grpo\(\): 'ddof' must be a whole number from 0 to 1, got 2"):
         grpo([1.0, 2.0, 4.0], [0, 0, 0], ddof=2)

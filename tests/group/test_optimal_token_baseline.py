@@ -160,6 +160,8 @@ BASE = (np.zeros((2, 3)), [0, 0], np.full((2, 3), -0.7), np.full((2, 3), 0.5))
         (lambda: otb(*BASE, align="left"), ValueError, "'align' must be one of 'trained', 'position', got 'left'"),
         (lambda: otb(*BASE, singleton="nan"), ValueError, "'singleton' must be one of 'zero', 'raw', got 'nan'"),
         (lambda: otb(*BASE, eps=-1.0), ValueError, "'eps' must be finite and not negative, got -1.0"),
+        (lambda: otb(*BASE, eps=True), TypeError, r"optimal_token_baseline\(\): 'eps' must be a number, got True"),
+        (lambda: otb(*BASE, zero_tail="no"), TypeError, "'zero_tail' must be True or False, got 'no'"),
         (lambda: otb(BASE[0], [0], *BASE[2:]), ValueError, "'groups' must have length 2"),
         (lambda: otb(np.zeros((2, 2)), *BASE[1:]), ValueError, r"'rewards' must have shape \(2, 3\)"),
         (lambda: otb(*BASE[:3], np.zeros((2, 2))), ValueError, r"'sum_pi_squared' must have shape \(2, 3\)"),

@@ -66,6 +66,12 @@ def test_without_the_first_part_it_is_grpo(same_bits, rows):
     same_bits(hbpo(r, ids, budgets, max_length=256, intra=0.0) + 0.0, rm.group.grpo(r, ids) + 0.0)
 
 
+def test_whole_floats_are_lengths_too(same_bits):
+    whole = reward([1, 1], [100, 200], [128, 64], max_length=256)
+    same_bits(reward([1, 1], [100.0, 200.0], np.float32([128, 64]), max_length=256), whole)
+    same_bits(hbpo(whole, [0, 0], [128.0, 64.0], max_length=256), hbpo(whole, [0, 0], [128, 64], max_length=256))
+
+
 def test_a_budget_met_by_all_has_no_advantage():
     full = reward([1] * 4, [10, 20, 30, 40], [64, 64, 64, 64], max_length=256)
     assert hbpo(full, [0] * 4, [64] * 4, max_length=256).tolist() == [0.0] * 4

@@ -46,6 +46,7 @@ def test_longer_is_never_better(lengths, capped):
         ({"max_length": 0}, ValueError, "'max_length' must be finite and positive, got 0"),
         ({"max_length": True}, TypeError, "'max_length' must be a number, got True"),
         ({"factor": np.nan}, ValueError, "'factor' must be finite and not negative, got nan"),
+        ({"capped": "no"}, TypeError, "'capped' must be True or False, got 'no'"),
         ({"capped": 1}, TypeError, "'capped' must be True or False, got 1"),
         ({"truncated": [1, 0]}, ValueError, r"'truncated' must have length 1 \(= len\(lengths\)\), got 2"),
         ({"truncated": [0.5]}, TypeError, "'truncated' must be bool or integer"),

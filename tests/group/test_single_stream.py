@@ -146,6 +146,16 @@ def test_state_is_a_value(same_bits):
     assert kept.alpha.tolist() == [1.0]
 
 
+def test_a_state_that_forgets_everything_is_a_value_too():
+    """With rho = 0 a prompt that always succeeded has no count of failures."""
+    state = BetaBaseline(rho=(0.0, 0.0)).update([1.0, 1.0, 0.0], ["p", "p", "q"])
+    assert (state.alpha.tolist(), state.beta.tolist()) == ([2.0, 0.0], [0.0, 1.0])
+    assert state.value(["p", "q"]).tolist() == [1.0, 0.0]
+    for again in (pickle.loads(pickle.dumps(state)), BetaBaseline.from_dict(json.loads(json.dumps(state.to_dict())))):
+        assert again == state
+        assert again.update([0.0], ["p"]) == state.update([0.0], ["p"])
+
+
 def test_an_update_leaves_other_prompts_alone_and_invalid_rollouts_are_unseen(same_bits):
     state = BetaBaseline([1, 2, 3], [1.0, 2.0, 3.0], [3.0, 2.0, 1.0])
     after = state.update([1.0, math.nan, 1.0], [2, 3, 4], valid=[1, 0, 0])

@@ -89,6 +89,15 @@ def test_rows_without_comparisons():
     assert got.round(3).tolist() == [0.707, -0.707, 0.0]
 
 
+def test_comparisons_with_rollouts_that_take_no_part_are_not_checked():
+    """Nor are those of a rollout with itself; but row numbers are."""
+    nan, ids, valid = math.nan, ["p", "p", "q"], [1, 1, 0]
+    got = win_rate([0, 0, 2, 1], [1, 2, 1, 1], [1.0, nan, 7.0, nan], ids, valid=valid)
+    assert got.tolist() == [1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match=r"win_rate\(\): 'second' must be between 0 and 2"):
+        win_rate([0, 0], [1, 3], [1.0, nan], ids, valid=valid)
+
+
 def test_kinds_and_layouts():
     torch = pytest.importorskip("torch")
     out = win_rate(torch.tensor([0]), torch.tensor([1]), torch.tensor([0.75]), ["p", "p"])

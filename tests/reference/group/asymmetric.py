@@ -1,4 +1,4 @@
-"""PSR, NSR and W-REINFORCE by their words."""
+"""PSR, NSR and W-REINFORCE: one weight for rewards above the threshold, another for the rest."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""BNPO by the words of its docstring."""
+"""BNPO: centred rewards over the density, at the group's mean, of a Beta fitted to the means of the batch by moments."""
 
 import math
 

@@ -28,7 +28,8 @@ def empg(
     h = {i: (entropies[i] - low) / (high - low + eps) if high > low else 0.0 for i in rows}
     w = {i: 1.0 if weights is None else float(weights[i]) for i in rows}
     total = math.fsum(w.values())
-    scale = math.fsum(w[i] * math.exp(-k * h[i]) for i in rows) / total
+    least = min(h[i] for i in rows if w[i] > 0)  # exp(-k h) of all may underflow
+    scale = math.fsum(w[i] * math.exp(-k * (h[i] - least)) for i in rows) / total
     for i in rows:
         when = i if step is None else step[i]
         later = [
@@ -36,7 +37,7 @@ def empg(
             for j in rows
             if trajectory[j] == trajectory[i] and (j if step is None else step[j]) > when
         ]
-        out[i] = float(advantages[i]) * math.exp(-k * h[i]) / scale
+        out[i] = float(advantages[i]) * math.exp(-k * (h[i] - least)) / scale
         if later:
             out[i] += zeta * math.exp(-k_future * h[min(later)[1]])
     if center:

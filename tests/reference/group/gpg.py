@@ -1,4 +1,4 @@
-"""GPG by the words of its docstring, one count after the other."""
+"""GPG: centred rewards, times the rollouts of the batch over those in groups with a signal, over a constant."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""GRPO by the words of its docstring and of ``Convention``: one group after the other, one rollout after the other."""
+"""GRPO: the reward minus the mean of its group over the group's standard deviation, guarded as a convention says."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Lite PPO by the words of its docstring: the mean of the group, the standard deviation of the batch."""
+"""Lite PPO: the reward minus the mean of its group, over the standard deviation of the batch."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""MAPO by the words of its docstring."""
+"""MAPO: deviations over the standard deviation and over the mean, mixed by 4 p (1 - p) of the success rate."""
 
 import math
 

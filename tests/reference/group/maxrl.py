@@ -1,4 +1,4 @@
-"""MaxRL by the words of its docstring."""
+"""MaxRL: the deviation from the group's mean over that mean; 0 where the mean is not positive."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Stratified advantages by the words of the docstring."""
+"""Stratified advantages: z-scores within strata of a group and within the group, blended."""
 
 import math
 
