@@ -1,4 +1,4 @@
-"""BNPO: centred rewards over the density, at the group's mean, of a Beta fitted to the means of the batch by moments."""
+"""BNPO: centred rewards over the density, at the mean of the group, of a Beta fitted by moments to the batch."""
 
 import math
 

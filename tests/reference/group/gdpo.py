@@ -1,4 +1,4 @@
-"""GDPO: a z-score of each channel in its group, their weighted sum, and its z-score over a batch's rollouts or tokens."""
+"""GDPO: a z-score of each channel in its group, their weighted sum, its z-score over the rollouts or tokens."""
 
 import math
 
