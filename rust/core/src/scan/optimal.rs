@@ -287,7 +287,14 @@ impl<T: Real> Job<'_, T> {
             // Equal returns are their own mean, exactly.
             let same = low[place] == high[place] && weights[place] > 0.0 && weights[place].is_finite();
             // A weight that is not finite must not hide behind returns that are 0.
-            *b = if same { low[place] } else { *b / (weights[place] + self.choices.eps) };
+            let total = weights[place] + self.choices.eps;
+            *b = if same {
+                low[place]
+            } else if total == 0.0 && *b == 0.0 {
+                0.0
+            } else {
+                *b / total
+            };
         }
     }
 
@@ -325,7 +332,16 @@ impl<T: Real> Job<'_, T> {
             // What is left are rewards at gaps, which may have been moved.
             let (p, q) = (&r[self.layout.row(a)], &r[self.layout.row(b)]);
             let differ = p.iter().zip(q).map(|(x, y)| x.wide().total_cmp(&y.wide()));
-            differ.fold(Ordering::Equal, Ordering::then)
+            let spans = |row: usize| {
+                let mut into = Vec::new();
+                self.layout.spans(row, self.rule.mask, &mut into);
+                into.into_iter().map(|s| (s.start, s.end))
+            };
+            // Where the gaps lie decides which of them are moved where.
+            differ
+                .fold(Ordering::Equal, Ordering::then)
+                .then(p.len().cmp(&q.len()))
+                .then_with(|| spans(a).cmp(spans(b)))
         })
     }
 
