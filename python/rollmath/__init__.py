@@ -8,6 +8,7 @@ torch when first used.
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, temporal, tree
@@ -52,20 +53,26 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
-        return globals()[name]
-    if name in _LAZY:
-        try:
-            return importlib.import_module(f"rollmath.{name}")
-        except ModuleNotFoundError as missing:
-            if missing.name != "torch":
-                raise
-            msg = f"rollmath.{name} needs torch: install rollmath with its 'torch' extra"
-            raise ModuleNotFoundError(msg, name="torch") from None
-    msg = f"module 'rollmath' has no attribute {name!r}"
-    raise AttributeError(msg)
+if find_spec("torch") is None:  # or `help(rollmath)` and a star import would raise
+    __all__.remove("loss")
+    __all__.remove("vocab")
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATE:
+            globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
+            return globals()[name]
+        if name in _LAZY:
+            try:
+                return importlib.import_module(f"rollmath.{name}")
+            except ModuleNotFoundError as missing:
+                if missing.name != "torch":
+                    raise
+                msg = f"rollmath.{name} needs torch: install rollmath with its 'torch' extra"
+                raise ModuleNotFoundError(msg, name="torch") from None
+        msg = f"module 'rollmath' has no attribute {name!r}"
+        raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:

@@ -30,6 +30,7 @@ class Batch:
         nonzero: the advantage of some trained token is not exactly 0.
         varies: token-level advantages differ within the rollout.
         given: the advantages were given, not computed.
+        said: rollouts that an advantage was given for; token-level ones say nothing of a rollout without tokens.
     """
 
     groups: Groups
@@ -42,6 +43,7 @@ class Batch:
     nonzero: NDArray[np.bool_]
     varies: NDArray[np.bool_]
     given: bool
+    said: NDArray[np.bool_]
 
     @cached_property
     def member(self) -> NDArray[np.bool_]:
@@ -90,10 +92,11 @@ def batch(
     n = len(made)
     values = floats(WHO, "rewards", rewards, length=n)[0].astype(np.float64)
     tokens, marks = _tokens(n, lengths, mask, rows)
-    varies = np.zeros(n, dtype=bool)
+    varies, said = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
     if isinstance(advantages, Ragged):
         credit, nonzero, varies, counts = _by_rollout(advantages, n, marks, rows)
         tokens = counts if tokens is None else tokens
+        said = counts > 0
     else:
         credit = np.zeros(n)
         if advantages is not None:
@@ -110,6 +113,7 @@ def batch(
         nonzero=nonzero,
         varies=varies,
         given=advantages is not None,
+        said=said,
     )
 
 

@@ -104,7 +104,7 @@ def _needs(function: object) -> tuple[str, ...]:
 
 def compared(batch: Batch, *, all_groups: bool = False) -> NDArray[np.bool_]:
     """Rollouts that tell conventions apart: not those of groups without spread, which get 0 from all of them."""
-    rows: NDArray[np.bool_] = batch.member & ~batch.filtered & ~batch.varies
+    rows: NDArray[np.bool_] = batch.member & batch.said & ~batch.filtered & ~batch.varies
     return rows if all_groups else rows & gather(batch.spread | (batch.stats.n == 1), batch.groups)
 
 
@@ -123,13 +123,25 @@ def distance(
 def matches(batch: Batch, asked: Framework, tolerance: float) -> tuple[Match, ...]:
     """All formulas, the nearest first; other groupings are tried where none fits by ids."""
     tried = list(candidates(asked, lengths=batch.tokens is not None))
+    everywhere = compared(batch, all_groups=True)
+    if not everywhere.any():
+        return ()
+    if batch.spread.any() and not (batch.nonzero & batch.trains).any():
+        return ()  # of groups with spread: nothing was filled in, rather than a formula that gives 0
     found = _by_grouping(batch, batch.groups, "ids", tried, compared(batch), tolerance)
-    if not found or found[0].off == 0:
+    if found and found[0].off == 0:
         return found
-    rows = compared(batch, all_groups=True)
     for name, other in _groupings(batch):
-        found += _by_grouping(batch, other, name, tried, rows, tolerance)
-    return tuple(sorted(found, key=lambda m: (m.off / m.compared, m.grouping != "ids", m.within or 0.0)))
+        made = _by_grouping(batch, other, name, tried, everywhere, tolerance)
+        # Another grouping is a guess: only where most rollouts bear it out.
+        found += tuple(m for m in made if 2 * m.off < m.compared)
+    return tuple(sorted(found, key=_order))
+
+
+def _order(m: Match) -> tuple[float, ...]:
+    """By the share that is off while that is a minority; of formulas that do not fit, by the distance."""
+    fits = 2 * m.off < m.compared
+    return (not fits, m.off / m.compared if fits else m.difference, m.grouping != "ids", m.within or 0.0)
 
 
 def rows_off(batch: Batch, match: Match, asked: Framework, tolerance: float) -> NDArray[np.bool_]:
@@ -176,4 +188,4 @@ def _by_grouping(
         off, gap = distance(given, expected, tolerance)
         within = None if off.all() else float(gap[~off].max())
         found.append(Match(tuple(names), grouping, len(given), int(off.sum()), float(gap.max()), within))
-    return tuple(sorted(found, key=lambda m: (m.off, m.within or 0.0)))
+    return tuple(sorted(found, key=_order))

@@ -86,12 +86,12 @@ def _rewards(batch: Batch, limits: Bounds) -> dict[str, Any]:
         "distinct_rewards": len(np.unique(seen)),
         "low": limits.low,
         "high": limits.high,
-        "at_low": share(at_bottom(seen, limits).sum(), len(seen)),
-        "at_high": share(at_top(seen, limits).sum(), len(seen)),
+        "at_low": None if limits.low is None else share(at_bottom(seen, limits).sum(), len(seen)),
+        "at_high": None if limits.high is None else share(at_top(seen, limits).sum(), len(seen)),
         "rewarded_groups": int(some.sum()),
         "mixed_groups": share(batch.spread.sum(), some.sum()),
-        "all_low_groups": share(failed.sum(), some.sum()),
-        "all_high_groups": share(solved.sum(), some.sum()),
+        "all_low_groups": None if limits.low is None else share(failed.sum(), some.sum()),
+        "all_high_groups": None if limits.high is None else share(solved.sum(), some.sum()),
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rollmath._audit_match import Match
 
 if TYPE_CHECKING:
@@ -85,9 +87,9 @@ def percent(x: float | None) -> str:
 
 
 def short(x: Any) -> str:
-    """An id, at most 12 characters of it, on one line."""
+    """An id on one line, at most 12 characters of it: the end, where ids differ, rather than the middle."""
     text = " ".join(str(x).split())
-    return text if len(text) <= 12 else text[:9] + "..."
+    return text if len(text) <= 12 else f"{text[:3]}...{text[-6:]}"
 
 
 def _signal(s: dict[str, Any]) -> str:
@@ -159,12 +161,24 @@ def _convention(audit: Audit) -> list[str]:
     if not audit.given:
         return [f"advantages computed here: grpo of {audit.convention}"]
     if not audit.matches:
+        s = audit.summary
+        if s["mixed_groups"] and s["zero"] == s["trained_rollouts"]:
+            return ["all advantages are 0, though groups have spread: none of the formulas"]
         return ["no rollout tells conventions apart"]
     best, asked = audit.matches[0], audit.asked
     fit = [m for m in audit.matches if m.off == 0]
     if fit:
-        made = [f"the given advantages look like {_names(best)}: largest difference {_tiny(best.difference)}"]
-        made += [f"within the tolerance too: {_names(m)}: {_tiny(m.difference)}" for m in fit[1:4]]
+        a = audit.advantages[np.isfinite(audit.advantages)]
+        # What float32 rounds away, and what a coarser dump did, tells nothing apart.
+        ulps = 5e-7 if np.array_equal(a, a.astype(np.float32)) else 1e-14
+        noise = max(2 * best.difference, ulps * max(1.0, float(np.abs(a).max(initial=0.0))))
+        near = [m for m in fit if m.difference <= noise and m.grouping == best.grouping]
+        tied = best._replace(names=tuple(n for m in near for n in m.names), difference=near[-1].difference)
+        made = [f"the given advantages look like {_names(tied)}: largest difference {_tiny(tied.difference)}"]
+        rest = [m for m in fit if m not in near]
+        made += [f"within the tolerance too: {_names(m)}: {_tiny(m.difference)}" for m in rest[:3]]
+        if len(rest) > 3:
+            made.append(f"and {len(rest) - 3} more")
     elif 2 * best.off < best.compared:
         most = f"all but {best.off:,} of {best.compared:,} look like {_names(best)}"
         made = [f"{most}: largest difference {_tiny(best.within)}"]

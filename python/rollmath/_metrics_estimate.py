@@ -75,7 +75,9 @@ class Call:
         if not isinstance(replacement, (bool, np.bool_)):
             msg = f"{who}(): 'replacement' must be True or False, got {replacement!r}"
             raise TypeError(msg)
-        several = isinstance(k, np.ndarray) or (isinstance(k, Sequence) and not isinstance(k, (str, bytes)))
+        several = (isinstance(k, np.ndarray) and k.ndim > 0) or (
+            isinstance(k, Sequence) and not isinstance(k, (str, bytes))
+        )
         ks = tuple(_whole(who, item) for item in k) if several else (_whole(who, k),)  # type: ignore[union-attr]
         if not ks or min(ks) < 1:
             msg = f"{who}(): 'k' must be at least 1, got {min(ks) if ks else 'an empty sequence'}"
