@@ -8,6 +8,7 @@ torch when first used.
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +54,12 @@ __all__ = [
 ]
 
 
-if find_spec("torch") is None:  # or `help(rollmath)` and a star import would raise
+# Without torch they would make `help(rollmath)` and a star import raise. It is looked for, and not imported.
+if sys.modules.get("torch") is None and ("torch" in sys.modules or find_spec("torch") is None):
     __all__.remove("loss")
     __all__.remove("vocab")
 
-if not TYPE_CHECKING:
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
     def __getattr__(name: str) -> Any:
         if name in _LATE:

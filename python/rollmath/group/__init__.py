@@ -40,82 +40,83 @@ if TYPE_CHECKING:
     from rollmath.group._tracker import QuantileTracker
     from rollmath.group._win_rate import win_rate
 
+_load, __dir__ = lazy(
+    __name__,
+    {
+        "_adora": ("adora",),
+        "_aspo": ("aspo",),
+        "_asymmetric": (
+            "nsr",
+            "psr",
+            "w_reinforce",
+        ),
+        "_beta_baseline": ("BetaBaseline",),
+        "_bnpo": ("bnpo",),
+        "_copo": (
+            "Copo",
+            "copo",
+        ),
+        "_dr_grpo": ("dr_grpo",),
+        "_empg": ("empg",),
+        "_gdpo": ("gdpo",),
+        "_gpg": ("gpg",),
+        "_grpo": ("grpo",),
+        "_lite_ppo": ("lite_ppo",),
+        "_mapo": ("mapo",),
+        "_maxrl": ("maxrl",),
+        "_opo": (
+            "opo",
+            "optimal_baseline",
+        ),
+        "_optimal_token_baseline": ("optimal_token_baseline",),
+        "_passk": (
+            "pass_at_k",
+            "passk",
+        ),
+        "_quantile": ("quantile_baseline",),
+        "_reinforce_pp": (
+            "reinforce_pp",
+            "reinforce_pp_baseline",
+        ),
+        "_remax": ("remax",),
+        "_reward_hbpo": (
+            "hbpo",
+            "hbpo_reward",
+        ),
+        "_reward_kimi": ("kimi_length_reward",),
+        "_reward_otc": ("otc_reward",),
+        "_reward_overlong": ("overlong_penalty",),
+        "_reward_tempsamp": (
+            "tempsamp_anchor",
+            "tempsamp_reward",
+        ),
+        "_reward_vote": (
+            "majority_reward",
+            "vote_reward",
+        ),
+        "_riskpo": (
+            "BundleScores",
+            "bundle_scores",
+            "riskpo",
+        ),
+        "_rloo": ("rloo",),
+        "_single_stream": (
+            "SingleStream",
+            "single_stream",
+        ),
+        "_soft": (
+            "a_star_po",
+            "opmd",
+            "soft_value",
+        ),
+        "_stats": ("stats",),
+        "_stratified": ("stratified",),
+        "_tracker": ("QuantileTracker",),
+        "_win_rate": ("win_rate",),
+    },
+)
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
-    __getattr__, __dir__ = lazy(
-        __name__,
-        {
-            "_adora": ("adora",),
-            "_aspo": ("aspo",),
-            "_asymmetric": (
-                "nsr",
-                "psr",
-                "w_reinforce",
-            ),
-            "_beta_baseline": ("BetaBaseline",),
-            "_bnpo": ("bnpo",),
-            "_copo": (
-                "Copo",
-                "copo",
-            ),
-            "_dr_grpo": ("dr_grpo",),
-            "_empg": ("empg",),
-            "_gdpo": ("gdpo",),
-            "_gpg": ("gpg",),
-            "_grpo": ("grpo",),
-            "_lite_ppo": ("lite_ppo",),
-            "_mapo": ("mapo",),
-            "_maxrl": ("maxrl",),
-            "_opo": (
-                "opo",
-                "optimal_baseline",
-            ),
-            "_optimal_token_baseline": ("optimal_token_baseline",),
-            "_passk": (
-                "pass_at_k",
-                "passk",
-            ),
-            "_quantile": ("quantile_baseline",),
-            "_reinforce_pp": (
-                "reinforce_pp",
-                "reinforce_pp_baseline",
-            ),
-            "_remax": ("remax",),
-            "_reward_hbpo": (
-                "hbpo",
-                "hbpo_reward",
-            ),
-            "_reward_kimi": ("kimi_length_reward",),
-            "_reward_otc": ("otc_reward",),
-            "_reward_overlong": ("overlong_penalty",),
-            "_reward_tempsamp": (
-                "tempsamp_anchor",
-                "tempsamp_reward",
-            ),
-            "_reward_vote": (
-                "majority_reward",
-                "vote_reward",
-            ),
-            "_riskpo": (
-                "BundleScores",
-                "bundle_scores",
-                "riskpo",
-            ),
-            "_rloo": ("rloo",),
-            "_single_stream": (
-                "SingleStream",
-                "single_stream",
-            ),
-            "_soft": (
-                "a_star_po",
-                "opmd",
-                "soft_value",
-            ),
-            "_stats": ("stats",),
-            "_stratified": ("stratified",),
-            "_tracker": ("QuantileTracker",),
-            "_win_rate": ("win_rate",),
-        },
-    )
+    __getattr__ = _load
 
 __all__ = [
     "BetaBaseline",

@@ -15,29 +15,30 @@ if TYPE_CHECKING:
     from rollmath.temporal._two_level import two_level_gae
     from rollmath.temporal._vtrace import VTrace, vtrace
 
+_load, __dir__ = lazy(
+    __name__,
+    {
+        "_gae": (
+            "GAE",
+            "gae",
+        ),
+        "_length_adaptive": ("length_adaptive_lambda",),
+        "_returns": ("discounted_returns",),
+        "_td_lambda": ("td_lambda",),
+        "_turn_rows": ("TurnGAE",),
+        "_turns": (
+            "expand_turns",
+            "turn_gae",
+        ),
+        "_two_level": ("two_level_gae",),
+        "_vtrace": (
+            "VTrace",
+            "vtrace",
+        ),
+    },
+)
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
-    __getattr__, __dir__ = lazy(
-        __name__,
-        {
-            "_gae": (
-                "GAE",
-                "gae",
-            ),
-            "_length_adaptive": ("length_adaptive_lambda",),
-            "_returns": ("discounted_returns",),
-            "_td_lambda": ("td_lambda",),
-            "_turn_rows": ("TurnGAE",),
-            "_turns": (
-                "expand_turns",
-                "turn_gae",
-            ),
-            "_two_level": ("two_level_gae",),
-            "_vtrace": (
-                "VTrace",
-                "vtrace",
-            ),
-        },
-    )
+    __getattr__ = _load
 
 __all__ = [
     "GAE",
