@@ -52,6 +52,11 @@ class Batch:
         return member
 
     @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Valid rollouts of each group."""
+        return np.bincount(self.groups.index[self.valid], minlength=self.groups.n_groups).astype(np.int64)
+
+    @cached_property
     def stats(self) -> GroupStats:
         """Of the members of each group."""
         return self.groups.stats(self.rewards, valid=self.member)
@@ -90,6 +95,7 @@ def batch(
     """Checks everything; ``advantages=None`` gives zeros, to be filled in by the caller."""
     made = as_groups(WHO, groups)
     n = len(made)
+    _hints(rewards, advantages)
     values = floats(WHO, "rewards", rewards, length=n)[0].astype(np.float64)
     tokens, marks = _tokens(n, lengths, mask, rows)
     varies, said = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
@@ -115,6 +121,21 @@ def batch(
         given=advantages is not None,
         said=said,
     )
+
+
+def _hints(rewards: ArrayLike, advantages: ArrayLike | Ragged | None) -> None:
+    """Two mistakes that have a remedy."""
+    if isinstance(rewards, (list, tuple)) and any(x is None for x in rewards):
+        msg = f"{WHO}(): 'rewards' must be numbers, got None; a missing reward is NaN (math.nan)"
+        raise TypeError(msg)
+    lists = isinstance(advantages, (list, tuple)) and any(isinstance(x, (list, tuple)) for x in advantages)
+    if lists or getattr(advantages, "ndim", 1) == 2:
+        how = "from_lists(advantages)" if lists else "from_padded(advantages, mask=mask)"
+        msg = (
+            f"{WHO}(): 'advantages' must be 1-D, one number a rollout, got {describe(advantages)}; "
+            f"for one a token, pass Ragged.{how}"
+        )
+        raise TypeError(msg)
 
 
 def _tokens(

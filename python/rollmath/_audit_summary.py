@@ -51,14 +51,15 @@ def total(x: NDArray[Any]) -> float:
 
 def _signal(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:
     signal = codes == SIGNAL
-    n, groups = len(codes), batch.groups.n_groups
+    sizes = batch.sizes[batch.sizes > 0]
+    n, groups = int(batch.valid.sum()), len(sizes)
     with_signal = len(np.unique(batch.groups.index[signal]))
-    sizes = batch.groups.counts
-    tokens = None if batch.tokens is None else int(batch.tokens.sum())
+    tokens = None if batch.tokens is None else int(batch.tokens[batch.valid].sum())
     carrying = None if batch.tokens is None else int(batch.tokens[signal].sum())
     return {
         "rollouts": n,
         "groups": groups,
+        "not_valid": len(codes) - n,
         "group_size_min": int(sizes.min()) if groups else None,
         "group_size_max": int(sizes.max()) if groups else None,
         "tokens": tokens,
@@ -162,7 +163,7 @@ def _truncated(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:
     names = ("truncated", "truncated_signal", "truncated_positive", "truncated_reward_mean", "finished_reward_mean")
     if batch.truncated is None:
         return dict.fromkeys(names)
-    cut = batch.truncated
+    cut = batch.truncated & batch.valid
     values = (
         int(cut.sum()),
         int((cut & (codes == SIGNAL)).sum()),
