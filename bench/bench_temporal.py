@@ -27,8 +27,8 @@ def packed(data, x):
 
 
 @cases(
-    rollmath_mask_reused=THREADS, rollmath_lengths_reused=THREADS, rollmath_mask_fresh=THREADS, numba_reused=THREADS,
-    torch_columns=THREADS,
+    rollmath_mask_reused=THREADS, rollmath_mask_drop_reused=THREADS, rollmath_lengths_reused=THREADS,
+    rollmath_mask_fresh=THREADS, numba_reused=THREADS, torch_columns=THREADS,
 )  # fmt: skip
 def test_gae(measure, quick, provider, threads):
     needs_numba(provider)
@@ -43,6 +43,10 @@ def test_gae(measure, quick, provider, threads):
 
     call = {
         "rollmath mask reused": lambda: lambda: rm.temporal.gae(r, v, gamma=GAMMA, lam=LAM, mask=mask, out=out),
+        # Rewards where the mask is 0 are not looked for, as in the loop of numba.
+        "rollmath mask drop reused": lambda: (
+            lambda: rm.temporal.gae(r, v, gamma=GAMMA, lam=LAM, mask=mask, reward_on_gap="drop", out=out)
+        ),
         "rollmath lengths reused": lambda: (
             lambda: rm.temporal.gae(r, v, gamma=GAMMA, lam=LAM, lengths=data.lengths, out=out)
         ),
@@ -130,16 +134,25 @@ def test_reinforce_pp(measure, quick, provider, threads):
     )  # fmt: skip
 
 
-@cases(rollmath_reused=THREADS, rollmath_outcomes_reused=THREADS, verl=THREADS, verl_multi_turn=THREADS)
+@cases(
+    rollmath_reused=THREADS, rollmath_outcomes_reused=THREADS, verl=THREADS, verl_multi_turn=THREADS,
+    numba_outcomes_reused=THREADS,
+)  # fmt: skip
 def test_optimal_token_baseline(measure, quick, provider, threads):
+    needs_numba(provider)
     data = token_inputs.tokens(*size(quick))
     logprobs, squares = token_inputs.energies(*size(quick)[:2])
     r, mask, out = data.rewards, data.mask, np.zeros_like(data.rewards)
-    ours = rm.group.optimal_token_baseline
+    ours, groups = rm.group.optimal_token_baseline, rm.Groups(data.ids)
     call = {
         "rollmath reused": lambda: lambda: ours(r, data.ids, logprobs, squares, mask=mask, out=out),
         "rollmath outcomes reused": lambda: (
             lambda: ours(data.outcomes, data.ids, logprobs, squares, lengths=data.lengths, out=out)
+        ),
+        "numba outcomes reused": lambda: (
+            lambda: scan_alternatives.optimal_baseline_numba(
+                data.outcomes, data.lengths, groups.order, groups.offsets, logprobs, squares, out
+            )
         ),
         "verl": lambda: verl_estimators.optimal_token_baseline(r, mask, data.ids, logprobs, squares),
         "verl multi turn": lambda: verl_estimators.optimal_token_baseline(

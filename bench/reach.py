@@ -137,6 +137,7 @@ LINES = [
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),
+    Line("gae", "the same, gap rewards not looked for", ties("gae"), "rollmath mask drop reused"),
     Line("gae", "the same, fresh outputs", times_own("gae", "rollmath mask reused", 2.5), "rollmath mask fresh"),
     Line("gae_whiten", "the same with whitening, out=", within(55), "rollmath reused"),
     Line("gae_packed", "the same, packed", within(20), "rollmath reused"),
@@ -144,6 +145,12 @@ LINES = [
     Line("gdpo", "GDPO, 3 rewards, token whitening, to scalars", within(3)),
     Line("gdpo_tokens", "the same to tokens, out=", within(10), "rollmath tokens reused"),
     Line("optimal_token_baseline", "optimal token baseline, token rewards, mask, out=", within(80), "rollmath reused"),
+    Line(
+        "optimal_token_baseline",
+        "the same from outcomes and lengths",
+        ties("optimal_token_baseline"),
+        "rollmath outcomes reused",
+    ),
     *(
         Line(f"scalars_{name}", f"{name}, 8192 rollouts, UUID ids", within(1.5))
         for name in (

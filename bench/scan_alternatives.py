@@ -87,3 +87,32 @@ def gae_columns(rewards: Any, values: Any, mask: Any, gamma: float, lam: float) 
         torch.mul(carry, m, out=advantages[t])
         torch.mul(carry + value, m, out=returns[t])
     return advantages, returns
+
+
+@njit(parallel=True)
+def optimal_baseline_numba(outcomes, lengths, order, starts, logprobs, squares, out):
+    """Groups as ``order[starts[g]:starts[g + 1]]``; one outcome a row. Groups have at least two rows."""
+    for g in prange(len(starts) - 1):
+        rows = order[starts[g] : starts[g + 1]]
+        longest = 0
+        second = 0
+        for i in rows:
+            if lengths[i] > longest:
+                second = longest
+                longest = lengths[i]
+            elif lengths[i] > second:
+                second = lengths[i]
+        top = np.zeros(longest)
+        bottom = np.zeros(longest)
+        for i in rows:
+            weight = 0.0
+            for t in range(lengths[i]):
+                weight += 1 - 2 * np.exp(logprobs[i, t]) + squares[i, t]
+                top[t] += outcomes[i] * weight
+                bottom[t] += weight
+        for i in rows:
+            for t in range(lengths[i]):
+                baseline = 0.0 if t >= second else top[t] / (bottom[t] + 1e-8)
+                out[i, t] = outcomes[i] - baseline
+            out[i, lengths[i] :] = 0.0
+    return out

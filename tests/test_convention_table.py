@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 def row(framework, method="grpo"):
     made = ConventionTable(conventions.DEFAULT, {framework.name: framework}, method)
-    return made.rows[1]
+    return made.rows[-1]
 
 
 def one(**fields):
@@ -127,6 +127,8 @@ def test_options():
 
 
 def test_it_prints():
+    text = str(table("maxrl"))
+    assert text == repr(table("maxrl"))
     text = str(table("rloo"))
     assert text == repr(table("rloo"))
     head, *body = text.splitlines()
@@ -147,3 +149,38 @@ def test_paper():
     assert adv.tolist() == pytest.approx([math.sqrt(0.75), -math.sqrt(0.75), -math.sqrt(0.75), math.sqrt(0.75), 0])
     assert {"grpo": "paper", "dr_grpo": "read", "rloo": "paper"}.items() <= conventions.PAPER.known.items()
     assert rm.group.rloo(r, ids, convention=conventions.PAPER)[4] == 0
+
+
+@pytest.mark.parametrize("method", [None, *sorted({m for f in frameworks().values() for m in f.known})])
+def test_it_fits_a_terminal(method):
+    made = table(method)
+    head, *body = str(made).splitlines()
+    assert max(map(len, [head, *body])) <= 120
+    assert len(body) == len(made)
+    if "options" in head:
+        assert head.split()[-1] == "options"
+    # All of it is in the rows and in the page.
+    for row in made.rows:
+        assert "..." not in "".join(row.values())
+        assert row["options"] in made.markdown()
+
+
+def test_what_is_cut_is_marked():
+    options = {"grpo": {"leave_one_out": True, "another_option_that_is_long": 0.125}}
+    framework = Framework("X" * 40, {"grpo": Convention(eps_place="where_positive")}, version="x", options=options)
+    made = ConventionTable(conventions.DEFAULT, {framework.name: framework}, "grpo")
+    last = str(made).splitlines()[-1]
+    assert "s + eps i..." in last
+    assert last.endswith("  leav...")
+    assert made.rows[-1]["options"] == "leave_one_out=True, another_option_that_is_long=0.125"
+
+
+def test_keywords_alone_have_no_default_beside_them():
+    made = table("gae")
+    assert "DEFAULT" not in [row["convention"] for row in made.rows]
+    assert len(made) == len(made.rows) > 3
+    assert str(made).splitlines()[0].split() == ["convention", "method", "known", "options"]
+    assert table("spo").rows[0]["convention"] == "DEFAULT"
+    # Where one of them has a convention, there is something to compare.
+    x, y = Framework("X", {"new": Convention()}), Framework("Y", {}, known={"new": "read"}, options={"new": {"a": 1}})
+    assert len(ConventionTable(conventions.DEFAULT, {"X": x, "Y": y}, "new")) == 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import statistics
+from pathlib import Path
 
 import pytest
 
@@ -70,3 +72,45 @@ def test_a_missing_torch_is_named(script):
     assert out.splitlines() == [
         f"rollmath.{name} needs torch: install rollmath with its 'torch' extra" for name in ("loss", "vocab")
     ]
+
+
+LOOKED_AT = """
+import sys
+sys.modules['torch'] = None
+import inspect, pydoc
+import rollmath
+from rollmath import *
+names = {'loss', 'vocab'} & {*rollmath.__all__, *dir(rollmath), *globals()}
+found = [name for name, _ in inspect.getmembers(rollmath)]
+for module in (rollmath, group, temporal, tree, ops, conventions, metrics):
+    inspect.getmembers(module)
+    assert pydoc.render_doc(module)
+print(names, 'audit' in found, Groups.__name__, audit([1, 0], [0, 0]))
+"""
+
+
+def test_numpy_alone_can_be_looked_at(script):
+    """``help``, a star import and what completes names in a shell: nothing of it asks for torch."""
+    out, _ = script(LOOKED_AT)
+    assert out.startswith("set() True Groups Audit of 2 rollouts")
+
+
+def test_with_torch_its_packages_are_public(script):
+    pytest.importorskip("torch")
+    assert {"loss", "vocab"} <= set(rm.__all__)
+    # A stand-in that has no specification, as tests of other packages make one.
+    out, _ = script(
+        "import sys, types; sys.modules['torch'] = types.ModuleType('torch')\n"
+        "import rollmath; print('loss' in rollmath.__all__)"
+    )
+    assert out.strip() == "True"
+
+
+def test_type_checkers_see_misspelt_names():
+    """A ``__getattr__`` of the module would give every name the type Any."""
+    for path in Path(rm.__file__).parent.rglob("__init__.py"):
+        tree = ast.parse(path.read_text())
+        hidden = [node for node in tree.body if isinstance(node, ast.If)]
+        assert all(ast.unparse(n.test) != "TYPE_CHECKING" or "__getattr__" not in ast.unparse(n) for n in hidden)
+        seen = "\n".join(ast.unparse(node) for node in tree.body if not isinstance(node, (ast.If, ast.Expr)))
+        assert "__getattr__" not in seen, path

@@ -251,6 +251,31 @@ def test_tensors_strides_and_one_k_in_a_list(same_bits):
         assert one.per_group.dtype == np.float64
 
 
+def test_k_as_an_array(same_bits):
+    x, ids = [1, 0, 1, 1], [0, 0, 1, 1]
+    for k in (np.array(2), np.int64(2), np.array([2], dtype=np.uint8)[0]):
+        one = pass_at_k(x, ids, k)
+        assert isinstance(one.value, float)
+        same_bits(one.per_group, pass_at_k(x, ids, 2).per_group)
+    assert pass_at_k(x, ids, np.array([1, 2])).value.tolist() == pass_at_k(x, ids, [1, 2]).value.tolist()
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_scores_past_the_largest_difference(replacement):
+    """1e308 - -1e308 is more than float64 has; the expectation is not."""
+    big = np.array([1e308, -1e308, 1e308, 0.0])
+    for metric in (best_at_k, worst_at_k):
+        got = metric(big, [0, 0, 1, 1], [1, 2], replacement=replacement)
+        small = metric(big / 1e308, [0, 0, 1, 1], [1, 2], replacement=replacement)
+        assert_allclose(got.per_group, small.per_group * 1e308, rtol=1e-12)
+        assert_allclose(got.value, small.value * 1e308, rtol=1e-12)
+    # The interval of numbers that are far apart, of which the squares are more than float64 has.
+    x = np.array([1.0, -1.0, 2.0, 0.5, 1.5, 0.0])
+    got, small = best_at_k(x * 1e200, range(6), 1), best_at_k(x, range(6), 1)
+    assert_allclose([got.low, got.high], [small.low * 1e200, small.high * 1e200], rtol=1e-12)
+    assert best_at_k([np.finfo(float).max] * 2, [0, 0], 2).value == np.finfo(float).max
+
+
 @pytest.mark.parametrize(
     ("call", "error", "match"),
     [
@@ -262,6 +287,9 @@ def test_tensors_strides_and_one_k_in_a_list(same_bits):
         (lambda: pass_at_k([1], [0], []), ValueError, "'k' must be at least 1, got an empty sequence"),
         (lambda: pass_at_k([1], [0], 1.0), TypeError, "'k' must be a whole number or a sequence of them, got .* float"),
         (lambda: pass_at_k([1], [0], [1, True]), TypeError, "'k' must be a whole number .* bool"),
+        (lambda: pass_at_k([1], [0], np.array(1.0)), TypeError, "'k' must be a whole number or a sequence of them"),
+        (lambda: pass_at_k([1], [0], np.array([[1]])), TypeError, "'k' must be a whole number or a sequence of them"),
+        (lambda: pass_at_k([1], [0], np.array(True)), TypeError, "'k' must be a whole number or a sequence of them"),
         (lambda: pass_at_k([1], [0], "12"), TypeError, "'k' must be a whole number .* str"),
         (lambda: pass_at_k([1], [0], 1, short="drop"), ValueError, "'short' must be one of 'raise', 'skip', 'nan'"),
         (lambda: pass_at_k([1], [0], 1, interval="z"), ValueError, "'interval' must be one of 't', 'normal', got 'z'"),

@@ -8,6 +8,8 @@ torch when first used.
 from __future__ import annotations
 
 import importlib
+import sys
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rollmath import conventions, group, ops, temporal, tree
@@ -52,20 +54,27 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
-        return globals()[name]
-    if name in _LAZY:
-        try:
-            return importlib.import_module(f"rollmath.{name}")
-        except ModuleNotFoundError as missing:
-            if missing.name != "torch":
-                raise
-            msg = f"rollmath.{name} needs torch: install rollmath with its 'torch' extra"
-            raise ModuleNotFoundError(msg, name="torch") from None
-    msg = f"module 'rollmath' has no attribute {name!r}"
-    raise AttributeError(msg)
+# Without torch they would make `help(rollmath)` and a star import raise. It is looked for, and not imported.
+if sys.modules.get("torch") is None and ("torch" in sys.modules or find_spec("torch") is None):
+    __all__.remove("loss")
+    __all__.remove("vocab")
+
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+
+    def __getattr__(name: str) -> Any:
+        if name in _LATE:
+            globals()[name] = getattr(importlib.import_module(f"rollmath.{_LATE[name]}"), name)
+            return globals()[name]
+        if name in _LAZY:
+            try:
+                return importlib.import_module(f"rollmath.{name}")
+            except ModuleNotFoundError as missing:
+                if missing.name != "torch":
+                    raise
+                msg = f"rollmath.{name} needs torch: install rollmath with its 'torch' extra"
+                raise ModuleNotFoundError(msg, name="torch") from None
+        msg = f"module 'rollmath' has no attribute {name!r}"
+        raise AttributeError(msg)
 
 
 def __dir__() -> list[str]:

@@ -47,7 +47,8 @@ def audit(
 
     Each rollout gets the first of these reasons that holds for it: ``not valid``; ``filtered``; ``NaN reward``;
     ``infinite reward``; ``no trained token``; ``group of one`` (the only valid, finite reward of its group); ``zero
-    spread`` (all these rewards of the group are equal: ``all at the bottom``, ``all at the top`` or ``in between``);
+    spread`` (all these rewards of the group are equal: ``all at the bottom``, ``all at the top``, ``in between``, or no
+    more than that where a bound that matters is not known);
     ``non-finite advantage``; ``zero advantage`` (there is spread, but the advantage is exactly 0: the reward is the
     mean, say); else ``signal``.
 
@@ -59,7 +60,7 @@ def audit(
         advantages: one number a rollout, ``[N]``, or one a token as a :class:`~rollmath.Ragged` with one row a rollout
             (with the offsets of ``rows``, if those are given). None: ``grpo`` under ``convention``, where a policy
             "raise" leaves out (NaN) or gives 0 (no spread, a group of one).
-        valid: rollouts that exist (bool or int, nonzero = True); the others enter no statistic.
+        valid: rollouts that exist (bool or int, nonzero = True); the others enter no statistic, size, count or share.
         filtered: rollouts that the trainer removed after it had taken the statistics of their groups.
         truncated: rollouts that were cut off, for the summary.
         lengths: trained tokens of each rollout, int ``[N]``.
@@ -69,7 +70,8 @@ def audit(
         high: the highest reward that there can be. Default: the highest seen, if there are two.
         tolerance: advantages differ if they are further apart than this times max(1, abs(expected)). Default 1e-5
             (float32 arithmetic); for float16 advantages 1e-3, for bfloat16 1e-2.
-        convention: whose ``grpo`` the advantages are computed by, or compared with first.
+        convention: whose ``grpo`` the advantages are computed by, or compared with; of a framework that has none, its
+            ``dr_grpo``, which does not divide.
         **override: fields of the convention.
 
     Returns:
@@ -77,7 +79,8 @@ def audit(
         ``summary`` numbers, ``findings`` what is suspicious, ``matches`` the formulas by their distance from given
         advantages: all frameworks of :mod:`rollmath.conventions` with each method that needs rewards and groups alone.
         Where none fits by ids, the whole batch as one group and consecutive slices are tried too, since both are
-        known mistakes. Groups without spread have no say in this; their residue is a finding.
+        known mistakes; they count where most rollouts bear them out. Groups without spread have no say in this, nor
+        have rollouts whose token-level advantages differ or that have no trained token; residue is a finding.
 
     Raises:
         ValueError: wrong lengths, options out of range, inputs that require grad, token-level tensors on a device.
@@ -113,17 +116,20 @@ def audit(
     )
     close = _tolerance(tolerance, advantages)
     limits = bounds(data, low, high)
-    rules = resolve(WHO, "grpo", convention, override)
-    name = _name(convention, rules)
-    options = convention.options.get("grpo", {}) if isinstance(convention, Framework) else {}
-    asked = Framework(name, {"grpo": rules}, options={"grpo": options})
+    method = _method(convention)
+    rules = resolve(WHO, method, convention, override)
+    name = _name(convention, method, rules)
+    options = dict(convention.options.get(method, {})) if isinstance(convention, Framework) else {}
+    asked = Framework(name, {method: rules}, options={method: options})
+    if method == "dr_grpo":
+        options["scale"] = "none"
     with np.errstate(over="ignore", invalid="ignore"):
         if not data.given:
             data = _computed(data, rules, options)
         codes = reasons(data, limits)
         matched = matches(data, asked, close) if data.given else ()
         found = findings(data, close, matched, asked)
-        return Audit._make(data, codes, summary(data, codes, limits), found, matched, name)
+        return Audit._make(data, codes, summary(data, codes, limits), found, matched, name, method)
 
 
 def _computed(data: Batch, rules: Convention, options: Mapping[str, Any]) -> Batch:
@@ -139,9 +145,15 @@ def _computed(data: Batch, rules: Convention, options: Mapping[str, Any]) -> Bat
     return replace(data, advantages=out, nonzero=out != 0)
 
 
-def _name(convention: Convention | Framework, rules: Convention) -> str:
+def _method(convention: Convention | Framework) -> str:
+    """What the framework calls GRPO; where it has neither, "grpo" raises with what it has."""
+    without = isinstance(convention, Framework) and "grpo" not in convention and "dr_grpo" in convention
+    return "dr_grpo" if without else "grpo"
+
+
+def _name(convention: Convention | Framework, method: str, rules: Convention) -> str:
     """What to call a convention: its framework's name, unless a field was overridden."""
-    if isinstance(convention, Framework) and convention["grpo"] == rules:
+    if isinstance(convention, Framework) and convention[method] == rules:
         return next((name for name, known in frameworks().items() if known is convention), convention.name)
     return "DEFAULT" if rules == DEFAULT else "the given convention"
 

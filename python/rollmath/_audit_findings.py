@@ -82,12 +82,14 @@ def _about_values(batch: Batch, tolerance: float, add: Add) -> None:
 def _about_groups(batch: Batch, add: Add) -> None:
     lost = batch.filtered & batch.member & gather(batch.spread, batch.groups)
     add("filtered with spread", lost, lambda n: f"{_n(n)} filtered {_s(n, 'rollout')} of groups with spread")
-    sizes, times = np.unique(batch.groups.counts, return_counts=True)
+    counts = batch.sizes
+    sizes, times = np.unique(counts[counts > 0], return_counts=True)
     if len(sizes) > 1:
         common = sizes[times == times.max()][-1]
-        others = batch.groups.counts != common
-        text = f"groups of {sizes[0]} to {sizes[-1]}: {_n(int(others.sum()))} of {_n(len(others))} do not have {common}"
-        add("uneven groups", gather(others, batch.groups), lambda _: text)
+        others = (counts != common) & (counts > 0)
+        some = _n(int((counts > 0).sum()))
+        text = f"groups of {sizes[0]} to {sizes[-1]}: {_n(int(others.sum()))} of {some} do not have {common}"
+        add("uneven groups", batch.valid & gather(others, batch.groups), lambda _: text)
     twice = _duplicates(batch)
     add(
         "duplicate rewards",

@@ -30,6 +30,7 @@ class Batch:
         nonzero: the advantage of some trained token is not exactly 0.
         varies: token-level advantages differ within the rollout.
         given: the advantages were given, not computed.
+        said: rollouts that an advantage was given for; token-level ones say nothing of a rollout without tokens.
     """
 
     groups: Groups
@@ -42,12 +43,18 @@ class Batch:
     nonzero: NDArray[np.bool_]
     varies: NDArray[np.bool_]
     given: bool
+    said: NDArray[np.bool_]
 
     @cached_property
     def member(self) -> NDArray[np.bool_]:
         """Rollouts that enter the statistics of their group."""
         member: NDArray[np.bool_] = self.valid & np.isfinite(self.rewards)
         return member
+
+    @cached_property
+    def sizes(self) -> NDArray[np.int64]:
+        """Valid rollouts of each group."""
+        return np.bincount(self.groups.index[self.valid], minlength=self.groups.n_groups).astype(np.int64)
 
     @cached_property
     def stats(self) -> GroupStats:
@@ -88,12 +95,14 @@ def batch(
     """Checks everything; ``advantages=None`` gives zeros, to be filled in by the caller."""
     made = as_groups(WHO, groups)
     n = len(made)
+    _hints(rewards, advantages)
     values = floats(WHO, "rewards", rewards, length=n)[0].astype(np.float64)
     tokens, marks = _tokens(n, lengths, mask, rows)
-    varies = np.zeros(n, dtype=bool)
+    varies, said = np.zeros(n, dtype=bool), np.ones(n, dtype=bool)
     if isinstance(advantages, Ragged):
         credit, nonzero, varies, counts = _by_rollout(advantages, n, marks, rows)
         tokens = counts if tokens is None else tokens
+        said = counts > 0
     else:
         credit = np.zeros(n)
         if advantages is not None:
@@ -110,7 +119,23 @@ def batch(
         nonzero=nonzero,
         varies=varies,
         given=advantages is not None,
+        said=said,
     )
+
+
+def _hints(rewards: ArrayLike, advantages: ArrayLike | Ragged | None) -> None:
+    """Two mistakes that have a remedy."""
+    if isinstance(rewards, (list, tuple)) and any(x is None for x in rewards):
+        msg = f"{WHO}(): 'rewards' must be numbers, got None; a missing reward is NaN (math.nan)"
+        raise TypeError(msg)
+    lists = isinstance(advantages, (list, tuple)) and any(isinstance(x, (list, tuple)) for x in advantages)
+    if lists or getattr(advantages, "ndim", 1) == 2:
+        how = "from_lists(advantages)" if lists else "from_padded(advantages, mask=mask)"
+        msg = (
+            f"{WHO}(): 'advantages' must be 1-D, one number a rollout, got {describe(advantages)}; "
+            f"for one a token, pass Ragged.{how}"
+        )
+        raise TypeError(msg)
 
 
 def _tokens(

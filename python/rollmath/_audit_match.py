@@ -29,14 +29,15 @@ class Match(NamedTuple):
     """How far the given advantages are from a formula.
 
     Attributes:
-        names: the conventions and methods that give these numbers here, such as ``("VERL grpo", "SKYRL grpo")``; more
-            than one where the batch does not tell them apart.
+        names: the conventions and methods that give these numbers here, such as ``("VERL grpo", "SKYRL grpo")``, the
+            nearest first; more than one where the batch, or the rounding of the advantages, does not tell them apart.
         grouping: what was taken for a group: ``"ids"``; ``"batch"``, all rollouts one group; or ``"consecutive"``,
             slices of the commonest group size, by position.
         compared: rollouts that were compared.
         off: those that differ by more than the tolerance.
         difference: the largest absolute difference.
         within: the largest of those that are not off; None if all are.
+        undefined: rollouts where the formula gives NaN or infinity, and the advantage is a number.
     """
 
     names: tuple[str, ...]
@@ -45,6 +46,7 @@ class Match(NamedTuple):
     off: int
     difference: float
     within: float | None
+    undefined: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,17 @@ def _needs(function: object) -> tuple[str, ...]:
     return tuple(p.name for p in parameters.values() if p.default is p.empty and p.kind is not p.VAR_KEYWORD)
 
 
-def compared(batch: Batch, *, all_groups: bool = False) -> NDArray[np.bool_]:
-    """Rollouts that tell conventions apart: not those of groups without spread, which get 0 from all of them."""
-    rows: NDArray[np.bool_] = batch.member & ~batch.filtered & ~batch.varies
-    return rows if all_groups else rows & gather(batch.spread | (batch.stats.n == 1), batch.groups)
+def compared(batch: Batch, *groupings: Groups) -> NDArray[np.bool_]:
+    """Rollouts that tell conventions apart: not those of groups without spread, which get 0 from all of them.
+
+    With other groupings, a rollout of a group with spread in one of them tells too.
+    """
+    tells = gather(batch.spread | (batch.stats.n == 1), batch.groups)
+    for groups in groupings:
+        stats = groups.stats(batch.rewards, valid=batch.member)
+        tells = tells | gather((stats.n == 1) | (stats.min != stats.max), groups)
+    rows: NDArray[np.bool_] = batch.member & batch.said & ~batch.filtered & ~batch.varies & tells
+    return rows
 
 
 def distance(
@@ -116,20 +125,37 @@ def distance(
         gap = np.abs(given - expected)
     gap[(given == expected) | (np.isnan(given) & np.isnan(expected))] = 0.0
     gap[np.isnan(gap)] = np.inf
-    size = np.abs(expected)
-    return gap > tolerance * np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0), gap
+    return gap > tolerance * _size(expected), gap
 
 
 def matches(batch: Batch, asked: Framework, tolerance: float) -> tuple[Match, ...]:
     """All formulas, the nearest first; other groupings are tried where none fits by ids."""
+    blank = not (batch.nonzero & batch.trains).any()
+    if blank and (batch.trains & batch.member & gather(batch.spread, batch.groups)).any():
+        return ()  # nothing was filled in, rather than a formula that gives 0
     tried = list(candidates(asked, lengths=batch.tokens is not None))
     found = _by_grouping(batch, batch.groups, "ids", tried, compared(batch), tolerance)
-    if not found or found[0].off == 0:
+    if blank or (found and found[0].off == 0):
         return found
-    rows = compared(batch, all_groups=True)
     for name, other in _groupings(batch):
-        found += _by_grouping(batch, other, name, tried, rows, tolerance)
-    return tuple(sorted(found, key=lambda m: (m.off / m.compared, m.grouping != "ids", m.within or 0.0)))
+        found += _by_grouping(batch, other, name, tried, compared(batch, other), tolerance)
+    return tuple(sorted(found, key=_order))
+
+
+def _order(m: Match) -> tuple[float, ...]:
+    """By the share that is off while that is a minority; of formulas that do not fit, by the largest difference.
+
+    Those that fit everywhere stay as :func:`_tied` has them.
+    """
+    fits, share = 2 * m.off < m.compared, m.off / m.compared
+    within = m.within if m.off and m.within is not None else 0.0
+    return (not fits, share if fits else m.difference, share, m.grouping != "ids", within)
+
+
+def _size(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What differences are measured by: max(1, |x|)."""
+    size = np.abs(x)
+    return np.where(np.isfinite(size), np.maximum(size, 1.0), 1.0)
 
 
 def rows_off(batch: Batch, match: Match, asked: Framework, tolerance: float) -> NDArray[np.bool_]:
@@ -171,9 +197,32 @@ def _by_grouping(
         if out is not None:
             expected = out[rows] + 0.0  # one sign of zero
             same.setdefault(expected.tobytes(), (expected, []))[1].append(candidate.name)
-    found = []
+    fits, others = [], []
     for expected, names in same.values():
         off, gap = distance(given, expected, tolerance)
+        # Another grouping is a guess: only where most rollouts bear it out, and not by zeros.
+        if grouping != "ids" and 2 * off.sum() >= ((given != 0) | (expected != 0)).sum():
+            continue
         within = None if off.all() else float(gap[~off].max())
-        found.append(Match(tuple(names), grouping, len(given), int(off.sum()), float(gap.max()), within))
-    return tuple(sorted(found, key=lambda m: (m.off, m.within or 0.0)))
+        undefined = int((np.isfinite(given) & ~np.isfinite(expected)).sum())
+        match = Match(tuple(names), grouping, len(given), int(off.sum()), float(gap.max()), within, undefined)
+        if match.off:
+            others.append(match)
+        else:
+            fits.append((float((gap / _size(expected)).max()), match))
+    return (*_tied(fits, given), *sorted(others, key=_order))
+
+
+def _tied(fits: list[tuple[float, Match]], given: NDArray[np.float64]) -> list[Match]:
+    """The fits, with those as one that are as near as the nearest but for rounding."""
+    if not fits:
+        return []
+    fits = sorted(fits, key=lambda fit: fit[0])
+    finite = given[np.isfinite(given)]
+    # The last digits of float32 arithmetic, or of whatever coarser form the nearest shows, tell nothing.
+    ulps = 5e-7 if np.array_equal(finite, finite.astype(np.float32)) else 1e-14
+    noise = max(2 * fits[0][0], ulps)
+    near = [match for far, match in fits if far <= noise]
+    difference = max(m.difference for m in near)
+    first = near[0]._replace(names=tuple(n for m in near for n in m.names), difference=difference, within=difference)
+    return [first, *(match for far, match in fits if far > noise)]

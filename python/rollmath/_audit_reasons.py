@@ -25,6 +25,7 @@ REASONS = (
     "zero spread: all at the bottom",
     "zero spread: all at the top",
     "zero spread: in between",
+    "zero spread",
     "non-finite advantage",
     "zero advantage",
     "signal",
@@ -50,7 +51,7 @@ def bounds(batch: Batch, low: object, high: object) -> Bounds:
         msg = f"{WHO}(): 'low' must be less than 'high', got {given.low} and {given.high}"
         raise ValueError(msg)
     seen = batch.rewards[batch.member]
-    if not len(seen):
+    if not len(seen) or seen.min() == seen.max():
         return given
     bottom = given.low if given.low is not None else float(seen.min())
     top = given.high if given.high is not None else float(seen.max())
@@ -82,7 +83,8 @@ def reasons(batch: Batch, limits: Bounds) -> NDArray[np.int8]:
         gather(stats.n == 1, groups),
         gather(bottom, groups),
         gather(top, groups),
-        gather(equal, groups),
+        gather(equal & (None not in limits), groups),
+        gather(equal, groups),  # at neither bound, where one is not known: it may be there all the same
         ~np.isfinite(batch.advantages),
         ~batch.nonzero,
     ]

@@ -31,9 +31,13 @@ class Audit(Immutable):
         advantages: float64 ``[N]``, as given or as computed.
         findings: what an engineer should look at, most serious first (:class:`Finding`: kind, rollouts, text, rows).
         matches: how far given advantages are from each named formula, the nearest first (:class:`Match`: names,
-            grouping, compared, off, difference, within); empty where advantages were computed.
+            grouping, compared, off, difference, within, undefined); empty where advantages were computed, or are all 0
+            though groups have spread. Formulas that fit come first; those as near as the nearest but for rounding are
+            one match with all their names. Then those that fit for most rollouts, by the share that is off; then the
+            others, by the largest difference.
         asked: the one of them that ``convention=`` asked for, or None.
         convention: its name.
+        method: ``"grpo"``, or ``"dr_grpo"`` (GRPO without its division) where that is all the framework has.
         given: whether advantages were given, not computed.
     """
 
@@ -46,6 +50,7 @@ class Audit(Immutable):
     matches: tuple[Match, ...]
     asked: Match | None
     convention: str
+    method: str
     given: bool
     _summary: Mapping[str, Any]
     _groups: Mapping[str, NDArray[Any]]
@@ -60,8 +65,9 @@ class Audit(Immutable):
         found: tuple[Finding, ...],
         matched: tuple[Match, ...],
         convention: str,
+        method: str,
     ) -> Audit:
-        named = [m for m in matched if m.grouping == "ids" and f"{convention} grpo" in m.names]
+        named = [m for m in matched if m.grouping == "ids" and f"{convention} {method}" in m.names]
         return _restore(
             {
                 "codes": codes,
@@ -70,6 +76,7 @@ class Audit(Immutable):
                 "matches": matched,
                 "asked": named[0] if named else None,
                 "convention": convention,
+                "method": method,
                 "given": batch.given,
                 "_summary": summary,
                 "_groups": _groups(batch, codes),
@@ -84,14 +91,15 @@ class Audit(Immutable):
 
     @property
     def groups(self) -> dict[str, NDArray[Any]]:
-        """One element a group: id, rollouts, n (with a reward), mean, std, min, max, signal (rollouts), reason."""
+        """One element a group: id, rollouts (valid), n (with a reward), mean, std, min, max, signal, reason."""
         return dict(self._groups)
 
     @property
     def summary(self) -> dict[str, Any]:
         """Plain Python numbers by name; None where a number does not exist.
 
-        ``rollouts``, ``groups``, ``group_size_min`` and ``_max``, ``tokens`` (trained) count what there is.
+        ``rollouts``, ``groups``, ``group_size_min`` and ``_max``, ``tokens`` (trained) count what there is among the
+        valid rollouts; ``not_valid`` are the others, which no other number counts.
         ``signal_rollouts``, ``_groups`` (with at least one such rollout) and ``_tokens`` count what has the reason
         "signal"; ``effective_rollouts``, ``_groups`` and ``_tokens`` are their shares.
 
@@ -116,7 +124,7 @@ class Audit(Immutable):
 
     @property
     def why(self) -> list[dict[str, Any]]:
-        """One dict a reason that occurs: rollouts, groups, shares, and the ids of the groups that lose most by it."""
+        """One dict a reason of a valid rollout: rollouts, groups, shares, and the ids of the groups that lose most."""
         return [{**row, "ids": list(row["ids"])} for row in self._why]
 
     def to_dict(self) -> dict[str, Any]:
@@ -127,6 +135,7 @@ class Audit(Immutable):
             "why": [{**row, "ids": [_json(i) for i in row["ids"]]} for row in self._why],
             "findings": [{**f._asdict(), "rows": list(f.rows)} for f in self.findings],
             "convention": self.convention,
+            "method": self.method,
             "matches": [
                 {**m._asdict(), "names": list(m.names), "difference": plain(m.difference)} for m in self.matches
             ],
@@ -181,7 +190,7 @@ def _groups(batch: Batch, codes: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
     np.add.at(signal, groups.index, codes == SIGNAL)
     return {
         "id": np.fromiter(groups.ids, dtype=object, count=groups.n_groups),
-        "rollouts": groups.counts.copy(),
+        "rollouts": batch.sizes.copy(),
         **stats._asdict(),
         "signal": signal,
         "reason": np.array(REASONS)[of_groups(batch, codes)],
@@ -190,8 +199,8 @@ def _groups(batch: Batch, codes: NDArray[np.int8]) -> dict[str, NDArray[Any]]:
 
 def _why(batch: Batch, codes: NDArray[np.int8]) -> tuple[dict[str, Any], ...]:
     groups, tokens, made = batch.groups, batch.tokens, []
-    total = None if tokens is None else int(tokens.sum())
-    for code in np.unique(codes).tolist():
+    n, total = int(batch.valid.sum()), None if tokens is None else int(tokens[batch.valid].sum())
+    for code in np.unique(codes[batch.valid]).tolist():
         rows = codes == code
         lost = np.zeros(groups.n_groups, dtype=np.int64)
         np.add.at(lost, groups.index[rows], 1 if tokens is None else tokens[rows])
@@ -202,7 +211,7 @@ def _why(batch: Batch, codes: NDArray[np.int8]) -> tuple[dict[str, Any], ...]:
             {
                 "reason": REASONS[code],
                 "rollouts": int(rows.sum()),
-                "share": share(rows.sum(), len(codes)),
+                "share": share(rows.sum(), n),
                 "groups": len(has),
                 "tokens": None if tokens is None else int(tokens[rows].sum()),
                 "token_share": None if tokens is None else share(tokens[rows].sum(), total),

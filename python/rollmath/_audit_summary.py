@@ -51,14 +51,15 @@ def total(x: NDArray[Any]) -> float:
 
 def _signal(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:
     signal = codes == SIGNAL
-    n, groups = len(codes), batch.groups.n_groups
+    sizes = batch.sizes[batch.sizes > 0]
+    n, groups = int(batch.valid.sum()), len(sizes)
     with_signal = len(np.unique(batch.groups.index[signal]))
-    sizes = batch.groups.counts
-    tokens = None if batch.tokens is None else int(batch.tokens.sum())
+    tokens = None if batch.tokens is None else int(batch.tokens[batch.valid].sum())
     carrying = None if batch.tokens is None else int(batch.tokens[signal].sum())
     return {
         "rollouts": n,
         "groups": groups,
+        "not_valid": len(codes) - n,
         "group_size_min": int(sizes.min()) if groups else None,
         "group_size_max": int(sizes.max()) if groups else None,
         "tokens": tokens,
@@ -86,12 +87,12 @@ def _rewards(batch: Batch, limits: Bounds) -> dict[str, Any]:
         "distinct_rewards": len(np.unique(seen)),
         "low": limits.low,
         "high": limits.high,
-        "at_low": share(at_bottom(seen, limits).sum(), len(seen)),
-        "at_high": share(at_top(seen, limits).sum(), len(seen)),
+        "at_low": None if limits.low is None else share(at_bottom(seen, limits).sum(), len(seen)),
+        "at_high": None if limits.high is None else share(at_top(seen, limits).sum(), len(seen)),
         "rewarded_groups": int(some.sum()),
         "mixed_groups": share(batch.spread.sum(), some.sum()),
-        "all_low_groups": share(failed.sum(), some.sum()),
-        "all_high_groups": share(solved.sum(), some.sum()),
+        "all_low_groups": None if limits.low is None else share(failed.sum(), some.sum()),
+        "all_high_groups": None if limits.high is None else share(solved.sum(), some.sum()),
     }
 
 
@@ -162,7 +163,7 @@ def _truncated(batch: Batch, codes: NDArray[np.int8]) -> dict[str, Any]:
     names = ("truncated", "truncated_signal", "truncated_positive", "truncated_reward_mean", "finished_reward_mean")
     if batch.truncated is None:
         return dict.fromkeys(names)
-    cut = batch.truncated
+    cut = batch.truncated & batch.valid
     values = (
         int(cut.sum()),
         int((cut & (codes == SIGNAL)).sum()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -46,9 +47,11 @@ def title(audit: Audit) -> str:
 def facts(audit: Audit) -> list[tuple[str, list[str]]]:
     """Label and sentences of each part of the summary."""
     s = audit.summary
+    left = [f"{_count(s['not_valid'], 'rollout')}, in none of the numbers here"]
+    made = [("not valid", left)] if s["not_valid"] else []
     if not s["rollouts"]:
-        return []
-    made = [("signal", [_signal(s)])]
+        return made
+    made.append(("signal", [_signal(s)]))
     if s["rewards"]:
         made += [("rewards", [_rewards(s)]), ("groups", [_spread(s)])]
     made.append(("advantages", _advantages(s)))
@@ -85,9 +88,9 @@ def percent(x: float | None) -> str:
 
 
 def short(x: Any) -> str:
-    """An id, at most 12 characters of it, on one line."""
+    """An id on one line, at most 12 characters of it: the end, where ids differ, rather than the middle."""
     text = " ".join(str(x).split())
-    return text if len(text) <= 12 else text[:9] + "..."
+    return text if len(text) <= 12 else f"{text[:3]}...{text[-6:]}"
 
 
 def _signal(s: dict[str, Any]) -> str:
@@ -120,15 +123,19 @@ def _spread(s: dict[str, Any]) -> str:
 def _advantages(s: dict[str, Any]) -> list[str]:
     if s["advantage_mean"] is None:
         return ["none that is trained on"]
+    # A mean of this size is what rounding leaves of 0.
+    mean = s["advantage_mean"]
+    size = (s["advantage_abs_sum"] or 0.0) / (s["positive"] + s["negative"] + s["zero"])
+    mean = 0.0 if abs(mean) < 1e-6 * size else mean
     values = (
-        f"mean {_num(s['advantage_mean'])}, std {_num(s['advantage_std'])}, {_num(s['advantage_min'])} to "
+        f"mean {_num(mean)}, std {_num(s['advantage_std'])}, {_num(s['advantage_min'])} to "
         f"{_num(s['advantage_max'])}; {s['positive']:,} positive, {s['negative']:,} negative, {s['zero']:,} zero"
     )
-    size = (
+    total = (
         f"sum of |A| {_num(s['advantage_abs_sum'])}; effective sample size {_num(s['effective_sample_size'])} of "
         f"{s['trained_rollouts']:,}"
     )
-    return [values, size]
+    return [values, total]
 
 
 def _length(s: dict[str, Any]) -> list[str]:
@@ -157,24 +164,43 @@ def _truncated(s: dict[str, Any]) -> str:
 
 def _convention(audit: Audit) -> list[str]:
     if not audit.given:
-        return [f"advantages computed here: grpo of {audit.convention}"]
+        return [f"advantages computed here: {audit.method} of {audit.convention}"]
     if not audit.matches:
-        return ["no rollout tells conventions apart"]
+        return [_nothing(audit)]
     best, asked = audit.matches[0], audit.asked
     fit = [m for m in audit.matches if m.off == 0]
     if fit:
         made = [f"the given advantages look like {_names(best)}: largest difference {_tiny(best.difference)}"]
         made += [f"within the tolerance too: {_names(m)}: {_tiny(m.difference)}" for m in fit[1:4]]
+        if len(fit) > 4:
+            made.append(f"and {len(fit) - 4} more")
     elif 2 * best.off < best.compared:
         most = f"all but {best.off:,} of {best.compared:,} look like {_names(best)}"
         made = [f"{most}: largest difference {_tiny(best.within)}"]
     else:
-        off = f"{best.off:,} of {best.compared:,} off, by up to {_tiny(best.difference)}"
-        made = [f"none that we know; nearest {_names(best)}: {off}"]
+        made = [f"none that we know; nearest {_names(best)}: {_off(best)}"]
     if asked is not None and asked.off and asked is not best:
-        off = f"{asked.off:,} of {asked.compared:,} off, by up to {_tiny(asked.difference)}"
-        made.append(f"not like grpo of {audit.convention}: {off}")
+        made.append(f"not like {audit.method} of {audit.convention}: {_off(asked)}")
     return made
+
+
+def _nothing(audit: Audit) -> str:
+    """Why the advantages were compared with nothing."""
+    s = audit.summary
+    if "zero advantage" in audit.rows and s["zero"] == s["trained_rollouts"]:
+        return "all advantages are 0, though groups have spread: none of the formulas"
+    varies = [f.rollouts for f in audit.findings if f.kind == "varies"]
+    if varies and varies[0] == s["trained_rollouts"]:
+        return "advantages differ from token to token in every rollout: not compared"
+    return "no rollout tells conventions apart"
+
+
+def _off(m: Match) -> str:
+    if m.undefined:
+        how = "NaN there" if m.undefined == m.off else f"{m.undefined:,} of them NaN there"
+    else:
+        how = f"by up to {_tiny(m.difference)}" if m.difference < math.inf else "some NaN or infinite here"
+    return f"{m.off:,} of {m.compared:,} off, {how}"
 
 
 def _names(m: Match) -> str:

@@ -67,12 +67,17 @@ def output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) -> 
 def as_width(who: str, width: Any) -> int:
     """A number of columns."""
     try:
+        if isinstance(width, bool):
+            raise TypeError
         n = operator.index(width)
     except TypeError:
         msg = f"{who}(): 'width' must be an integer, got {describe(width)}"
         raise TypeError(msg) from None
     if n < 0:
         msg = f"{who}(): 'width' must not be negative, got {n}"
+        raise ValueError(msg)
+    if n > 2**48:
+        msg = f"{who}(): 'width' must be at most 2**48, got {n}"
         raise ValueError(msg)
     return n
 

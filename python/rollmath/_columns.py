@@ -151,7 +151,19 @@ def collapsed(who: str, rollouts: Groups, segment: NDArray[np.int64], values: ND
     order = np.lexsort((segment, rollouts.index))
     ends = rollouts.offsets[1:] - 1 if how == "last" else rollouts.offsets[:-1]
     out: NDArray[Any] = values[order[ends]]
-    if how == "same":
+    if how != "same":
+        # The row beside the end; of a rollout of one row that is a row of another, or none.
+        beside = np.clip(ends + (1 if how == "first" else -1), 0, max(len(order) - 1, 0))
+        tied = (segment[order[beside]] == segment[order[ends]]) & (rollouts.counts > 1)
+        if tied.any():
+            at = int(np.flatnonzero(tied)[0])
+            rows = sorted((int(order[ends[at]]), int(order[beside[at]])))
+            msg = (
+                f"{who}(): how={how!r} needs one {how} row, but rollout {rollouts.ids[at]!r} has rows {rows[0]} and "
+                f"{rows[1]} of segment {segment[rows[0]]}; number the rows with segment="
+            )
+            raise ValueError(msg)
+    else:
         spread = out[rollouts.index]
         differ = (values != spread) & ((values == values) | (spread == spread))  # noqa: PLR0124 - NaN is NaN
         if differ.any():

@@ -60,7 +60,7 @@ class Convention:
             raise ValueError(msg)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Whiten:
     """Whitening: ``(x - mean) / d(std)`` over all trained tokens, or all rollouts, of a batch.
 
@@ -88,6 +88,11 @@ class Whiten:
             raise type(wrong)(str(wrong).replace("Convention()", "Whiten()", 1)) from None
         object.__setattr__(self, "ddof", checked.ddof)
         object.__setattr__(self, "eps", checked.eps)
+
+        for name in ("shift_mean", "scale"):
+            if not isinstance(getattr(self, name), bool):
+                msg = f"Whiten(): {name!r} must be True or False, got {getattr(self, name)!r}"
+                raise TypeError(msg)
 
     def divisor(self, std: float) -> float:
         """What to divide by for a standard deviation; NaN (too few values for one) gives 1."""
@@ -178,8 +183,14 @@ class Framework(Immutable, Mapping[str, Convention]):
     def __len__(self) -> int:
         return len(self._methods)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Framework):
+            return NotImplemented
+        mine = (self.name, self.version, self._methods, self.known, self.options)
+        return mine == (other.name, other.version, other._methods, other.known, other.options)
+
     def __hash__(self) -> int:
-        # Equal as mappings, equal hashes; so that a recipe that holds one can be a key.
+        # So that a recipe that holds one can be a key.
         return hash(frozenset(self._methods.items()))
 
     def __reduce__(self) -> tuple[Any, ...]:

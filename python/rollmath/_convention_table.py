@@ -24,26 +24,37 @@ _COLUMNS = (
     "convention", "method", "denominator", "eps", "ddof", "group of one", "no spread", "missing reward", "options",
     "known from",
 )  # fmt: skip
+#: In print the options are last, where they are cut.
+_PRINTED = (*(name for name in _COLUMNS if name != "options"), "options")
+_WIDTH = 120
+#: Columns that give way where the table is wider, and what they keep.
+_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7))
 
 
 class ConventionTable(Immutable):
-    """One row a framework and method; ``print`` it, or take :attr:`rows` or :meth:`markdown`."""
+    """One row a framework and method; ``print`` it, or take :attr:`rows` or :meth:`markdown`.
+
+    In print it is 120 columns wide: long cells are cut with "...", and a wide table leaves out the versions.
+    """
 
     _rows: tuple[dict[str, str], ...]
+    _how: tuple[str, ...]
 
     def __init__(self, default: Convention, frameworks: Mapping[str, Framework], method: str | None = None) -> None:
-        made = [_row("DEFAULT", "all", default, {}, "our choice", "")]
-        for name, framework in frameworks.items():
-            for each in framework.known:
-                given = framework.options.get(each, {})
-                how = _KNOWN[framework.known[each]]
-                made.append(_row(name, each, framework.get(each), given, how, framework.version))
-        kept = [row for row in made if method in {None, row["method"]} or row["method"] == "all"]
-        if len(kept) == 1 and method is not None:
-            has = ", ".join(sorted({row["method"] for row in made[1:]}))
+        named = [(name, each, framework) for name, framework in frameworks.items() for each in framework.known]
+        kept = [(name, each, framework) for name, each, framework in named if method in {None, each}]
+        if not kept and method is not None:
+            has = ", ".join(sorted({each for _, each, _ in named}))
             msg = f"table(): 'method' must be one that a framework has ({has}), got {method!r}"
             raise ValueError(msg)
-        self._fill(_rows=tuple(kept))
+        rows, how = [], []
+        if method is None or any(each in framework for _, each, framework in kept):
+            rows, how = [_row("DEFAULT", "all", default, {}, "our choice", "")], ["-"]
+        for name, each, framework in kept:
+            known, given = framework.known[each], framework.options.get(each, {})
+            rows.append(_row(name, each, framework.get(each), given, _KNOWN[known], framework.version))
+            how.append(known)
+        self._fill(_rows=tuple(rows), _how=tuple(how))
 
     @property
     def rows(self) -> list[dict[str, str]]:
@@ -62,20 +73,37 @@ class ConventionTable(Immutable):
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
-    def _cells(self) -> list[list[str]]:
+    def _cells(self, columns: tuple[str, ...] = _COLUMNS) -> list[list[str]]:
         def cell(row: dict[str, str], name: str) -> str:
             return f"{row['version']}, {row[name]}" if name == "known from" and row["version"] else row[name]
 
-        return [[cell(row, name) for name in _COLUMNS] for row in self._rows]
+        return [[cell(row, name) for name in columns] for row in self._rows]
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        cells = [list(_COLUMNS), *self._cells()]
-        used = [i for i in range(len(_COLUMNS)) if any(row[i] != "-" for row in cells[1:])]
-        widths = {i: max(len(row[i]) for row in cells) for i in used}
-        return "\n".join("  ".join(row[i].ljust(widths[i]) for i in used).rstrip() for row in cells)
+        rows = [list(_PRINTED), *self._cells(_PRINTED)]
+        used = [i for i in range(len(_PRINTED)) if any(row[i] != "-" for row in rows[1:])]
+        columns = {_PRINTED[i]: [row[i] for row in rows] for i in used}
+        widths = {name: max(map(len, cells)) for name, cells in columns.items()}
+        if _over(widths) > 0:
+            columns["known from"] = ["known", *self._how]
+            widths["known from"] = max(map(len, columns["known from"]))
+        for name, least in _SHRINK:
+            if name in widths:
+                widths[name] = max(min(least, widths[name]), widths[name] - max(_over(widths), 0))
+        shown = [[_cut(cell, widths[name]).ljust(widths[name]) for cell in cells] for name, cells in columns.items()]
+        return "\n".join("  ".join(row).rstrip() for row in zip(*shown, strict=True))
+
+
+def _over(widths: Mapping[str, int]) -> int:
+    """By how much columns are too wide together."""
+    return sum(widths.values()) + 2 * (len(widths) - 1) - _WIDTH
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def _row(

@@ -60,7 +60,7 @@ class Call:
     def make(
         cls,
         who: str,
-        k: int | Sequence[int],
+        k: int | Sequence[int] | NDArray[np.integer[Any]],
         short: Short,
         replacement: bool,
         interval: Interval,
@@ -75,7 +75,9 @@ class Call:
         if not isinstance(replacement, (bool, np.bool_)):
             msg = f"{who}(): 'replacement' must be True or False, got {replacement!r}"
             raise TypeError(msg)
-        several = isinstance(k, np.ndarray) or (isinstance(k, Sequence) and not isinstance(k, (str, bytes)))
+        several = (isinstance(k, np.ndarray) and k.ndim > 0) or (
+            isinstance(k, Sequence) and not isinstance(k, (str, bytes))
+        )
         ks = tuple(_whole(who, item) for item in k) if several else (_whole(who, k),)  # type: ignore[union-attr]
         if not ks or min(ks) < 1:
             msg = f"{who}(): 'k' must be at least 1, got {min(ks) if ks else 'an empty sequence'}"
@@ -106,14 +108,16 @@ class Call:
 
     def _mean(self, x: NDArray[np.float64]) -> tuple[float, float, float, int]:
         seen = ~np.isnan(x)
-        m = moments(x, valid=None if self.short == "nan" else seen)
+        # A power of two, so that squares of the largest numbers stay finite and no bit changes.
+        unit = 2.0**540 if np.abs(x[seen]).max(initial=0.0) > 2.0**480 else 1.0
+        m = moments(x / unit, valid=None if self.short == "nan" else seen)
         n = int(np.count_nonzero(seen))
         if n < 2:
-            return m.mean, math.nan, math.nan, n
+            return m.mean * unit, math.nan, math.nan, n
         one_sided = (1 + self.level) / 2
         width = NormalDist().inv_cdf(one_sided) if self.interval == "normal" else t_quantile(self.level, n - 1)
         half = width * math.sqrt(m.var() / n)
-        return m.mean, m.mean - half, m.mean + half, n
+        return m.mean * unit, (m.mean - half) * unit, (m.mean + half) * unit, n
 
 
 def _whole(who: str, k: object) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,11 @@ class TokenRows:
     shape: tuple[int, ...]
     packed: Ragged | None
     layout: _core.Layout
-    mask: NDArray[np.uint8] | None
+    mask: NDArray[np.uint8] | None = None
+    #: Rows that take part; the others have no positions in the layout.
+    valid: NDArray[np.uint8] | None = None
+    #: False if padding is told from gaps by nothing: padded rows without lengths.
+    ends_known: bool = True
 
     @classmethod
     def of(
@@ -60,10 +64,11 @@ class TokenRows:
             host_only(who, name, x.values)
             kind = Kind(x.values.device) if is_tensor(x.values) else Kind()
             layout = _core.Layout.packed(who, x.offsets)
-            rows = cls(who, name, kind, (int(x.offsets[-1]),), x, layout, None)
+            rows = cls(who, name, kind, (int(x.offsets[-1]),), x, layout)
         else:
             host_only(who, name, x)
             if isinstance(x, (list, tuple)):
+                rank(who, name, x)
                 x, _ = host(who, name, x)
             shape = tuple(int(n) for n in getattr(x, "shape", ()))
             if len(shape) != 2:
@@ -71,7 +76,8 @@ class TokenRows:
                 raise TypeError(msg)
             used = None if lengths is None else integers(who, "lengths", lengths)[0]
             kind = Kind(x.device) if is_tensor(x) else Kind()
-            rows = cls(who, name, kind, shape, None, _core.Layout.padded(who, shape[0], shape[1], used), None)
+            layout = _core.Layout.padded(who, shape[0], shape[1], used)
+            rows = cls(who, name, kind, shape, None, layout, ends_known=used is not None)
         return rows if mask is None else rows.masked(mask, mask_name)
 
     def masked(self, mask: Any, name: str = "mask") -> TokenRows:
@@ -88,7 +94,7 @@ class TokenRows:
         keep = self.bytes_per_row("valid", valid)
         if keep is None:
             return self
-        return replace(self, layout=self.layout.only(self.who, keep))
+        return replace(self, layout=self.layout.only(self.who, keep), valid=keep)
 
     @property
     def rows(self) -> int:
@@ -133,10 +139,7 @@ class TokenRows:
 
     def is_per_row(self, x: Any) -> bool:
         """True for one number a row instead of one a token."""
-        if isinstance(x, Ragged):
-            return False
-        shape = getattr(x, "shape", None)
-        return len(np.shape(x)) == 1 if shape is None else len(shape) == 1
+        return rank(self.who, "rewards", x) == 1
 
     def per_row(self, name: str, x: Any) -> NDArray[np.float64]:
         """One number a row, exactly, float64."""
@@ -148,9 +151,9 @@ class TokenRows:
         return mask_bytes(self.who, name, x, length=self.rows, why="the number of rows")
 
     def outputs(
-        self, out: Any, dtype: Any, count: int, inputs: Sequence[NDArray[Any] | None]
+        self, out: Any, dtype: Any, count: int, inputs: Mapping[str, Any]
     ) -> tuple[list[Array], list[NDArray[Any]]]:
-        """Arrays for ``count`` results, given or new, and flat views of them."""
+        """Arrays for ``count`` results, given or new, and flat views of them; none may share memory with ``inputs``."""
         given = [None] * count if out is None else [out] if count == 1 else out
         if not isinstance(given, (list, tuple)) or len(given) != count:
             msg = f"{self.who}(): 'out' must be {count} arrays, got {describe(out)}"
@@ -172,14 +175,30 @@ class TokenRows:
             arrays.append(output(self.who, target, self.shape, like))
         views = [(a.numpy() if is_tensor(a) else a).reshape(-1) for a in arrays]
         for i, view in enumerate(views):
-            for other in [*inputs, *views[:i]]:
-                if other is not None:
-                    check_apart(self.who, view, other, "another argument")
+            for name, other in inputs.items():
+                if isinstance(other, np.ndarray):
+                    check_apart(self.who, view, other, name)
+            for other in views[:i]:
+                check_apart(self.who, view, other, "out")
         return arrays, views
 
     def wrap(self, array: Array) -> Array:
-        """A result in the form of the inputs."""
+        """A result in the form of the inputs, on the device of one number a row."""
+        if self.kind.device is not None and self.kind.device.type != "cpu":
+            array = array.to(self.kind.device)
         return array if self.packed is None else self.packed.with_values(array)
+
+
+def rank(who: str, name: str, x: Any) -> int:
+    """Number of axes; those of a Ragged are rows and tokens."""
+    if isinstance(x, Ragged):
+        return 2
+    if hasattr(x, "shape"):
+        return len(x.shape)
+    if isinstance(x, (list, tuple)) and len({len(row) for row in x if isinstance(row, (list, tuple))}) > 1:
+        msg = f"{who}(): {name!r} has rows of unequal length; use Ragged.from_lists"
+        raise TypeError(msg)
+    return host(who, name, x)[0].ndim
 
 
 def lengths_only(who: str, lengths: ArrayLike) -> TokenRows:

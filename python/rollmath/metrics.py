@@ -12,17 +12,20 @@ The interval is that of a mean over independent prompts: mean +- t sd / sqrt(G),
 the ``G`` values of the groups and the quantile of Student's distribution with ``G - 1`` degrees of freedom
 (``interval="normal"``: of the normal distribution). It covers the metric's mean over the population that the prompts
 are drawn from, and so both the choice of prompts and the chance in their samples. It says nothing about a single
-prompt, is not cut off at 0 or 1, has no width where all groups agree, and is NaN for fewer than two groups.
+prompt, is not cut off at 0 or 1, has no width where all groups agree, and is NaN for fewer than two groups. It assumes
+that the mean is close to normal, which that of few prompts of uneven difficulty is not: with success rates from
+Beta(0.3, 1.2) and 8 samples each, an interval of 95 % covers the mean in 85 % of cases for 5 prompts, 92 % for 20 and
+95 % for 100 (simulated).
 
-``k`` is a whole number or a sequence of them. ``short`` says what a group with fewer than ``k`` valid samples does:
-``"raise"``; ``"skip"``, it is left out and its value is NaN; ``"nan"``, the mean is NaN too. With replacement a group
-is short only without any sample. All results are float64 NumPy.
+``k`` is a whole number, or a sequence or array of them. ``short`` says what a group with fewer than ``k`` valid
+samples does: ``"raise"``; ``"skip"``, it is left out and its value is NaN; ``"nan"``, the mean is NaN too. With
+replacement a group is short only without any sample. All results are float64 NumPy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -41,7 +44,7 @@ __all__ = ["Estimate", "best_at_k", "maj_at_k", "pass_at_k", "worst_at_k"]
 def pass_at_k(
     correct: ArrayLike,
     groups: Groups | ArrayLike,
-    k: int | Sequence[int],
+    k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     valid: ArrayLike | None = None,
     short: Short = "raise",
@@ -52,7 +55,8 @@ def pass_at_k(
     """Probability that one of ``k`` samples is correct: ``1 - C(n - c, k) / C(n, k)`` of ``n`` samples, ``c`` correct.
 
     With replacement it is ``1 - (1 - c / n)^k``. Both are sums of positive terms here, so that tiny and large numbers
-    are as exact: a relative error below 1e-12 for ``n`` up to 100,000, and ``c / n`` for ``k`` = 1.
+    are as exact: a relative error below 1e-12 for ``n`` up to 100,000, and ``c / n`` for ``k`` = 1. A metric: not
+    ``group.passk`` or ``group.passk_training``, which are advantages.
 
     Args:
         correct: one bool or 0/1 number a sample, ``[N]``.
@@ -92,7 +96,7 @@ def pass_at_k(
 def best_at_k(
     scores: ArrayLike,
     groups: Groups | ArrayLike,
-    k: int | Sequence[int],
+    k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     valid: ArrayLike | None = None,
     short: Short = "raise",
@@ -131,7 +135,7 @@ def best_at_k(
 def worst_at_k(
     scores: ArrayLike,
     groups: Groups | ArrayLike,
-    k: int | Sequence[int],
+    k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     valid: ArrayLike | None = None,
     short: Short = "raise",
@@ -155,7 +159,7 @@ def maj_at_k(
     answers: Groups | ArrayLike,
     scores: ArrayLike,
     groups: Groups | ArrayLike,
-    k: int | Sequence[int],
+    k: int | Sequence[int] | NDArray[np.integer[Any]],
     *,
     ties: Literal["split", "zero"] = "split",
     valid: ArrayLike | None = None,
@@ -216,7 +220,9 @@ def _extreme(
     call: Call, sign: float, scores: ArrayLike, groups: Groups | ArrayLike, valid: ArrayLike | None
 ) -> Estimate:
     made, x, mask = _samples(call.who, "scores", scores, groups, valid)
-    x = sign * x
+    # Powers of two, so that differences of the largest numbers stay finite and no bit changes.
+    unit = 4.0 if np.abs(x).max(initial=0.0) > 2.0**1000 else 1.0
+    x = sign * x / unit
     n = segment_count(made, valid=mask)
     top: NDArray[np.float64] = segment_max(x, made, valid=mask)
     kept = np.arange(len(x)) if mask is None else np.flatnonzero(mask)
@@ -233,7 +239,7 @@ def _extreme(
         lost = np.zeros(len(x))
         # From the top down, so that equal scores give themselves.
         lost[kept] = weights[start[which[group]] + rank] * gap
-        out: NDArray[np.float64] = sign * (top - segment_sum(lost, made, valid=mask)) + 0.0
+        out: NDArray[np.float64] = sign * unit * (top - segment_sum(lost, made, valid=mask)) + 0.0
         return out
 
     return call.run(made, n, per_group)

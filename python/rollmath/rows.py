@@ -261,8 +261,8 @@ class Rows(Immutable):
             :meth:`expand`, but ``"sum"`` and ``"mean"`` of ints and bools are float64 (float32 for a tensor).
 
         Raises:
-            ValueError: rows of a rollout that differ under ``"same"``, wrong shape, an unknown ``how``, a tensor that
-                requires grad.
+            ValueError: rows of a rollout that differ under ``"same"``; two rows of a rollout with the segment that
+                ``"first"`` or ``"last"`` looks for; wrong shape, an unknown ``how``, a tensor that requires grad.
             TypeError: not numbers.
 
         >>> rows = Rows(["a", "a", "b"], [3, 1, 2])

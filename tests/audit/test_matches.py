@@ -189,3 +189,143 @@ def test_float32_rewards_and_json_decimals():
     adv = rm.group.grpo(np.float32(r), ids, convention=conventions.VERL)
     dumped = json.loads(json.dumps([round(float(x), 6) for x in adv]))
     assert "VERL grpo" in audit(np.float32(r), ids, dumped).matches[0].names
+
+
+def test_the_nearest_of_what_fits_nowhere():
+    """By the largest difference: that some rollouts of another formula happen to fit is no reason to name it."""
+    r, ids = batch(lone=False)
+    noise = 1e-3 * np.random.default_rng(2).normal(size=len(r))
+    noise[-2:] = 0
+    a = audit(r, ids, rm.group.grpo(r, ids, convention=conventions.TRL_ASYNC) + noise)
+    # Those of ddof 0, which the noise does not tell apart.
+    nearest = {name for m in a.matches[:2] for name in m.names}
+    assert {"TRL_ASYNC grpo", "RLLM grpo"} <= nearest <= {"TRL_ASYNC grpo", "RLLM grpo", "OPEN_INSTRUCT grpo"}
+    assert min(m.off for m in a.matches) > 90
+    assert "none that we know; nearest grpo of " in str(a)
+    others = [m.difference for m in a.matches]
+    assert others == sorted(others)
+
+
+def test_another_grouping_needs_most_rollouts():
+    r, ids = batch(lone=False)
+    turn = np.random.default_rng(3).permutation(len(r))
+    r, ids = r[turn], ids[turn]
+    a = audit(r, ids, np.random.default_rng(4).normal(size=len(r)))
+    assert {m.grouping for m in a.matches} == {"ids"}
+    adv = rm.group.grpo(r, np.zeros(len(r), int))
+    few, most = adv.copy(), adv.copy()
+    few[: len(r) * 3 // 4] += 1
+    most[: len(r) // 4] += 1
+    assert {m.grouping for m in audit(r, ids, few).matches} == {"ids"}
+    best = audit(r, ids, most).matches[0]
+    assert (best.grouping, best.off, best.compared) == ("batch", len(r) // 4, len(r))
+
+
+def test_rounding_noise_decides_nothing():
+    """float32 advantages do not tell eps 1e-8 from 1e-9: whoever is nearest by chance is not the one that is named."""
+    rng = np.random.default_rng(5)
+    r, ids = rng.normal(size=64) * 4, np.repeat(np.arange(8), 8) + 3
+    adv = rm.group.grpo(r, ids, eps=1e-9).astype(np.float32)
+    best = audit(r, ids, adv).matches[0]
+    assert {"OPENRLHF grpo", "GRPO_COMPOSER grpo", "PAPER grpo"} <= set(best.names)
+    assert best.within == best.difference < 1e-6
+    # In float64 they are as different as they are.
+    best, *rest = audit(r, ids, rm.group.grpo(r, ids, eps=1e-9)).matches
+    assert best.names == ("OPENRLHF grpo",)
+    assert best.difference == 0
+    fit = [m for m in rest if m.off == 0]
+    assert [m.difference for m in fit] == sorted(m.difference for m in fit)
+    # Six decimals tell eps 1e-4 from the others, and no more.
+    best = audit(r, ids, np.round(adv.astype(float), 6)).matches[0]
+    assert {"OPENRLHF grpo", "PAPER grpo"} <= set(best.names)
+    assert not {"TRL grpo", "TRL_ASYNC grpo"} & set(best.names)
+
+
+def test_many_that_fit_are_counted():
+    """All but the first four, where the advantages are as exact as float64."""
+    r, ids = batch(lone=False)
+    a = audit(r, ids, rm.group.grpo(r, ids, eps=1e-9), tolerance=1e-2)
+    fit = [m for m in a.matches if m.off == 0]
+    assert len(fit) > 4
+    assert str(a).count("within the tolerance too") == 3
+    assert f"             and {len(fit) - 4} more\n" in str(a)
+
+
+def test_ties_are_of_one_grouping():
+    """The same numbers by position and from the whole batch: two matches, each with its own words."""
+    r, ids = [1.0, 0.0, 1.0, 0.0], [0, 1, 0, 1]
+    a = audit(r, ids, [0.5, -0.5, 0.5, -0.5])
+    fit = [m for m in a.matches if m.off == 0]
+    assert {m.grouping for m in fit} == {"batch", "consecutive"}
+    assert all("DEFAULT dr_grpo" in m.names for m in fit[:1])
+    text = " ".join(str(a).split())
+    assert "with the whole batch as one group: largest difference 0" in text
+    assert "within the tolerance too: " in text
+    assert "with groups by position: 0" in text
+
+
+def test_a_large_lone_reward_does_not_blur_the_rest():
+    """A difference is measured by max(1, |expected|), or the rounding of one number would make all formulas alike."""
+    r, ids = batch(lone=False)
+    r, ids = np.append(r, 1e6), np.append(ids, 99)
+    a = audit(r, ids, rm.group.grpo(r, ids, convention=conventions.VERL).astype(np.float32))
+    assert "VERL grpo" in a.matches[0].names
+    assert not {"TRL grpo", "AREAL grpo", "RLLM grpo"} & set(a.matches[0].names)
+
+
+def test_zeros_are_no_formula():
+    r, ids = batch()
+    a = audit(r, ids, np.zeros(len(r)))
+    assert (a.matches, a.asked) == ((), None)
+    assert "all advantages are 0, though groups have spread: none of the formulas" in str(a)
+    # Where no group has spread, 0 is right, and tells nothing.
+    a = audit([0.0] * 4, [0, 1, 0, 1], np.zeros(4))
+    assert a.matches == ()
+    assert "no rollout tells conventions apart" in str(a)
+    # Of the groups that are trained on, none has spread.
+    a = audit([1.0, 0, 1, 1], [0, 0, 1, 1], np.zeros(4), filtered=[1, 1, 0, 0])
+    assert "no rollout tells conventions apart" in str(a)
+
+
+def test_the_whole_batch_is_found_where_no_group_has_spread():
+    r, ids = np.repeat([0.0, 1.0, 1.0, 0.0, 1.0], 4), np.repeat(np.arange(5), 4)
+    a = audit(r, ids, rm.group.grpo(r, np.zeros(20, int), convention=conventions.TRL))
+    assert (a.matches[0].grouping, a.matches[0].off, a.matches[0].compared) == ("batch", 0, 20)
+    assert "grpo of TRL" in str(a)
+    assert a.findings[0].kind == "no spread"
+
+
+def test_equal_groups_do_not_bear_another_grouping_out():
+    """Consecutive slices of equal rewards get 0 from every formula, as do most groups here."""
+    r = np.array([0.0] * 36 + [1.0, 0.0, 0.0, 0.0])
+    ids = np.concatenate([np.arange(36) % 9, [9] * 4])
+    adv = np.zeros(40)
+    adv[36:] = [9.0, -4.0, -4.0, -1.0]
+    assert {m.grouping for m in audit(r, ids, adv).matches} == {"ids"}
+
+
+def test_a_framework_without_grpo_is_asked_for_what_it_has():
+    r, ids = batch()
+    adv = rm.group.grpo(r, ids, scale="none", convention=conventions.PRIME_RL["dr_grpo"])
+    a = audit(r, ids, adv, convention=conventions.PRIME_RL)
+    assert (a.convention, a.method, a.asked.off) == ("PRIME_RL", "dr_grpo", 0)
+    assert "PRIME_RL dr_grpo" in a.asked.names
+    a = audit(r, ids, convention=conventions.PRIME_RL)
+    np.testing.assert_array_equal(a.advantages, adv)
+    assert "advantages computed here: dr_grpo of PRIME_RL" in str(a)
+    a = audit(r, ids, rm.group.grpo(r, ids), convention=conventions.PRIME_RL)
+    assert "not like dr_grpo of PRIME_RL: " in str(a)
+    a = audit(r, ids, adv, convention=conventions.PRIME_RL, singleton="raw")
+    assert (a.convention, a.method) == ("the given convention", "dr_grpo")
+    assert audit(r, ids, adv).method == "grpo"
+
+
+def test_nan_is_named_where_the_convention_has_it():
+    r, ids = [1.0, 0.0, 0.0, 1.0, 0.5], [0, 0, 0, 0, 1]
+    a = audit(r, ids, rm.group.grpo(r, ids), convention=conventions.SLIME)
+    assert (a.asked.off, a.asked.undefined) == (1, 1)
+    assert "not like grpo of SLIME: 1 of 5 off, NaN there" in str(a)
+    a = audit(r, ids, [NAN, *rm.group.grpo(r, ids)[1:]])
+    assert a.matches[0].undefined == 0
+    a = audit(r, ids, [NAN, *rm.group.grpo(r, ids, scale="none")[1:]])
+    assert "not like grpo of DEFAULT: 4 of 5 off, some NaN or infinite here" in str(a)

@@ -111,9 +111,10 @@ def test_every_reason():
     r, ids, adv, options = every()
     a = audit(r, ids, adv, **options)
     assert a.rows.tolist() == [row[0] for row in EVERY]
-    assert set(a.rows) == set(rm.Audit.REASONS)
-    assert {row["reason"] for row in a.why} == set(rm.Audit.REASONS)
-    assert sum(row["rollouts"] for row in a.why) == len(r)
+    # "zero spread" alone is for batches where nothing says where the reward is.
+    assert set(a.rows) == set(rm.Audit.REASONS) - {"zero spread"}
+    assert {row["reason"] for row in a.why} == set(a.rows) - {"not valid"}
+    assert sum(row["rollouts"] for row in a.why) == len(r) - 1
     assert sum(row["share"] for row in a.why) == pytest.approx(1)
     assert a.groups["reason"].tolist() == ["signal", "group of one", *[f"zero spread: {x}" for x in (
         "all at the bottom", "all at the top", "in between")]]  # fmt: skip
@@ -153,11 +154,50 @@ def test_precedence(step):
 
 
 def test_one_reward_alone_is_neither_top_nor_bottom():
-    assert set(audit([0.7] * 4, [0, 0, 1, 1]).rows) == {"zero spread: in between"}
+    assert set(audit([0.7] * 4, [0, 0, 1, 1]).rows) == {"zero spread"}
+    assert set(audit([0.7] * 4, [0, 0, 1, 1], low=0).rows) == {"zero spread"}
+    assert set(audit([0.7] * 4, [0, 0, 1, 1], low=0, high=1).rows) == {"zero spread: in between"}
     assert set(audit([0.7] * 4, [0, 0, 1, 1], low=0.7).rows) == {"zero spread: all at the bottom"}
     assert set(audit([0.7] * 4, [0, 0, 1, 1], high=0.7).rows) == {"zero spread: all at the top"}
     assert set(audit([-1.0] * 4, [0, 0, 1, 1], low=0).rows) == {"zero spread: all at the bottom"}
     assert audit([0.7] * 4, [0, 0, 1, 1], low=0.7).summary["high"] is None
+
+
+def test_what_is_not_known_is_no_share_of_0():
+    """A batch where all failed, or all was solved: its one reward is no bound, and nothing is said of bounds."""
+    names = ("low", "high", "at_low", "at_high", "all_low_groups", "all_high_groups")
+    for r in (0.0, 1.0):
+        a = audit([r] * 4, [0, 0, 1, 1])
+        assert [a.summary[name] for name in names] == [None] * 6
+        assert a.groups["reason"].tolist() == ["zero spread"] * 2
+        assert "at the" not in str(a)
+    a = audit([0.0] * 4, [0, 0, 1, 1], low=0)
+    assert [a.summary[name] for name in names] == [0, None, 1, None, 1, None]
+    assert "100.0% all at the bottom" in str(a)
+    assert "all at the top" not in str(a)
+
+
+def test_what_is_not_valid_is_in_no_number():
+    r, ids, lengths = [1.0, 0.0, 1.0, 1.0, 9.0, 9.0, 9.0], list("aabbabc"), [1, 2, 3, 4, 50, 60, 70]
+    adv = [1.0, -1.0, 0.0, 0.0, 7.0, NAN, 7.0]
+    valid = [1, 1, 1, 1, 0, 0, 0]
+    options = {"truncated": [1, 0, 0, 0, 1, 1, 1], "valid": valid}
+    a = audit(r, ids, adv, lengths=lengths, **options)
+    b = audit(r[:4], ids[:4], adv[:4], lengths=lengths[:4], truncated=[1, 0, 0, 0])
+    assert (a.summary["not_valid"], b.summary["not_valid"]) == (3, 0)
+    assert {**a.summary, "not_valid": 0} == b.summary
+    assert a.why == b.why
+    assert a.findings == b.findings
+    assert repr(a) == repr(b)
+    assert a.rows.tolist() == [*b.rows.tolist(), *["not valid"] * 3]
+    assert a.groups["rollouts"].tolist() == [2, 2, 0]
+    lines = str(a).splitlines()
+    assert lines.pop(2) == "not valid    3 rollouts, in none of the numbers here"
+    assert lines == str(b).splitlines()
+    a = audit(r, ids, adv, valid=[0] * 7)
+    assert str(a) == "Audit of 0 rollouts in 0 groups\n\nnot valid    7 rollouts, in none of the numbers here"
+    assert a.summary["effective_rollouts"] is None
+    json.dumps(a.to_dict(), allow_nan=False)
 
 
 def test_the_share_of_groups():
@@ -233,7 +273,7 @@ def test_an_audit_is_immutable_and_pickles():
     b = pickle.loads(pickle.dumps(a))
     assert b.to_dict() == a.to_dict()
     assert str(b) == str(a)
-    assert a.summary["rollouts"] == len(r)
+    assert a.summary["rollouts"] == len(r) - 1
     assert not b.codes.flags.writeable
 
 

@@ -159,3 +159,23 @@ def test_token_level_tensors_stay_on_the_host():
             audit(R, IDS, **options)
     with pytest.raises(ValueError, match=r"audit\(\): 'advantages' has one number a token and is on meta"):
         audit(R, IDS, rm.Ragged(far[0].double(), [0, 1, 2, 2]))
+
+
+def test_rollouts_without_tokens_are_not_compared():
+    """A rollout that has no token has no advantage to be off by."""
+    r, ids = [1.0, 0.0, 0.5, 0.25], [0, 0, 0, 0]
+    adv = rm.group.grpo(r, ids, convention=rm.conventions.TRL)
+    tokens = rm.Ragged(np.repeat(adv, [2, 3, 0, 1]), [0, 2, 5, 5, 6])
+    best = audit(r, ids, tokens).matches[0]
+    assert "TRL grpo" in best.names
+    assert (best.off, best.compared) == (0, 3)
+    gaps = rm.Ragged.from_lists([[1, 0], [0, 0, 0], [], [1]])
+    assert audit(r, ids, tokens, mask=gaps).matches[0].compared == 2
+    # One number a rollout was given for each of them.
+    assert audit(r, ids, adv, lengths=[2, 3, 0, 1]).matches[0].compared == 4
+
+
+def test_advantages_that_all_vary_are_said_to():
+    a = audit([1.0, 0.0], [0, 0], ragged([[1.0, 0.5], [-1.0, -0.5, -0.25]]))
+    assert a.matches == ()
+    assert "advantages differ from token to token in every rollout: not compared" in " ".join(str(a).split())

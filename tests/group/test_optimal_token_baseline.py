@@ -197,3 +197,46 @@ def test_torch():
     got = otb(torch.tensor([1.0, 0.0]), torch.tensor([4, 4]), logprobs, squares, out=out)
     assert got is out
     assert_allclose(got[:, 0].numpy(), [0.5, -0.5], atol=1e-6)
+
+
+def many_gaps(lengths, rewards):
+    """Rows of one trained token or more, whose last position is a gap with a reward."""
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    mask = np.ones(offsets[-1], int)
+    mask[offsets[1:] - 1] = 0
+    rows = rm.Ragged(rewards, offsets)
+    return rows, mask, rows.with_values(np.full(offsets[-1], -0.7)), rows.with_values(np.full(offsets[-1], 0.5))
+
+
+@pytest.mark.parametrize("rule", ["drop", "previous"])
+@pytest.mark.parametrize("seed", range(20))
+def test_many_rows_that_differ_in_gaps_alone(same_bits, rule, seed):
+    """Rows are put in an order of their own; that order must be one, however alike they are."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(2, 6, 60)
+    rewards = np.full(lengths.sum(), 0.1)
+    ends = np.cumsum(lengths) - 1
+    rewards[ends] = rng.integers(0, 3, 60) / 10
+    rows, mask, logprobs, squares = many_gaps(lengths, rewards)
+    straight = otb(rows, [0] * 60, logprobs, squares, mask=mask, reward_on_gap=rule)
+    turn = rng.permutation(60)
+    rows, mask, logprobs, squares = many_gaps(lengths[turn], np.concatenate([rows[i] for i in turn]))
+    turned = otb(rows, [0] * 60, logprobs, squares, mask=mask, reward_on_gap=rule)
+    for i, j in enumerate(turn):
+        same_bits(turned[i], straight[j])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_that_differ_in_where_their_gaps_are(same_bits, seed):
+    rng = np.random.default_rng(seed)
+    marks = np.array([[1, 0, 1], [1, 1, 0], [1, 0, 1], [1, 1, 0], [1, 1, 1]])
+    rewards, half = np.full((5, 3), 0.1), np.full((5, 3), 0.5)
+    turn = rng.permutation(5)
+    straight = otb(rewards, [0] * 5, -half, half, mask=marks, reward_on_gap="previous")
+    same_bits(otb(rewards, [0] * 5, -half, half, mask=marks[turn], reward_on_gap="previous"), straight[turn])
+
+
+def test_weights_of_nothing():
+    ones, zeros = np.ones((2, 1)), np.zeros((2, 1))
+    # Probability 1: the weight is 1 - 2 + 1 = 0, and with eps 0 nothing is left to divide by.
+    assert otb([1.0, 0.0], [0, 0], zeros, ones, eps=0.0).tolist() == [[1.0], [0.0]]

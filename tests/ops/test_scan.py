@@ -69,7 +69,7 @@ def test_one_number_a_row_gives_its_kind_in_the_form_of_the_rows(rows):
         ([[1.0, 2.0]], {"mask": [[1, 0]]}, "'x' has 2 at row 0, position 1, where the mask is 0"),
         ([1.0], {"lengths": [0]}, "'x' has 1 for row 0, which has no trained token"),
         ([1.0], {}, "one number a row in 'x' needs 'mask' or 'lengths'"),
-        ([[1.0]], {"bootstrap": "last"}, "'bootstrap' must be one of 'zero', got 'last'"),
+        ([[1.0]], {"bootstrap": "last"}, "'bootstrap' must be 'zero', or an array with one number a row, got 'last'"),
     ],
 )
 def test_wrong_calls_name_their_argument(x, options, message):

@@ -20,8 +20,14 @@ def reasons(rewards, ids, advantages, *, valid, filtered, tokens, low, high):
         elif len(mine) == 1:
             found.append("group of one")
         elif len(set(mine)) == 1:
-            where = "all at the bottom" if r <= low else "all at the top" if r >= high else "in between"
-            found.append("zero spread: " + where)
+            if r <= low:
+                found.append("zero spread: all at the bottom")
+            elif r >= high:
+                found.append("zero spread: all at the top")
+            elif math.isfinite(low) and math.isfinite(high):  # infinite: not known
+                found.append("zero spread: in between")
+            else:
+                found.append("zero spread")
         elif not math.isfinite(advantages[i]):
             found.append("non-finite advantage")
         elif advantages[i] == 0:

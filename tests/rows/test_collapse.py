@@ -74,6 +74,24 @@ def test_rows_that_differ_are_named():
         make().collapse([np.nan, 0.0, 1.0, np.nan])
 
 
+@pytest.mark.parametrize("how", ["first", "last"])
+def test_segments_that_are_equal_name_no_row(how):
+    """Which of two rows is the last would depend on their order."""
+    rows = make(segment=[1, 1, 0 if how == "last" else 2, 1])
+    with pytest.raises(
+        ValueError,
+        match=rf"Rows.collapse\(\): how='{how}' needs one {how} row, but rollout 'a' has rows 0 and 3 of segment 1; "
+        "number the rows with segment=",
+    ):
+        rows.collapse([1.0, 5.0, 4.0, -2.0], how=how)
+    # At the other end, and for what asks for no order, they do no harm.
+    other = {"first": "last", "last": "first"}[how]
+    assert rows.collapse([1.0, 5.0, 4.0, -2.0], how=other).tolist() == [4, 5]
+    assert rows.collapse([3.0, 5.0, 3.0, 3.0]).tolist() == [3, 5]
+    # Numbers of other rollouts are other numbers.
+    assert Rows(["a", "b"], [1, 1], segment=[7, 7]).collapse([1.0, 2.0], how=how).tolist() == [1, 2]
+
+
 def test_kinds():
     torch = pytest.importorskip("torch")
     rows = make()

@@ -238,7 +238,11 @@ def test_tensors_and_arrays_that_are_not_contiguous(same_bits):
             "moments.*'weights' must be finite and not negative",
         ),
         (lambda x: Moments.merge([moments(x)]).var(ddof=-1), ValueError, "Moments.var.*'ddof' must be a whole number"),
-        (lambda _: Moments([1.0], [1.0, 2.0], [0.0], [1.0], [1.0]), ValueError, r"Moments\(\): 'means' must be 1-D"),
+        (
+            lambda _: Moments([1.0], [1.0, 2.0], [0.0], [1.0], [1.0]),
+            ValueError,
+            r"Moments\(\): 'means' must have length 1",
+        ),
     ],
 )
 def test_wrong_calls(call, error, message):

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from rollmath.group._tracker import QuantileTracker
     from rollmath.group._win_rate import win_rate
 
-__getattr__, __dir__ = lazy(
+_load, __dir__ = lazy(
     __name__,
     {
         "_adora": ("adora",),
@@ -115,6 +115,8 @@ __getattr__, __dir__ = lazy(
         "_win_rate": ("win_rate",),
     },
 )
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load
 
 __all__ = [
     "BetaBaseline",

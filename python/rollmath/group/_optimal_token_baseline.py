@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
-
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._token_rows import TokenRows
@@ -60,7 +58,8 @@ def optimal_token_baseline(
 
     Returns:
         One number a token in the form, kind and float type of ``logprobs``; 0 at gaps and padding; exactly 0 where all
-        returns are equal and a weight is positive. Memory goes with the tokens, not with the longest row.
+        returns are equal and a weight is positive, outside the zero tail: under ``zero_tail`` a group of equal rewards
+        still trains the end of its longest row. Memory goes with the tokens, not with the longest row.
 
     Raises:
         ValueError: wrong shapes; a trained token whose number is not finite; a reward at a gap.
@@ -87,11 +86,10 @@ def optimal_token_baseline(
     if is_weights is not None:
         tokens["is_weights"] = is_weights
     per_row, (r, *flat) = rewards_of(rows, rewards, **tokens)
-    keep = rows.bytes_per_row("valid", valid)
-    if per_row and keep is not None:
-        r = np.where(keep != 0, r, 0.0)
     weights = flat[2] if is_weights is not None else None
-    arrays, views = rows.outputs(out, flat[0].dtype, 1, [r, *flat, rows.mask])
+    arrays, views = rows.outputs(
+        out, flat[0].dtype, 1, {"rewards": r, **dict(zip(tokens, flat, strict=True)), "mask": rows.mask}
+    )
     choices = (align == "trained", tail, guard, singleton == "raw")
     _core.optimal_token_baseline(
         who, rows.layout, made._csr, r, per_row, flat[0], flat[1], weights, rule, choices, views[0]

@@ -26,6 +26,7 @@ def reinforce_pp(
     lengths: ArrayLike | None = None,
     gaps: Literal["carry", "state", "ignore", "cut"] = "carry",
     reward_on_gap: RewardOnGap = "raise",
+    valid: ArrayLike | None = None,
     whiten: Whiten | None = _WHITEN,
     out: Array | Ragged | None = None,
 ) -> Array | Ragged:
@@ -41,8 +42,10 @@ def reinforce_pp(
         lengths: used columns of padded rows, ints ``[B]``.
         gaps: as in :func:`rollmath.temporal.discounted_returns`; SkyRL has ``"cut"``.
         reward_on_gap: a reward where the mask is 0: ``"raise"``, ``"previous"`` or ``"drop"``.
-        whiten: how; the method includes it, None leaves it out. verl has the default, OpenRLHF and NeMo-RL
-            ``Whiten(ddof=0, eps=1e-4, eps_place="max")``.
+        valid: rows that take part (bool or int, nonzero = True), ``[B]``; the others enter no statistic and get 0.
+        whiten: how; the method includes it, None leaves it out: where a batch lies on several ranks, take
+            :func:`rollmath.temporal.whiten` with their merged ``moments`` instead. verl has the default, OpenRLHF and
+            NeMo-RL ``Whiten(ddof=0, eps=1e-4, eps_place="max")``.
         out: where to write.
 
     Returns:
@@ -67,6 +70,7 @@ def reinforce_pp(
         lengths=lengths,
         gaps=gaps,
         reward_on_gap=reward_on_gap,
+        valid=valid,
         whiten=whiten,
         out=out,
         name="rewards",

@@ -55,7 +55,7 @@ def expand(
     if len(values) != rows.rows:
         msg = f"{who}(): 'x' must have length {rows.rows} (= the number of rows), got {len(values)}"
         raise ValueError(msg)
-    arrays, views = rows.outputs(out, values.dtype, 1, [values, rows.mask])
+    arrays, views = rows.outputs(out, values.dtype, 1, {"x": values, "mask": rows.mask})
     _core.expand(who, rows.layout, values, rows.mask, views[0])
     return rows.wrap(arrays[0])
 
@@ -63,4 +63,4 @@ def expand(
 def _padded(who: str, lengths: ArrayLike, width: int) -> TokenRows:
     used, kind = integers(who, "lengths", lengths)
     layout = _core.Layout.padded(who, len(used), width, used)
-    return TokenRows(who, "lengths", kind, (len(used), width), None, layout, None)
+    return TokenRows(who, "lengths", kind, (len(used), width), None, layout)

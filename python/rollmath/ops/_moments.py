@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from rollmath import _core
 from rollmath._arrays import ArrayLike, Immutable, check_ddof, floats, frozen, mask_bytes
-from rollmath._token_rows import TokenRows
+from rollmath._token_rows import TokenRows, rank
 from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -45,16 +45,25 @@ class Moments(Immutable):
     def __init__(
         self, weights: ArrayLike, means: ArrayLike, squares: ArrayLike, low: ArrayLike, high: ArrayLike
     ) -> None:
-        parts = [np.array(part, dtype=np.float64) for part in (weights, means, squares, low, high)]
-        for name, part in zip(_PARTS, parts, strict=True):
-            if part.ndim != 1 or len(part) != len(parts[0]):
-                msg = f"Moments(): {name!r} must be 1-D with one number a row, got shape {part.shape}"
+        parts = {}
+        for name, x in zip(_PARTS, (weights, means, squares, low, high), strict=True):
+            parts[name] = floats("Moments", name, x)[0].astype(np.float64)
+            if len(parts[name]) != len(parts["weights"]):
+                n = len(parts["weights"])
+                msg = f"Moments(): {name!r} must have length {n} (= the number of rows), got {len(parts[name])}"
                 raise ValueError(msg)
-        self._fill(**{name: frozen(part) for name, part in zip(_PARTS, parts, strict=True)})
+        for name in ("weights", "squares"):
+            if (parts[name] < 0).any():
+                msg = f"Moments(): {name!r} must not be negative, got {parts[name].min()}"
+                raise ValueError(msg)
+        self._fill(**{name: frozen(part) for name, part in parts.items()})
 
     @classmethod
     def merge(cls, parts: Sequence[Moments]) -> Moments:
         """Those of all rows together, as gathered from ranks; their order does not matter."""
+        if not isinstance(parts, (list, tuple)) or not parts or not all(isinstance(part, cls) for part in parts):
+            msg = f"Moments.merge(): 'parts' must be a list of one Moments or more, got {parts!r}"
+            raise TypeError(msg)
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in _PARTS))
 
     @cached_property
@@ -72,9 +81,10 @@ class Moments(Immutable):
     def mean(self) -> float:
         """Weighted mean; exactly the common value if all are equal, NaN without any weight."""
         if self.constant:
-            return float(self.low[self.weights > 0][0])
+            # Zero without its sign, which would depend on the order of the rows.
+            return float(self.low[self.weights > 0][0]) + 0.0
         total = self.count
-        return self._sum(self.weights * self.means) / total if total else float("nan")
+        return self._sum(lambda w, m, _: w * m) / total if total else float("nan")
 
     def var(self, *, ddof: int = 1) -> float:
         """``sum_i w_i (x_i - mean)^2 / (count - ddof)``; exactly 0 for equal values, NaN where ``count <= ddof``."""
@@ -83,10 +93,21 @@ class Moments(Immutable):
             return float("nan")
         if self.constant:
             return 0.0
-        return self._sum(self.squares + self.weights * (self.means - self.mean) ** 2) / (self.count - ddof)
+        center = self.mean
+        return self._sum(lambda w, m, squares: squares + w * (m - center) ** 2) / (self.count - ddof)
 
-    def _sum(self, x: NDArray[np.float64]) -> float:
-        return float(np.sum(np.sort(x[self.weights > 0])))
+    def _sum(self, of: Callable[..., NDArray[np.float64]]) -> float:
+        seen = self.weights > 0
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.sum(np.sort(of(self.weights[seen], self.means[seen], self.squares[seen]))))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Moments):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in _PARTS)
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.count))
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -126,7 +147,7 @@ def moments(
     (4.0, 1.5, 0.75)
     """
     who = "moments"
-    if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
+    if rank(who, "x", x) == 2:
         rows = TokenRows.of(who, "x", x, mask=mask, lengths=lengths).only(valid)
         return row_moments(rows, "x", rows.read(x=x)[0], weights)
     for extra, value in (("mask", mask), ("lengths", lengths)):
@@ -150,11 +171,13 @@ def scalar_moments(
     return Moments(w if keep is None else np.where(keep != 0, w, 0.0), x, np.zeros(len(x)), x, x)
 
 
-def row_moments(rows: TokenRows, name: str, flat: NDArray[Any], weights: ArrayLike | None) -> Moments:
+def row_moments(
+    rows: TokenRows, name: str, flat: NDArray[Any], weights: ArrayLike | None, weights_name: str = "weights"
+) -> Moments:
     """Those of the trained tokens of rows in their flat form."""
     count, mean, squares, low, high = _core.row_moments(rows.who, name, rows.layout, flat, rows.mask)
     if weights is not None:
-        w = _weights(rows.who, weights, rows.rows)
+        w = _weights(rows.who, weights, rows.rows, weights_name)
         count, squares = count * w, squares * w
     return Moments(count, mean, squares, low, high)
 

@@ -14,9 +14,9 @@ import numpy as np
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice, floats, number
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows, lengths_only
+from rollmath._token_rows import TokenRows, lengths_only, rank
 from rollmath.ops._moments import Moments
-from rollmath.ops._whiten import affine_of
+from rollmath.ops._whiten import checked
 from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -40,12 +40,24 @@ class Rule:
         """Checked, as the core takes it."""
         choice(rows.who, "gaps", self.gaps, gaps)
         choice(rows.who, "reward_on_gap", self.reward_on_gap, ("raise", "previous", "drop"))
-        end = self.bootstrap
+        end, applies = self.bootstrap, rows.bytes_per_row("truncated", self.truncated)
         if isinstance(end, str) or end is None:
-            choice(rows.who, "bootstrap", end, ends)
+            if end not in ends:
+                listed = " or ".join(map(repr, ends))
+                msg = f"{rows.who}(): 'bootstrap' must be {listed}, or an array with one number a row, got {end!r}"
+                raise ValueError(msg)
         else:
             end = rows.per_row("bootstrap", end)
-        return (rows.mask, self.gaps, self.reward_on_gap, end, rows.bytes_per_row("truncated", self.truncated))
+        if rows.valid is not None:
+            applies = rows.valid if applies is None else applies & (rows.valid != 0)
+        finished = isinstance(end, str) and end == "zero"
+        if not finished and self.gaps != "carry" and rows.mask is not None and not rows.ends_known:
+            msg = (
+                f"{rows.who}(): 'lengths' is needed where gaps={self.gaps!r} and 'bootstrap' is not 'zero': "
+                "without it the padding that the mask leaves out is a gap at the end of a row"
+            )
+            raise ValueError(msg)
+        return (rows.mask, self.gaps, self.reward_on_gap, end, applies)
 
 
 def check_whiten(who: str, whiten: object) -> None:
@@ -58,7 +70,7 @@ def check_whiten(who: str, whiten: object) -> None:
 def rate(who: str, name: str, value: object) -> float:
     """A discount or decay; the core checks its range."""
     if isinstance(value, (bool, np.bool_)):
-        msg = f"{who}(): {name!r} must be a number in [0, 1], got {value!r}"
+        msg = f"{who}(): {name!r} must be a number, got {value!r}"
         raise TypeError(msg)
     return number(who, name, value)
 
@@ -67,13 +79,18 @@ def lam_of(rows: TokenRows, name: str, lam: ArrayLike) -> float | NDArray[np.flo
     """A decay for all rows or one a row; the core checks its range."""
     if isinstance(lam, (int, float, np.number, np.bool_)):
         return rate(rows.who, name, lam)
+    if getattr(lam, "shape", None) == ():
+        return rate(rows.who, name, lam.item())
     return rows.per_row(name, lam)
 
 
 def rewards_of(rows: TokenRows, rewards: ArrayLike, **others: Any) -> tuple[bool, list[NDArray[Any]]]:
     """Whether rewards are one a row, and all arrays: rewards first, the others of one dtype."""
     if rows.is_per_row(rewards):
-        return True, [rows.per_row("rewards", rewards), *rows.read(**others)]
+        r = rows.per_row("rewards", rewards)
+        if rows.valid is not None:
+            r = np.where(rows.valid != 0, r, 0.0)
+        return True, [r, *rows.read(**others)]
     return False, rows.read(rewards=rewards, **others)
 
 
@@ -102,7 +119,8 @@ def scan_values(
         lam_of(rows, "lam", lam),
         None if lam_returns is None else lam_of(rows, "lam_returns", lam_returns),
     )
-    arrays, flat = rows.outputs(out, v.dtype, 1 if only_returns else 2, [r, v, rows.mask])
+    inputs = {"rewards": r, "values": v, "lam": decay[1], "lam_returns": decay[2], **inputs_of(given)}
+    arrays, flat = rows.outputs(out, v.dtype, 1 if only_returns else 2, inputs)
     advantages = None if only_returns else flat[0]
     parts = _core.gae(rows.who, rows.layout, r, per_row, v, given, decay, advantages, flat[-1], whiten is not None)
     if whiten is not None and parts is not None:
@@ -110,10 +128,15 @@ def scan_values(
     return [rows.wrap(array) for array in arrays]
 
 
+def inputs_of(rule: tuple[Any, ...]) -> dict[str, Any]:
+    """The arrays of a rule by name, with which results may not share memory."""
+    return {"mask": rule[0], "bootstrap": rule[3], "truncated": rule[4]}
+
+
 def whiten_in_place(rows: TokenRows, flat: NDArray[Any], how: Whiten, moments: Moments) -> None:
     """Whitens trained tokens; all else is 0 and stays 0."""
     if moments.count:
-        _core.affine(rows.who, "x", rows.layout, None, rows.mask, affine_of(how, moments), flat)
+        _core.affine(rows.who, "x", rows.layout, None, rows.mask, checked(rows.who, "rewards", how, moments), flat)
 
 
 def discounted_sum(
@@ -126,6 +149,7 @@ def discounted_sum(
     reward_on_gap: RewardOnGap = "raise",
     bootstrap: ArrayLike = "zero",
     truncated: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
     whiten: Whiten | None = None,
     out: Array | Ragged | None = None,
     name: str = "x",
@@ -144,6 +168,7 @@ def discounted_sum(
         reward_on_gap: what becomes of a number there.
         bootstrap: ``"zero"``, or the sum after the last token, one a row.
         truncated: rows to which ``bootstrap`` applies.
+        valid: rows that take part; the others get 0.
         whiten: whiten the result over all its tokens.
         out: where to write.
         name: what your own method calls ``x``, for error messages.
@@ -153,18 +178,20 @@ def discounted_sum(
     [[0.25, 0.5, 1.0]]
     """
     check_whiten(who, whiten)
-    per_row = not isinstance(x, Ragged) and len(getattr(x, "shape", np.shape(x))) == 1
-    rows = _form(who, name, x, mask, lengths, per_row)
+    per_row = rank(who, name, x) == 1
+    rows = _form(who, name, x, mask, lengths, per_row).only(valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows, gaps=(*GAPS, "cut"), ends=("zero",))
     if per_row:
         flat = rows.per_row(name, x)
+        if rows.valid is not None:
+            flat = np.where(rows.valid != 0, flat, 0.0)
         # The result is of the kind and float type of what came, in the form of what says the rows.
         values, kind = floats(who, name, x)
         rows, dtype = rows.like_kind(kind), values.dtype
     else:
         (flat,) = rows.read(**{name: x})
         dtype = flat.dtype
-    arrays, views = rows.outputs(out, dtype, 1, [flat, rows.mask])
+    arrays, views = rows.outputs(out, dtype, 1, {name: flat, **inputs_of(rule)})
     decays = (rate(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
     try:
         parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)

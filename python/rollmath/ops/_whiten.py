@@ -9,7 +9,7 @@ import numpy as np
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, describe, floats, mask_bytes
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows
+from rollmath._token_rows import TokenRows, rank
 from rollmath.ops._moments import Moments, row_moments, scalar_moments
 from rollmath.ragged import Ragged
 
@@ -19,6 +19,17 @@ def affine_of(how: Whiten, moments: Moments) -> tuple[float, float, float]:
     mean = moments.mean
     divisor = 1.0 if moments.constant else how.divisor(math.sqrt(moments.var(ddof=how.ddof)))
     return mean, divisor, 0.0 if how.shift_mean else mean
+
+
+def checked(who: str, name: str, how: Whiten, moments: Moments) -> tuple[float, float, float]:
+    """The same for finite numbers: raises where their sums are not."""
+    if not moments.count:
+        return 0.0, 1.0, 0.0
+    affine = affine_of(how, moments)
+    if not all(map(math.isfinite, affine)):
+        msg = f"{who}(): {name!r} must be small enough for sums in float64, but mean or variance is not finite"
+        raise ValueError(msg)
+    return affine
 
 
 def whiten(
@@ -71,12 +82,17 @@ def whiten(
     if moments is not None and not isinstance(moments, Moments):
         msg = f"{who}(): 'moments' must be a Moments (ops.moments), got {describe(moments)}"
         raise TypeError(msg)
-    if isinstance(x, Ragged) or len(getattr(x, "shape", np.shape(x))) == 2:
+    if moments is not None and weights is not None:
+        msg = f"{who}(): {weights_name!r} have no say where 'moments' are given"
+        raise ValueError(msg)
+    if rank(who, name, x) == 2:
         rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
         (flat,) = rows.read(**{name: x})
-        m = moments if moments is not None else row_moments(rows, name, flat, weights)
-        arrays, views = rows.outputs(out, flat.dtype, 1, [flat, rows.mask])
-        affine = affine_of(how, m) if m.count else (0.0, 1.0, 0.0)
+        # Taken where they are given too: they find what is not finite.
+        own = row_moments(rows, name, flat, weights, weights_name)
+        m = own if moments is None else moments
+        arrays, views = rows.outputs(out, flat.dtype, 1, {name: flat, "mask": rows.mask})
+        affine = checked(who, name, how, m)
         _core.affine(who, name, rows.layout, flat, rows.mask, affine, views[0])
         return rows.wrap(arrays[0])
     for extra, value in (("mask", mask), ("lengths", lengths), ("out", out)):
@@ -86,7 +102,8 @@ def whiten(
     values, kind = floats(who, name, x)
     keep = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
     m = moments if moments is not None else scalar_moments(who, values, weights, keep, weights_name)
-    mean, divisor, add = affine_of(how, m) if m.count else (0.0, 1.0, 0.0)
+    seen = values if keep is None else values[keep != 0]
+    mean, divisor, add = checked(who, name, how, m) if np.isfinite(seen).all() else affine_of(how, m)
     result = (values.astype(np.float64) - mean) / divisor + add
     if keep is not None:
         result[keep == 0] = 0.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rollmath.temporal._two_level import two_level_gae
     from rollmath.temporal._vtrace import VTrace, vtrace
 
-__getattr__, __dir__ = lazy(
+_load, __dir__ = lazy(
     __name__,
     {
         "_gae": (
@@ -37,6 +37,8 @@ __getattr__, __dir__ = lazy(
         ),
     },
 )
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load
 
 __all__ = [
     "GAE",

@@ -31,6 +31,7 @@ def gae(
     reward_on_gap: RewardOnGap = "raise",
     bootstrap: ArrayLike = "zero",
     truncated: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
     whiten: Whiten | None = None,
     out: Any = None,
 ) -> GAE:
@@ -60,6 +61,7 @@ def gae(
             (extended GAE for truncated responses; of the last position under ``gaps="ignore"``), or one number a row,
             ``[B]``.
         truncated: rows to which ``bootstrap`` applies (bool or int, ``[B]``); the others end with 0. Default: all.
+        valid: rows that take part (bool or int, nonzero = True), ``[B]``; the others get 0 and are not looked at.
         whiten: whiten the advantages over all trained tokens; the returns are taken before. It gives the same bits as
             ``temporal.whiten(gae(...).advantages, how=whiten, ...)``.
         out: two arrays of the form and float type of the result, to write into; after an error they hold anything.
@@ -69,7 +71,9 @@ def gae(
         else float32 (rewards of rows are read exactly and do not count). 0 at gaps and padding.
 
     Edge cases: a row without trained tokens gets 0, and a reward for it is an error unless
-    ``reward_on_gap="drop"``. Numbers of a row depend on that row alone: inserting gaps changes no bit of them.
+    ``reward_on_gap="drop"``. Numbers of a row depend on that row alone; under ``gaps="carry"`` inserting gaps
+    changes no bit of them. Padding that nothing but the mask tells is a gap, so ``gaps="state"`` or ``"ignore"`` with a
+    ``bootstrap`` needs ``lengths``. A float32 result past float32 is infinite.
 
     Raises:
         ValueError: wrong shapes; ``gamma`` or ``lam`` outside [0, 1]; a reward at a gap; a trained token whose reward
@@ -82,7 +86,7 @@ def gae(
     >>> gae([[0.0, 0.0, 1.0]], [[0.5, 9.0, 0.5]], mask=[[1, 0, 1]], lam=0.5)
     GAE(advantages=array([[0.25, 0.  , 0.5 ]]), returns=array([[0.75, 0.  , 1.  ]]))
     """
-    rows = TokenRows.of("gae", "values", values, mask=mask, lengths=lengths)
+    rows = TokenRows.of("gae", "values", values, mask=mask, lengths=lengths).only(valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated)
     both = scan_values(
         rows, rewards, values, gamma=gamma, lam=lam, lam_returns=lam_returns, rule=rule, whiten=whiten, out=out

@@ -20,6 +20,7 @@ def discounted_returns(
     reward_on_gap: RewardOnGap = "raise",
     bootstrap: ArrayLike = "zero",
     truncated: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
     out: Array | Ragged | None = None,
 ) -> Array | Ragged:
     """Discounted returns ``G_t = r_t + gamma G_{t+1}``, over the trained tokens of each row.
@@ -37,6 +38,7 @@ def discounted_returns(
             token before it) or ``"drop"``.
         bootstrap: ``"zero"``, or the return after the last token, one number a row.
         truncated: rows to which ``bootstrap`` applies.
+        valid: rows that take part (bool or int, nonzero = True), ``[B]``; the others get 0 and are not looked at.
         out: where to write.
 
     Returns:
@@ -60,6 +62,7 @@ def discounted_returns(
         reward_on_gap=reward_on_gap,
         bootstrap=bootstrap,
         truncated=truncated,
+        valid=valid,
         out=out,
         name="rewards",
         who="discounted_returns",

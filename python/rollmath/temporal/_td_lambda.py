@@ -20,6 +20,7 @@ def td_lambda(
     reward_on_gap: RewardOnGap = "raise",
     bootstrap: ArrayLike = "zero",
     truncated: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
     out: Array | Ragged | None = None,
 ) -> Array | Ragged:
     """TD(lambda) returns: ``G_t = r_t + gamma ((1 - lam) V_{t+1} + lam G_{t+1})``.
@@ -38,6 +39,7 @@ def td_lambda(
         reward_on_gap: what becomes of a reward there, as in :func:`gae`.
         bootstrap: value after the last token, as in :func:`gae`.
         truncated: rows to which ``bootstrap`` applies.
+        valid: rows that take part (bool or int, nonzero = True), ``[B]``; the others get 0 and are not looked at.
         out: where to write.
 
     Returns:
@@ -52,7 +54,7 @@ def td_lambda(
     >>> td_lambda([[0.0, 1.0]], [[0.5, 0.5]], lam=0.5).tolist()
     [[0.75, 1.0]]
     """
-    rows = TokenRows.of("td_lambda", "values", values, mask=mask, lengths=lengths)
+    rows = TokenRows.of("td_lambda", "values", values, mask=mask, lengths=lengths).only(valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated)
     (returns,) = scan_values(rows, rewards, values, gamma=gamma, lam=lam, rule=rule, only_returns=True, out=out)
     return returns

@@ -103,7 +103,7 @@ def expand_turns(
         msg = f"{who}(): 'turns' {what}"
         raise ValueError(msg)
     rows = replace(rows, kind=source.kind)
-    arrays, (flat,) = rows.outputs(out, numbers.dtype, 1, [numbers, rows.mask])
+    arrays, (flat,) = rows.outputs(out, numbers.dtype, 1, {"x": numbers, "mask": rows.mask})
     flat.fill(0)
     flat[tokens.at] = numbers[first[row] + tokens.turn]
     return rows.wrap(arrays[0])

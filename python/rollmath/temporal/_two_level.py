@@ -91,7 +91,7 @@ def two_level_gae(
     rule = Rule(bootstrap=bootstrap, truncated=truncated)
     reward[last] = _scan(who, reward[last], value[last], of_rows, rule, **high)[1]
     results = _scan(who, reward, value, ends, Rule(), **low)
-    arrays, flat = rows.outputs(out, v.dtype, 2, [r, v, rows.mask])
+    arrays, flat = rows.outputs(out, v.dtype, 2, {"rewards": r, "values": v, "mask": rows.mask})
     for target, x in zip(flat, results, strict=True):
         target.fill(0)
         target[tokens.at] = x

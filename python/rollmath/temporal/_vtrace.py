@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, number
+from rollmath._arrays import Array, ArrayLike
 from rollmath._token_rows import TokenRows
-from rollmath.ops._scan import Gaps, RewardOnGap, Rule, lam_of, rate, rewards_of
+from rollmath.ops._scan import Gaps, RewardOnGap, Rule, inputs_of, lam_of, rate, rewards_of
 from rollmath.ragged import Ragged
 
 
@@ -34,6 +34,7 @@ def vtrace(
     reward_on_gap: RewardOnGap = "raise",
     bootstrap: ArrayLike = "zero",
     truncated: ArrayLike | None = None,
+    valid: ArrayLike | None = None,
     out: Any = None,
 ) -> VTrace:
     """V-trace: value targets of the target policy from rollouts of an older one, with clipped importance ratios.
@@ -59,6 +60,7 @@ def vtrace(
         reward_on_gap: what becomes of a reward there, as in :func:`gae`.
         bootstrap: value after the last token, as in :func:`gae`.
         truncated: rows to which ``bootstrap`` applies.
+        valid: rows that take part (bool or int, nonzero = True), ``[B]``; the others get 0 and are not looked at.
         out: two arrays of the form and float type of the result, to write into.
 
     Returns:
@@ -66,7 +68,8 @@ def vtrace(
         (``log_ratios`` 0, clips of at least 1) the returns are those of TD(lambda).
 
     Raises:
-        ValueError: as :func:`gae`; a clip that is not positive; a ratio that overflows.
+        ValueError: as :func:`gae`; a clip that is not positive; a log-ratio that is not finite; a result past its float
+            type.
         TypeError: as :func:`gae`.
 
     Source: Espeholt et al. 2018, arXiv 1802.01561. ``lam`` is that of its appendix; ``clip_pg_rho`` that of the
@@ -75,13 +78,14 @@ def vtrace(
     >>> vtrace([[0.0, 1.0]], [[0.5, 0.5]], [[0.0, 0.0]])
     VTrace(advantages=array([[0.5, 0.5]]), returns=array([[1., 1.]]))
     """
-    rows = TokenRows.of("vtrace", "values", values, mask=mask, lengths=lengths)
+    rows = TokenRows.of("vtrace", "values", values, mask=mask, lengths=lengths).only(valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows)
     per_row, (r, v, w) = rewards_of(rows, rewards, values=values, log_ratios=log_ratios)
     decay = (rate("vtrace", "gamma", gamma), lam_of(rows, "lam", lam))
-    rho = number("vtrace", "clip_rho", clip_rho)
-    pg_rho = rho if clip_pg_rho is None else number("vtrace", "clip_pg_rho", clip_pg_rho)
-    clips = (rho, number("vtrace", "clip_c", clip_c), pg_rho)
-    arrays, flat = rows.outputs(out, v.dtype, 2, [r, v, w, rows.mask])
+    rho = rate("vtrace", "clip_rho", clip_rho)
+    pg_rho = rho if clip_pg_rho is None else rate("vtrace", "clip_pg_rho", clip_pg_rho)
+    clips = (rho, rate("vtrace", "clip_c", clip_c), pg_rho)
+    inputs = {"rewards": r, "values": v, "log_ratios": w, "lam": decay[1], **inputs_of(rule)}
+    arrays, flat = rows.outputs(out, v.dtype, 2, inputs)
     _core.vtrace("vtrace", rows.layout, r, per_row, v, w, rule, decay, clips, flat[0], flat[1])
     return VTrace(*(rows.wrap(array) for array in arrays))

@@ -87,7 +87,9 @@ impl Layout {
     pub(crate) fn middle(&self, rows: Range<usize>) -> usize {
         let (from, to) = (self.bounds[rows.start], self.bounds[rows.end]);
         let half = from + (to - from) / 2;
-        rows.start + self.bounds[rows.start..rows.end].partition_point(|&b| b < half)
+        let up = rows.start + self.bounds[rows.start..rows.end].partition_point(|&b| b < half);
+        let nearer = up > rows.start && half - self.bounds[up - 1] < self.bounds[up] - half;
+        if nearer { up - 1 } else { up }
     }
 
     /// Checks the length of a flat array.

@@ -1,6 +1,6 @@
 //! Reverse scans over the tokens of rows, their moments and whitening.
 
-use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1};
+use numpy::{Element, IntoPyArray, PyArray1, PyReadonlyArray1, PyUntypedArray};
 use pyo3::prelude::*;
 use rollmath_core::layout::Layout as CoreLayout;
 use rollmath_core::moments::{self, Affine, Part};
@@ -58,8 +58,9 @@ impl Layout {
 /// A number, or one a row.
 #[derive(FromPyObject)]
 enum Number<'py> {
+    // First, because an array of one element would do for a number.
+    Rows(Bound<'py, PyUntypedArray>),
     One(f64),
-    Rows(Bound<'py, PyAny>),
 }
 
 struct NumberArg<'py>(Result<f64, PyReadonlyArray1<'py, f64>>);
@@ -68,7 +69,7 @@ impl<'py> NumberArg<'py> {
     fn of(call: &Call<'_>, name: &str, number: &Number<'py>) -> PyResult<Self> {
         Ok(Self(match number {
             Number::One(x) => Ok(*x),
-            Number::Rows(x) => Err(array1::<f64>(call, name, x)?),
+            Number::Rows(x) => Err(array1::<f64>(call, name, x.as_any())?),
         }))
     }
 

@@ -226,7 +226,8 @@ impl<'a> Lane<'a> {
                     c.for_returns *= self.by.decay_returns;
                 }
             }
-            Gaps::Cut if n > 0 => *c = Carry::default(),
+            // A carry that is not finite stays, to be found at the end of the row.
+            Gaps::Cut if n > 0 && c.advantage.is_finite() => *c = Carry::default(),
             _ => {}
         }
     }

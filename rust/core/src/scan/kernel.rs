@@ -90,7 +90,9 @@ fn part<T>(x: &[T], at: Range<usize>, there: bool) -> &[T] {
 impl<T: Real> Streams<'_, T> {
     /// One token with `extra` reward.
     pub(super) fn one<F: Form>(&mut self, at: usize, extra: f64, carry: &mut Carry, by: Coefficients) {
-        let r = if F::REWARDS { self.rewards[at].wide() + extra } else { extra };
+        // Adding nothing must not turn -0 into 0.
+        let own = if F::REWARDS { self.rewards[at].wide() } else { 0.0 };
+        let r = if F::REWARDS && extra == 0.0 { own } else { own + extra };
         let v = if F::VALUES { self.values[at].wide() } else { 0.0 };
         carry.step::<F>(r, v, by);
         if F::ADVANTAGES {

@@ -49,6 +49,8 @@ struct Scratch {
     spans: Vec<Range<usize>>,
     extra: Vec<f64>,
     returns: Vec<f64>,
+    /// Instead of `returns`, where all are equal.
+    constant: Option<f64>,
     energy: Vec<f64>,
 }
 
@@ -124,24 +126,27 @@ pub fn optimal_token_baseline<T: Real>(
             }
             clear_gaps(target, &scratch.spans);
             let base = &baselines[starts[g]..starts[g + 1]];
+            let zero_from = if choices.zero_tail { others } else { usize::MAX };
             let mut finite = true;
             let mut k = 0;
             for span in &scratch.spans {
-                for t in span.clone() {
-                    let place = if choices.by_trained { k } else { t };
-                    let own = scratch.returns[k];
-                    let b = if alone {
-                        if choices.lone_keeps_return { 0.0 } else { own }
-                    } else if choices.zero_tail && place >= others {
-                        0.0
-                    } else {
-                        base[place]
-                    };
-                    let a = own - b;
-                    finite &= a.is_finite();
-                    target[t] = T::narrow(a);
-                    k += 1;
+                let n = span.len();
+                let at = if choices.by_trained { k } else { span.start };
+                // Baselines of the group, then the zero tail.
+                let cut = if alone { 0 } else { zero_from.clamp(at, at + n) - at };
+                let (head, tail) = target[span.clone()].split_at_mut(cut);
+                let base = base[at..at + cut].iter().copied();
+                if alone && !choices.lone_keeps_return {
+                    tail.fill(T::narrow(0.0));
+                } else if let Some(own) = scratch.constant {
+                    finite &= subtract(head, std::iter::repeat(own), base);
+                    finite &= subtract(tail, std::iter::repeat(own), std::iter::repeat(0.0));
+                } else {
+                    let own = scratch.returns[k..k + n].iter().copied();
+                    finite &= subtract(head, own.clone(), base);
+                    finite &= subtract(tail, own.skip(cut), std::iter::repeat(0.0));
                 }
+                k += n;
             }
             if !finite {
                 *flaw = Flaw::NotFinite;
@@ -160,6 +165,17 @@ pub fn optimal_token_baseline<T: Real>(
         flaws[..row].fill(Flaw::None);
     }
     first_flaw(layout, rewards, &looked, &rule, flaws.into_iter())
+}
+
+/// `out = own - base`; true if all of it is finite.
+fn subtract<T: Real>(out: &mut [T], own: impl Iterator<Item = f64>, base: impl Iterator<Item = f64>) -> bool {
+    let mut finite = true;
+    for ((slot, own), base) in out.iter_mut().zip(own).zip(base) {
+        let a = own - base;
+        finite &= a.is_finite();
+        *slot = T::narrow(a);
+    }
+    finite
 }
 
 /// Sums of a group at each place.
@@ -187,19 +203,20 @@ impl<T: Real> Job<'_, T> {
         self.layout.spans(row, self.rule.mask, &mut scratch.spans);
         let n: usize = scratch.spans.iter().map(Range::len).sum();
         scratch.returns.clear();
+        scratch.constant = None;
         match self.rewards {
             Rewards::Rows(r) => {
                 if n == 0 && r[row] != 0.0 && gap_reward != GapReward::Drop {
                     return Flaw::NoToken;
                 }
-                scratch.returns.resize(n, r[row]);
+                // The same at every token.
+                scratch.constant = Some(r[row]);
             }
             Rewards::Tokens(r) => {
                 scratch.extra.clear();
                 scratch.extra.resize(scratch.spans.len(), 0.0);
                 if self.rule.mask.is_some() {
-                    let flaw =
-                        gap_rewards(&r[at.clone()], &scratch.spans, self.rule.gap_reward, &mut scratch.extra);
+                    let flaw = gap_rewards(&r[at.clone()], &scratch.spans, gap_reward, &mut scratch.extra);
                     if flaw != Flaw::None {
                         return flaw;
                     }
@@ -228,9 +245,21 @@ impl<T: Real> Job<'_, T> {
         Flaw::None
     }
 
-    fn weight(&self, i: usize) -> f64 {
-        let w = 1.0 - 2.0 * self.energy.logprobs[i].wide().exp() + self.energy.sum_pi_squared[i].wide();
-        self.energy.importance.map_or(w, |rho| w * rho[i].wide() * rho[i].wide())
+    /// Running weights of a run of tokens, from `running` on, into `energy`.
+    fn energies(&self, at: Range<usize>, running: &mut f64, energy: &mut Vec<f64>) {
+        energy.clear();
+        let own = self.energy.logprobs[at.clone()].iter().zip(&self.energy.sum_pi_squared[at.clone()]);
+        let weight = |(logprob, squares): (&T, &T)| 1.0 - 2.0 * logprob.wide().exp() + squares.wide();
+        match self.energy.importance {
+            None => energy.extend(own.map(weight)),
+            Some(rho) => {
+                energy.extend(own.zip(&rho[at]).map(|(pair, rho)| weight(pair) * rho.wide() * rho.wide()));
+            }
+        }
+        for w in energy {
+            *running += *w;
+            *w = *running;
+        }
     }
 
     fn baseline(&self, members: &[u32], widths: &[usize], out: &mut [f64], sums: &mut Sums) {
@@ -243,11 +272,24 @@ impl<T: Real> Job<'_, T> {
         // Sums over rows that are sorted by what they hold do not depend on the order in which they came.
         rows.sort_by(|&a, &b| self.compare(a, b, widths));
         out.fill(0.0);
-        for (buffer, start) in
-            [(&mut *weights, 0.0), (&mut *low, f64::INFINITY), (&mut *high, f64::NEG_INFINITY)]
-        {
+        // Where one return a row is compared at places that every row fills from the first, the rows alive at a place
+        // are the widest ones: from the width of the last other row on, all returns are that of the widest.
+        let alike_from = match self.rewards {
+            Rewards::Rows(r) if self.choices.by_trained || self.rule.mask.is_none() => {
+                let widest = rows.iter().copied().max_by_key(|&row| widths[row]).map_or(0.0, |row| r[row]);
+                let other = rows.iter().filter(|&&row| r[row] != widest).map(|&row| widths[row]).max();
+                Some((other.unwrap_or(0), widest))
+            }
+            _ => None,
+        };
+        let none = if alike_from.is_some() { 0 } else { out.len() };
+        for (buffer, size, start) in [
+            (&mut *weights, out.len(), 0.0),
+            (&mut *low, none, f64::INFINITY),
+            (&mut *high, none, -f64::INFINITY),
+        ] {
             buffer.clear();
-            buffer.resize(out.len(), start);
+            buffer.resize(size, start);
         }
         // Whether a gap has a reward is found when the row itself is done; once is enough.
         let gap_reward = match self.rule.gap_reward {
@@ -262,32 +304,46 @@ impl<T: Real> Job<'_, T> {
             let (mut running, mut k) = (0.0, 0);
             for span in &scratch.spans {
                 let n = span.len();
-                // Running weights first, for which each token waits for the one before; then sums, which do not wait.
-                scratch.energy.clear();
-                scratch.energy.extend((start + span.start..start + span.end).map(|i| {
-                    running += self.weight(i);
-                    running
-                }));
+                self.energies(start + span.start..start + span.end, &mut running, &mut scratch.energy);
                 let at = if self.choices.by_trained { k } else { span.start };
                 let places = at..at + n;
-                let returns = &scratch.returns[k..k + n];
-                let sums = out[places.clone()].iter_mut().zip(&mut weights[places.clone()]);
-                for ((b, weight), (g, w)) in sums.zip(returns.iter().zip(&scratch.energy)) {
-                    *b += g * w;
-                    *weight += w;
+                let sums =
+                    out[places.clone()].iter_mut().zip(&mut weights[places.clone()]).zip(&scratch.energy);
+                if let Some(g) = scratch.constant {
+                    for ((b, weight), w) in sums {
+                        *b += g * w;
+                        *weight += w;
+                    }
+                } else {
+                    for (((b, weight), w), g) in sums.zip(&scratch.returns[k..k + n]) {
+                        *b += g * w;
+                        *weight += w;
+                    }
                 }
-                for ((low, high), g) in low[places.clone()].iter_mut().zip(&mut high[places]).zip(returns) {
-                    *low = if g < low { *g } else { *low };
-                    *high = if g > high { *g } else { *high };
+                if alike_from.is_none() {
+                    let own = |t: usize| scratch.constant.unwrap_or_else(|| scratch.returns[k + t]);
+                    let bounds = low[places.clone()].iter_mut().zip(&mut high[places]);
+                    for (t, (low, high)) in bounds.enumerate() {
+                        let g = own(t);
+                        *low = if g < *low { g } else { *low };
+                        *high = if g > *high { g } else { *high };
+                    }
                 }
                 k += n;
             }
         }
         for (place, b) in out.iter_mut().enumerate() {
-            // Equal returns are their own mean, exactly.
-            let same = low[place] == high[place] && weights[place] > 0.0 && weights[place].is_finite();
-            // A weight that is not finite must not hide behind returns that are 0.
-            *b = if same { low[place] } else { *b / (weights[place] + self.choices.eps) };
+            // Equal returns are their own mean, exactly. A weight that is not finite must not hide behind them.
+            let alike = match alike_from {
+                Some((from, widest)) => (place >= from).then_some(widest),
+                None => (low[place] == high[place]).then(|| low[place]),
+            };
+            let total = weights[place] + self.choices.eps;
+            *b = match alike {
+                Some(g) if weights[place] > 0.0 && weights[place].is_finite() => g,
+                _ if total == 0.0 && *b == 0.0 => 0.0,
+                _ => *b / total,
+            };
         }
     }
 
@@ -325,7 +381,16 @@ impl<T: Real> Job<'_, T> {
             // What is left are rewards at gaps, which may have been moved.
             let (p, q) = (&r[self.layout.row(a)], &r[self.layout.row(b)]);
             let differ = p.iter().zip(q).map(|(x, y)| x.wide().total_cmp(&y.wide()));
-            differ.fold(Ordering::Equal, Ordering::then)
+            let spans = |row: usize| {
+                let mut into = Vec::new();
+                self.layout.spans(row, self.rule.mask, &mut into);
+                into.into_iter().map(|s| (s.start, s.end))
+            };
+            // Where the gaps lie decides which of them are moved where.
+            differ
+                .fold(Ordering::Equal, Ordering::then)
+                .then(p.len().cmp(&q.len()))
+                .then_with(|| spans(a).cmp(spans(b)))
         })
     }
 

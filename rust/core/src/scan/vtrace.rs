@@ -117,8 +117,9 @@ pub fn vtrace<T: Real>(
                     next_value = v;
                     advantages[i - piece.base] = T::narrow(advantage);
                     returns[i - piece.base] = T::narrow(next_return);
-                    // `min` swallows a NaN ratio.
-                    if !(advantage.is_finite() && next_return.is_finite()) || w.is_nan() {
+                    let fits = |x: f64| T::narrow(x).wide().is_finite();
+                    // `min` swallows a ratio that is NaN or infinite.
+                    if !(fits(advantage) && fits(next_return) && log_ratios[i].wide().is_finite()) {
                         *flaw = Flaw::NotFinite;
                     }
                 }
