@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands.add_parser("demo", help="train a small model on rollouts that it samples itself", add_help=False)
     known, rest = parser.parse_known_args(arguments[:1])
     del known
-    from rollmath import demo  # noqa: PLC0415 - the demo needs the packages of its extra
+    from rollmath.demo import main as demo  # noqa: PLC0415 - the demo needs the packages of its extra
 
-    status: int = demo.main([*rest, *arguments[1:]])
+    status: int = demo([*rest, *arguments[1:]])
     return status

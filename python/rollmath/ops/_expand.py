@@ -62,5 +62,8 @@ def expand(
 
 def _padded(who: str, lengths: ArrayLike, width: int) -> TokenRows:
     used, kind = integers(who, "lengths", lengths)
+    if width > 2**48:
+        msg = f"{who}(): 'width' must be at most 2**48, got {width}"
+        raise ValueError(msg)
     layout = _core.Layout.padded(who, len(used), width, used)
     return TokenRows(who, "lengths", kind, (len(used), width), None, layout)
