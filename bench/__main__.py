@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes, no verdicts, nothing saved")
     parser.add_argument("--no-save", action="store_true", help="append nothing to bench/results")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the rows to FILE")
+    parser.add_argument("--label", help="added to the names of the providers: settings of the system in this run")
     options = parser.parse_args(argv)
 
     run = {
@@ -62,6 +63,8 @@ def main(argv: list[str] | None = None) -> int:
     keep = Keep()
     status = pytest.main(arguments, plugins=[keep])
     rows = [row | run for row in keep.rows]
+    for row in rows:
+        row["provider"] += f" ({options.label})" if options.label else ""
     for row in rows:
         validate(row)
     print("\n" + table(rows, quick=options.quick))
