@@ -36,6 +36,10 @@ def tolerance():
     return lambda dtype: TOLERANCES[str(dtype).removeprefix("torch.")]
 
 
+# Oracles import what they share from `definitions`.
+sys.path.append(str(HERE / "reference"))
+
+
 @cache
 def _module(path: str):
     spec = importlib.util.spec_from_file_location(f"reference_{path.replace('/', '_')[:-3]}", HERE / "reference" / path)

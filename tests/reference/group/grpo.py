@@ -3,10 +3,7 @@
 import math
 
 import numpy as np
-
-
-def mean(values):
-    return math.fsum(values) / len(values)
+from definitions import mean
 
 
 def std(values, ddof):

@@ -3,29 +3,7 @@
 import math
 
 import numpy as np
-
-
-def members(rewards, ids, valid, nan):
-    """Rows that take part, group by group."""
-    keep = [True] * len(rewards) if valid is None else [bool(v) for v in valid]
-    for i, r in enumerate(rewards):
-        if keep[i] and nan == "raise" and not math.isfinite(r):
-            raise ValueError(f"{r} at {i}")
-        keep[i] = keep[i] and not (nan == "omit" and math.isnan(r))
-    return [[i for i in range(len(ids)) if ids[i] == g and keep[i]] for g in dict.fromkeys(ids)]
-
-
-def mean(values):
-    return math.fsum(values) / len(values)
-
-
-def lone(x, singleton, denominator=lambda s: 1.0):
-    """What the only member of a group gets, where ``denominator`` divides by the standard deviation 1 or |x|."""
-    if singleton == "raise":
-        raise ValueError("a group of one")
-    if singleton == "abs" and x == 0:
-        return 0.0
-    return {"zero": 0.0, "nan": math.nan, "raw": x / denominator(1.0), "abs": x / denominator(abs(x) or 1.0)}[singleton]
+from definitions import lone, members
 
 
 def optimal_baseline(rewards, ids, weights, *, valid=None, singleton="zero", nan="raise"):

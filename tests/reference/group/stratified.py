@@ -3,42 +3,7 @@
 import math
 
 import numpy as np
-
-
-def members(rewards, ids, valid, nan):
-    """Rows that take part, group by group."""
-    keep = [True] * len(rewards) if valid is None else [bool(v) for v in valid]
-    for i, r in enumerate(rewards):
-        if keep[i] and nan == "raise" and not math.isfinite(r):
-            raise ValueError(f"{r} at {i}")
-        keep[i] = keep[i] and not (nan == "omit" and math.isnan(r))
-    return [[i for i in range(len(ids)) if ids[i] == g and keep[i]] for g in dict.fromkeys(ids)]
-
-
-def mean(values):
-    return math.fsum(values) / len(values)
-
-
-def std(values, ddof):
-    if len(set(values)) == 1:
-        return 0.0
-    m = mean(values)
-    return math.sqrt(math.fsum((v - m) ** 2 for v in values) / (len(values) - ddof)) if len(values) > ddof else math.nan
-
-
-def lone(x, singleton, denominator=lambda s: 1.0):
-    """What the only member of a group gets, where ``denominator`` divides by the standard deviation 1 or |x|."""
-    if singleton == "raise":
-        raise ValueError("a group of one")
-    if singleton == "abs" and x == 0:
-        return 0.0
-    return {"zero": 0.0, "nan": math.nan, "raw": x / denominator(1.0), "abs": x / denominator(abs(x) or 1.0)}[singleton]
-
-
-def guard(s, eps, eps_place):
-    if eps_place == "where_positive":
-        return s + eps if s > 0 else 1.0
-    return {"add": s + eps, "max": max(s, eps), "sqrt": math.sqrt(s * s + eps)}[eps_place]
+from definitions import guard, lone, mean, members, std
 
 
 def standardised(r, rows, scale, ddof, eps, eps_place, singleton, zero_spread):

@@ -2,24 +2,7 @@
 
 import math
 
-
-def states(r, v, m, gaps, reward_on_gap):
-    """The states that the recurrence of one row sees: (position, reward, value)."""
-    r = list(r)
-    if gaps == "ignore":
-        return [(t, r[t], v[t]) for t in range(len(v))]
-    for t in range(len(v)):
-        if not m[t] and r[t] != 0:
-            before = [s for s in range(t) if m[s]]
-            if reward_on_gap == "raise" or (reward_on_gap == "previous" and not before):
-                raise ValueError(f"a reward on the gap at {t}")
-            if reward_on_gap == "previous":
-                r[before[-1]] += r[t]
-            r[t] = 0.0
-    if gaps == "state":
-        return [(t, r[t] if m[t] else 0.0, v[t] if m[t] else 0.0) for t in range(len(v))]
-    assert gaps == "carry"
-    return [(t, r[t], v[t]) for t in range(len(v)) if m[t]]
+from definitions import states
 
 
 def n_step(seen, values, t, n, gamma):

@@ -1,22 +1,6 @@
 """Advantages over turns, written out row by row from the definitions."""
 
-import math
-
-
-def estimate(rewards, values, end, gamma, lam):
-    """A_k = sum_j (gamma lam)^(j-k) delta_j with delta_j = r_j + gamma V_{j+1} - V_j and V = end after the last."""
-    ahead = [*values, end][1:]
-    delta = [r + gamma * nxt - v for r, nxt, v in zip(rewards, ahead, values, strict=True)]
-    return [math.fsum((gamma * lam) ** (j - k) * delta[j] for j in range(k, len(delta))) for k in range(len(delta))]
-
-
-def after(i, values, bootstrap, truncated):
-    """The value after the last turn of row i."""
-    if truncated is not None and not truncated[i]:
-        return 0.0
-    if isinstance(bootstrap, str):
-        return values[-1] if bootstrap == "last" and values else 0.0
-    return bootstrap[i]
+from definitions import after, estimate
 
 
 def turn_gae(rewards, values, *, gamma=0.99, lam=0.9, bootstrap="zero", truncated=None):
