@@ -11,6 +11,7 @@ mod lists;
 mod pool;
 mod ragged;
 mod reduce;
+mod rows;
 mod scan;
 
 /// Rust core of rollmath.
@@ -23,6 +24,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     lists::register(m)?;
     ragged::register(m)?;
     reduce::register(m)?;
+    rows::register(m)?;
     scan::register(m)?;
     Ok(())
 }
