@@ -53,9 +53,7 @@ class TokenRows:
     ends_known: bool = True
 
     @classmethod
-    def of(
-        cls, who: str, name: str, x: Any, *, mask: Any = None, lengths: Any = None, mask_name: str = "mask"
-    ) -> TokenRows:
+    def of(cls, who: str, name: str, x: Any, *, mask: Any = None, lengths: Any = None) -> TokenRows:
         """Of the token array ``x``, which the others have to be like."""
         if isinstance(x, Ragged):
             if lengths is not None:
@@ -78,11 +76,11 @@ class TokenRows:
             kind = Kind(x.device) if is_tensor(x) else Kind()
             layout = _core.Layout.padded(who, shape[0], shape[1], used)
             rows = cls(who, name, kind, shape, None, layout, ends_known=used is not None)
-        return rows if mask is None else rows.masked(mask, mask_name)
+        return rows if mask is None else rows.masked(mask)
 
-    def masked(self, mask: Any, name: str = "mask") -> TokenRows:
+    def masked(self, mask: Any) -> TokenRows:
         """With this mask."""
-        flat = to_bytes(self.who, name, self._flat(name, mask, packed_too=True))
+        flat = to_bytes(self.who, "mask", self._flat("mask", mask, packed_too=True))
         return replace(self, mask=flat)
 
     def like_kind(self, kind: Kind) -> TokenRows:

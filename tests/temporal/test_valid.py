@@ -68,6 +68,8 @@ def test_what_is_past_the_float_type():
     assert t.gae(huge, huge * 0, lam=1.0).advantages.tolist() == [[np.inf, float(huge[0, 0])]]
     with pytest.raises(ValueError, match="'rewards' must be small enough for sums in float64"):
         t.gae(huge, huge * 0, lam=1.0, whiten=Whiten())
+    with pytest.raises(ValueError, match=r"discounted_sum\(\): 'x' must be small enough for sums in float64"):
+        discounted_sum(huge, whiten=Whiten())
     with pytest.raises(ValueError, match="must be small enough"):
         t.vtrace(huge, huge * 0, huge * 0)
     with pytest.raises(ValueError, match="'x' must be small enough for sums in float64"):

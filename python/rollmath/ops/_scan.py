@@ -124,7 +124,7 @@ def scan_values(
     advantages = None if only_returns else flat[0]
     parts = _core.gae(rows.who, rows.layout, r, per_row, v, given, decay, advantages, flat[-1], whiten is not None)
     if whiten is not None and parts is not None:
-        whiten_in_place(rows, flat[0], whiten, Moments(*parts))
+        whiten_in_place(rows, "rewards", flat[0], whiten, Moments(*parts))
     return [rows.wrap(array) for array in arrays]
 
 
@@ -133,10 +133,10 @@ def inputs_of(rule: tuple[Any, ...]) -> dict[str, Any]:
     return {"mask": rule[0], "bootstrap": rule[3], "truncated": rule[4]}
 
 
-def whiten_in_place(rows: TokenRows, flat: NDArray[Any], how: Whiten, moments: Moments) -> None:
-    """Whitens trained tokens; all else is 0 and stays 0."""
+def whiten_in_place(rows: TokenRows, name: str, flat: NDArray[Any], how: Whiten, moments: Moments) -> None:
+    """Whitens trained tokens; all else is 0 and stays 0. ``name`` is what the caller calls what they came from."""
     if moments.count:
-        _core.affine(rows.who, "x", rows.layout, None, rows.mask, checked(rows.who, "rewards", how, moments), flat)
+        _core.affine(rows.who, name, rows.layout, None, rows.mask, checked(rows.who, name, how, moments), flat)
 
 
 def discounted_sum(
@@ -200,7 +200,7 @@ def discounted_sum(
         text = str(wrong) if name == "rewards" else str(wrong).replace("'gamma'", "'decay'", 1)
         raise ValueError(text.replace("'rewards'", repr(name), 1)) from None
     if whiten is not None and parts is not None:
-        whiten_in_place(rows, views[0], whiten, Moments(*parts))
+        whiten_in_place(rows, name, views[0], whiten, Moments(*parts))
     return rows.wrap(arrays[0])
 
 
