@@ -15,6 +15,7 @@ PACKAGE = ROOT / "python" / "rollmath"
 LAYERS = [
     {"_core"},
     {"_arrays", "_autograd", "_buffers", "_lazy", "_nested"},
+    {"_checks"},
     {"_convention"},
     {"_convention_table"},
     {"groups", "ragged", "conventions"},

@@ -7,8 +7,8 @@ from typing import Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import finite, mask, real, rows
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import finite, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, normalize, segment_max, segment_mean
 

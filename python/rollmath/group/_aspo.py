@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import finite, mask, real, required_mask, rows
 from rollmath.conventions import Convention
-from rollmath.group._inputs import finite, mask, real, required_mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, normalize, segment_mean
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath.group._inputs import finite, mask, real, rows
+from rollmath._checks import finite, mask, real, rows
 
 
 def w_reinforce(

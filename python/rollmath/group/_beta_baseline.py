@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath._arrays import ArrayLike, Immutable, frozen
-from rollmath.group._inputs import finite, mask, real, rows
+from rollmath._checks import finite, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, segment_count, segment_mean, segment_sum
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import real
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import read, real
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import BetaPdf, moments, segment_count, segment_mean
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import flag, mask, real, rows
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import flag, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, normalize, segment_count, segment_max, segment_mean
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, integers
-from rollmath.group._inputs import finite, flag, mask, real, rows, tokens
+from rollmath._checks import finite, flag, mask, real, rows, tokens
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import moments
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, describe, floats, host
+from rollmath._checks import Back, flag, mask, rows, tokens
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, Whiten, resolve
-from rollmath.group._inputs import Back, flag, mask, rows, tokens
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import normalize
 from rollmath.ops import whiten as whiten_rows

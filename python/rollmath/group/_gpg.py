@@ -7,8 +7,9 @@ from typing import Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import real
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import read, real
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import segment_max
 

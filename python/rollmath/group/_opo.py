@@ -7,8 +7,9 @@ from typing import Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import column
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import column, read
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import WeightedMean, gather, segment_count, segment_max
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import flag, real
 from rollmath._token_rows import TokenRows
-from rollmath.group._inputs import flag, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._scan import RewardOnGap, Rule, rewards_of
 from rollmath.ragged import Ragged

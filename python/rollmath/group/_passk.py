@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import whole
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import Rewards, read, whole
+from rollmath.group._inputs import Rewards, read
 from rollmath.groups import Groups
 from rollmath.ops import WeightedMean, segment_count, segment_max, segment_sum
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import real
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import real
 from rollmath.groups import Groups
 from rollmath.ops import Quantile, normalize
 

@@ -7,8 +7,9 @@ from typing import Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import tokens
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, Whiten, resolve
-from rollmath.group._inputs import read, tokens
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import discounted_sum
 from rollmath.ops import whiten as whiten_rows

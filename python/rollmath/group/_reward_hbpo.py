@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import column, correct_rows, real, whole_rows
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import column, correct_rows, read, real, whole_rows
+from rollmath.group._inputs import read
 from rollmath.groups import Groups
 from rollmath.ops import segment_mean
 

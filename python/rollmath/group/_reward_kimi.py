@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath.group._inputs import column, correct_rows, mask, real
+from rollmath._checks import column, correct_rows, mask, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_max, segment_min
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
-from rollmath.group._inputs import column, correct_rows, mask, real, rows
+from rollmath._checks import column, correct_rows, mask, real, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_min
 

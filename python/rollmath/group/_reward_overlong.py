@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath.group._inputs import column, flag, mask, real
+from rollmath._checks import column, flag, mask, real
 
 
 def overlong_penalty(

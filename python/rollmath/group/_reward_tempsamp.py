@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath.group._inputs import column, mask, real, required_mask
+from rollmath._checks import column, mask, real, required_mask
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_max
 

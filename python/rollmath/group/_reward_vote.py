@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, Kind, choice, is_tensor
-from rollmath.group._inputs import flag, mask, real
+from rollmath._checks import flag, mask, real
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_count, segment_max, segment_mean, segment_min
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._checks import Back, finite, flag, mask, real, rows
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import Back, finite, flag, mask, real, rows
 from rollmath.group._tracker import QuantileTracker
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, segment_count, segment_max, segment_min, segment_quantile, segment_std, segment_sum

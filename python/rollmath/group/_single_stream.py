@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
+from rollmath._checks import finite, mask, rows
 from rollmath.conventions import Whiten
 from rollmath.group._beta_baseline import BetaBaseline
-from rollmath.group._inputs import finite, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import whiten as whiten_rows
 

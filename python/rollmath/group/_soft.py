@@ -6,8 +6,8 @@ import math
 from typing import Literal, Unpack
 
 from rollmath._arrays import Array, ArrayLike, choice, number
+from rollmath._checks import finite, mask, rows
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.group._inputs import finite, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import LogMeanExp, Quantile, normalize, segment_logmeanexp, segment_max, segment_mean
 

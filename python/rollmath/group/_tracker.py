@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rollmath._arrays import ArrayLike
-from rollmath.group._inputs import finite, real, rows
+from rollmath._checks import finite, real, rows
 
 
 @dataclass(frozen=True)

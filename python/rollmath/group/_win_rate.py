@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, integers
-from rollmath.group._inputs import finite, flag, mask, rows
+from rollmath._checks import finite, flag, mask, rows
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import segment_mean
 

@@ -3,9 +3,34 @@
 Importing this package imports torch.
 """
 
-from rollmath.loss._normalizer import Normalizer
-from rollmath.loss._objectives import Objective, TokenLoss
-from rollmath.loss._policy_loss import PolicyLoss, policy_loss
-from rollmath.loss._ppo import PPO
+from typing import TYPE_CHECKING
+
+import torch as _torch  # noqa: F401  so that a missing torch is said here, not at the first use
+
+from rollmath._lazy import lazy
+
+if TYPE_CHECKING:
+    from rollmath.loss._normalizer import Normalizer
+    from rollmath.loss._objectives import Objective, TokenLoss
+    from rollmath.loss._policy_loss import PolicyLoss, policy_loss
+    from rollmath.loss._ppo import PPO
+
+_load, __dir__ = lazy(
+    __name__,
+    {
+        "_normalizer": ("Normalizer",),
+        "_objectives": (
+            "Objective",
+            "TokenLoss",
+        ),
+        "_policy_loss": (
+            "PolicyLoss",
+            "policy_loss",
+        ),
+        "_ppo": ("PPO",),
+    },
+)
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load
 
 __all__ = ["PPO", "Normalizer", "Objective", "PolicyLoss", "TokenLoss", "policy_loss"]
