@@ -103,7 +103,7 @@ def callables() -> list[tuple[str, str]]:
         for package in [*METHODS, "ops"]
         for name, value in public(package)
         if inspect.isfunction(value)
-        or (inspect.isclass(value) and hasattr(value, "token_loss") and not getattr(value, "_is_protocol", False))
+        or (inspect.isclass(value) and hasattr(value, "token_loss") and value.__mro__[1] is not object)
     ]
 
 

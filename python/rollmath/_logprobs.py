@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class LogProbs:
     """Log-probabilities of the same tokens under up to four policies, packed ``[tokens]`` or padded ``[B, T]``.
 
+    A jagged nested tensor is taken by its values, which are packed.
+
     Attributes:
         theta: the policy in training; the only one that may require grad.
         prox: the proximal (old) policy, the center of the trust region; None means theta detached: the first step on
@@ -33,8 +35,10 @@ class LogProbs:
     ref: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = None
-        for name, x in self._given().items():
+        for name, x in self.given().items():
+            if is_tensor(x) and x.is_nested and "jagged" in str(x.layout):
+                object.__setattr__(self, name, x.values())
+        for name, x in self.given().items():
             if not is_tensor(x) or not x.is_floating_point() or x.dim() not in {1, 2}:
                 msg = f"LogProbs(): {name!r} must be a float tensor [tokens] or [B, T], got {describe(x)}"
                 raise TypeError(msg)
@@ -59,10 +63,11 @@ class LogProbs:
         """The common shape."""
         return tuple(self.theta.shape)
 
-    def _given(self) -> dict[str, torch.Tensor]:
+    def given(self) -> dict[str, torch.Tensor]:
+        """The policies that are there, by name."""
         others = {"prox": self.prox, "behaviour": self.behaviour, "ref": self.ref}
         return {"theta": self.theta} | {name: x for name, x in others.items() if x is not None}
 
     def __repr__(self) -> str:
         dtype = str(self.theta.dtype).removeprefix("torch.")
-        return f"LogProbs({', '.join(self._given())}; {dtype} {list(self.shape)})"
+        return f"LogProbs({', '.join(self.given())}; {dtype} {list(self.shape)})"

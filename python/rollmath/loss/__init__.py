@@ -10,14 +10,20 @@ import torch as _torch  # noqa: F401  so that a missing torch is said here, not 
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.loss._aggregate import Aggregation
+    from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
     from rollmath.loss._ppo import PPO
+    from rollmath.loss._terms import Correction, EntropyBonus
+    from rollmath.loss._tokens import Tokens
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_aggregate": ("Aggregation",),
+        "_metrics": ("LossMetrics",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
             "Objective",
@@ -28,9 +34,26 @@ _load, __dir__ = lazy(
             "policy_loss",
         ),
         "_ppo": ("PPO",),
+        "_terms": (
+            "Correction",
+            "EntropyBonus",
+        ),
+        "_tokens": ("Tokens",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
-__all__ = ["PPO", "Normalizer", "Objective", "PolicyLoss", "TokenLoss", "policy_loss"]
+__all__ = [
+    "PPO",
+    "Aggregation",
+    "Correction",
+    "EntropyBonus",
+    "LossMetrics",
+    "Normalizer",
+    "Objective",
+    "PolicyLoss",
+    "TokenLoss",
+    "Tokens",
+    "policy_loss",
+]

@@ -16,14 +16,15 @@ def require(who: str, name: str, x: object, kind: type, wanted: str) -> None:
         raise TypeError(msg)
 
 
-def check_token_loss(who: str, tokens: object, like: torch.Tensor) -> TokenLoss:
-    """Raises unless an objective returned one number a token in every field: others would broadcast in silence."""
+def check_token_loss(who: str, tokens: object, like: torch.Tensor, name: str = "objective") -> TokenLoss:
+    """Raises unless an objective returned one number a token: others would broadcast in silence."""
     if not isinstance(tokens, TokenLoss):
-        msg = f"{who}(): 'objective' must return a TokenLoss from its token_loss, got {describe(tokens)}"
+        msg = f"{who}(): {name!r} must return a TokenLoss from its token_loss, got {describe(tokens)}"
         raise TypeError(msg)
-    for field, value in tokens._asdict().items():
+    for field in ("loss", "gradient"):
+        value = getattr(tokens, field)
         if not isinstance(value, torch.Tensor) or value.shape != like.shape:
             got = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-            msg = f"{who}(): 'objective' must give {field!r} of shape {tuple(like.shape)} (= trained tokens), got {got}"
+            msg = f"{who}(): {name!r} must give {field!r} of shape {tuple(like.shape)} (= trained tokens), got {got}"
             raise ValueError(msg)
     return tokens

@@ -1,36 +1,51 @@
-"""What an objective is: a loss a token and its derivative in closed form."""
+"""What an objective is: a loss a token and the derivative of the batch's loss, in closed form."""
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 
+from rollmath.loss._tokens import Tokens
+
+NOTHING: Mapping[str, torch.Tensor] = MappingProxyType({})
+
 
 class TokenLoss(NamedTuple):
-    """One value a token each, without gradient.
+    """What an objective makes of some :class:`Tokens`.
 
     Attributes:
-        loss: the loss L to minimise.
-        coefficient: its derivative with respect to the log-probability of the token under theta.
-        ratio: theta over prox, as the loss used it.
-        log_ratio: its logarithm.
-        clipped: bool, where the clip took the gradient away.
-        dual_clipped: bool, where the dual clip did.
+        loss: the loss L_t of each token, before its weight.
+        gradient: derivative of ``sum_t weight_t L_t`` with respect to the log-probability of each token.
+        counts: named sums over the trained tokens, 0-d each, such as how many were clipped; they become metrics,
+            divided by the trained tokens of the step.
     """
 
     loss: torch.Tensor
-    coefficient: torch.Tensor
-    ratio: torch.Tensor
-    log_ratio: torch.Tensor
-    clipped: torch.Tensor
-    dual_clipped: torch.Tensor
+    gradient: torch.Tensor
+    counts: Mapping[str, torch.Tensor] = NOTHING
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """Anything with this method is an objective, a frozen dataclass of your own too."""
+class Objective:
+    """Base of the objectives: small frozen dataclasses with :meth:`token_loss`. Yours can be one too.
 
-    def token_loss(self, theta: torch.Tensor, prox: torch.Tensor, advantages: torch.Tensor) -> TokenLoss:
-        """Loss and coefficient of each token, from tensors of one shape that carry no gradient."""
-        ...
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True)
+    ... class Reinforce(Objective):
+    ...     def token_loss(self, tokens):
+    ...         slope = -tokens.advantages
+    ...         return TokenLoss(loss=slope * tokens.theta, gradient=tokens.weighted(slope))
+
+    Attributes:
+        coupling: ``"separable"`` if the loss of a token depends on that token alone; ``"sequence"`` if on other tokens
+            of its row or rollout, whose rows then must all be in one call; ``"batch"`` if on statistics of the whole
+            step, which two passes give.
+    """
+
+    coupling: ClassVar[Literal["separable", "sequence", "batch"]] = "separable"
+
+    def token_loss(self, tokens: Tokens) -> TokenLoss:
+        """Loss and derivative of each token."""
+        raise NotImplementedError(f"{type(self).__name__} must define token_loss(self, tokens)")

@@ -8,37 +8,39 @@ import torch
 
 from rollmath._arrays import ArrayLike
 from rollmath._logprobs import LogProbs
-from rollmath.loss._aggregate import token_weight
-from rollmath.loss._check import check_token_loss, require
+from rollmath.loss._aggregate import Aggregation, as_aggregation
+from rollmath.loss._check import require
+from rollmath.loss._closed_form import closed_form, eager
+from rollmath.loss._engine import Call, evaluate
+from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
-from rollmath.loss._tokens import closed_form, trained_advantages, trained_index
+from rollmath.loss._places import check_shape
+from rollmath.loss._terms import Correction, EntropyBonus
+from rollmath.loss._values import Values
 from rollmath.rows import Rows
+
+#: Sums that are terms of the loss; the others are divided by the tokens of the step.
+TERMS = ("policy_loss", "kl_loss", "entropy_loss")
 
 
 class PolicyLoss(NamedTuple):
-    """0-d tensors on the device of the log-probabilities; only ``loss`` carries a gradient.
-
-    Sums are over the trained tokens of the call, divided by the tokens of the *normalizer*: like the loss, every value
-    but ``ratio_max`` adds up over micro-batches. With nothing trained all are 0.
+    """What :func:`policy_loss` returns.
 
     Attributes:
-        loss: what to minimise.
-        clip_fraction: tokens whose gradient the clip took away.
-        dual_clip_fraction: tokens whose gradient the dual clip took away.
-        approx_kl: ``rho - 1 - log rho``, an estimate of KL(prox || theta) that is never negative (k3).
-        ratio_mean: ``rho``.
-        ratio_max: largest ``rho``; take the maximum over micro-batches.
+        loss: what to call ``backward()`` on, 0-d: the loss times the ``scale`` of the normalizer.
+        metrics: a :class:`LossMetrics`. ``loss`` (before that scale) and its terms ``policy_loss``, ``kl_loss``,
+            ``entropy_loss``; and means over the trained tokens of the step: ``signal`` (tokens whose policy term has a
+            gradient), ``log_ratio`` (theta - prox), ``approx_kl`` (``rho - 1 - log rho``, an estimate of KL(prox ||
+            theta) that is never negative), ``ratio`` and the largest, ``ratio_max``; ``entropy``; and what the
+            objective, the KL term and the correction count, such as ``clip_high``.
     """
 
     loss: torch.Tensor
-    clip_fraction: torch.Tensor
-    dual_clip_fraction: torch.Tensor
-    approx_kl: torch.Tensor
-    ratio_mean: torch.Tensor
-    ratio_max: torch.Tensor
+    metrics: LossMetrics
 
 
+@eager
 def policy_loss(
     logprobs: LogProbs,
     advantages: ArrayLike,
@@ -46,38 +48,52 @@ def policy_loss(
     objective: Objective,
     *,
     normalizer: Normalizer,
-    aggregation: Literal["token_mean"] = "token_mean",
-    level: Literal["rollout", "row", "token"] | None = None,
+    aggregation: str | Aggregation = "token_mean",
+    level: Literal["rollout", "row", "turn", "token"] | None = None,
+    weight: ArrayLike | None = None,
+    correction: Correction | None = None,
+    kl: Objective | None = None,
+    entropy: EntropyBonus | None = None,
 ) -> PolicyLoss:
-    r"""Policy loss of the trained tokens, differentiable in theta: ``sum_t L(theta_t, prox_t, A_t) / tokens``.
+    r"""Policy loss of the trained tokens, differentiable in theta: ``sum_t w_t (c_t L_t + KL_t - coef H_t)``.
 
-    The gradient is the closed form of the objective. Only trained positions are read: log-probabilities of gaps and of
-    padding may be NaN or infinite, and their gradient is exactly 0. Nothing is read back from
-    the device.
+    ``w_t`` is the weight that the aggregation gives to the token, say 1 / trained tokens of the step; ``L_t`` is the
+    loss of the objective and ``c_t`` the constant weight of ``correction`` times ``weight``, or 1.
+
+    The gradient is the closed form of the objective, computed with the loss in one pass. Only trained positions count:
+    log-probabilities of gaps and of padding may be NaN or infinite, and their gradient is exactly 0. Nothing is read
+    back from the device. Under autocast nothing changes; under ``torch.compile`` it is a graph break.
 
     Args:
-        logprobs: :class:`~rollmath.LogProbs`, packed ``[positions]`` or padded ``[n_rows, T]`` with position ``t`` of
-            row ``i`` in column ``t``. ``theta`` and ``prox`` are read; ``behaviour`` and ``ref`` are not.
+        logprobs: :class:`~rollmath.LogProbs`, packed ``[positions]``, jagged, or padded ``[n_rows, T]`` with position
+            ``t`` of row ``i`` in column ``t``. Which policies are read is up to the objective and the terms.
         advantages: constants, NumPy or torch: one a rollout ``[n_rollouts]`` in the order of ``rows.rollouts.ids``,
-            one a row ``[n_rows]``, or one a position: packed, padded, or a :class:`~rollmath.Ragged`.
+            one a row ``[n_rows]``, one a turn (a run of trained positions, row after row; an agent's step is one), or
+            one a position: packed, padded, jagged, or a :class:`~rollmath.Ragged` (``Forest.expand`` of the advantages
+            of nodes).
         rows: which tokens these are, and which of them are trained.
-        objective: :class:`PPO`, or any object with its method ``token_loss``.
-        normalizer: counts of the *whole* optimiser step, all micro-batches and ranks; ``Normalizer.local(rows)`` if
-            these rows are all of it.
-        aggregation: ``"token_mean"``, the mean over all trained tokens of the step.
-        level: what ``advantages`` has one value of, where its length fits several.
+        objective: :class:`PPO` or another :class:`Objective`.
+        normalizer: counts of the *whole* optimiser step, all micro-batches and ranks, and what the trainer does to the
+            gradient; ``Normalizer.local(rows)`` if these rows are all of it.
+        aggregation: the name of an :class:`Aggregation`, or one.
+        level: what ``advantages`` has one value of; needed for turns, and where its length fits several.
+        weight: constants that multiply the policy term, at any level as advantages, say a mask of high entropy.
+        correction: a :class:`Correction` of the mismatch between sampler and trainer; multiplies the policy term.
+        kl: a :class:`KL` term, added.
+        entropy: an :class:`EntropyBonus`, subtracted.
 
     Returns:
-        A :class:`PolicyLoss`; float32, or float64 if theta is float64. Sums run in float64.
+        A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums run in float64.
 
     Edge cases:
-        No trained token here, or in the whole step: loss 0 and gradient 0, never NaN. A NaN or infinite log-probability
-        at a trained position makes the loss NaN or infinite. Advantages at gaps are not read, those of trained tokens
-        must be finite, and so in the dtype of the loss; on another device than the CPU they are not checked.
+        No trained token here, or in the whole step: loss 0 and gradient 0, never NaN. A NaN log-probability at a
+        trained position makes the loss NaN. Advantages at gaps are not read, those of trained tokens must be finite,
+        and so in the dtype of the loss; on another device than the CPU they are not checked.
 
     Raises:
-        ValueError: shapes that do not fit the rows, advantages that require grad or could be of two levels, a
-            normalizer that counts fewer tokens than the rows have.
+        ValueError: shapes that do not fit the rows, constants that require grad or could be of two levels, a
+            normalizer of another batch or with fewer tokens than the rows have, a policy that a term needs and
+            ``logprobs`` lacks.
         TypeError: arguments of the wrong type.
 
     Source: PPO, arXiv 1707.06347; the mean over all tokens of the batch: DAPO, arXiv 2503.14476.
@@ -88,33 +104,55 @@ def policy_loss(
     >>> theta = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
     >>> out = policy_loss(LogProbs(theta), [1.0, -1.0], rows, PPO(), normalizer=Normalizer.local(rows))
     >>> out.loss.backward()
-    >>> round(out.loss.item(), 4), theta.grad
-    (-0.3333, tensor([-0.3333, -0.3333,  0.3333]))
+    >>> round(out.loss.item(), 4), theta.grad, out.metrics["ratio"].item()
+    (-0.3333, tensor([-0.3333, -0.3333,  0.3333]), 1.0)
     """
     who = "policy_loss"
     require(who, "logprobs", logprobs, LogProbs, "LogProbs(theta=..., prox=...)")
     require(who, "rows", rows, Rows, "Rows")
-    require(who, "objective", objective, Objective, "an object with a method token_loss, such as PPO()")
-    weight = token_weight(who, aggregation, rows, normalizer)
-    theta = logprobs.theta
-    index = torch.from_numpy(trained_index(who, rows, logprobs.shape, "logprobs")).to(theta.device, non_blocking=True)
-    dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
-    with torch.no_grad():
-        here, prox = (x.detach().reshape(-1)[index].to(dtype) for x in (theta, logprobs.proximal))
-        a = trained_advantages(who, advantages, rows, level, here)
-        tokens = check_token_loss(who, objective.token_loss(here, prox, a), here)
-
-        def mean(x: torch.Tensor) -> torch.Tensor:
-            return (x.sum(dtype=torch.float64) * weight).to(dtype)
-
-        kl = torch.expm1(tokens.log_ratio) - tokens.log_ratio
-        largest = tokens.ratio.amax() if len(index) else tokens.ratio.new_zeros(())
-        value = mean(tokens.loss)
-    return PolicyLoss(
-        loss=closed_form(theta, value, tokens.coefficient * weight, index),
-        clip_fraction=mean(tokens.clipped),
-        dual_clip_fraction=mean(tokens.dual_clipped),
-        approx_kl=mean(kl),
-        ratio_mean=mean(tokens.ratio),
-        ratio_max=largest,
+    require(who, "objective", objective, Objective, "an Objective, such as PPO()")
+    if kl is not None:
+        require(who, "kl", kl, Objective, "a KL term, such as KL(0.01)")
+    if correction is not None:
+        require(who, "correction", correction, Correction, "a Correction")
+    if entropy is not None:
+        require(who, "entropy", entropy, EntropyBonus, "an EntropyBonus")
+        if tuple(entropy.values.shape) != logprobs.shape or entropy.values.device != logprobs.theta.device:
+            msg = (
+                f"{who}(): 'entropy' must have values of shape {logprobs.shape} on {logprobs.theta.device}, as theta, "
+                f"got {tuple(entropy.values.shape)} on {entropy.values.device}"
+            )
+            raise ValueError(msg)
+    check_shape(who, "logprobs", rows, logprobs.shape)
+    weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
+    call = Call(
+        who=who,
+        logprobs=logprobs,
+        rows=rows,
+        advantages=Values(who, "advantages", advantages, rows, level),
+        weights=weights,
+        objective=objective,
+        weight=None if weight is None else Values(who, "weight", weight, rows, None),
+        correction=correction,
+        kl=kl,
+        entropy=entropy,
+        entropy_weight=None
+        if entropy is None or entropy.weight is None
+        else Values(who, "entropy.weight", entropy.weight, rows, None),
     )
+    with torch.no_grad():
+        result = evaluate(call)
+        tokens = max(normalizer.tokens, 1)
+        named = {name: x if name in TERMS or name.endswith("_max") else x / tokens for name, x in result.sums.items()}
+        total = sum((named[name] for name in TERMS if name in named), torch.zeros_like(named["policy_loss"]))
+        scale = normalizer.scale
+        if scale != 1:
+            result.theta.mul_(scale)
+            if result.entropy is not None:
+                result.entropy.mul_(scale)
+        value = (total * scale).to(call.dtype)
+        metrics = LossMetrics({"loss": total} | named)
+    known = [(logprobs.theta, result.theta)]
+    if entropy is not None and result.entropy is not None:
+        known.append((entropy.values, result.entropy))
+    return PolicyLoss(closed_form(who, value, *known), metrics)

@@ -1,27 +1,28 @@
-"""PPO's clipped objective, with clip-higher and dual clip."""
+"""PPO's clipped objective, with clip-higher, dual clip and a cap on the ratio."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 
 import torch
 
-from rollmath._arrays import describe
-from rollmath.loss._objectives import TokenLoss
+from rollmath.loss._objectives import Objective, TokenLoss
+from rollmath.loss._options import bounds_of, over
+from rollmath.loss._tokens import Tokens, above, below, equal, exp
 
 
 @dataclass(frozen=True)
-class PPO:
+class PPO(Objective):
     r"""Clipped surrogate: ``L = max(-A rho, -A clip(rho, 1 - lo, 1 + hi))`` with ``rho = exp(theta - prox)``.
 
-    With ``dual_clip=c``, where ``A < 0``: ``min(L, -A c)``, so that a huge ratio cannot dominate.
+    With ``dual_clip=c``, where ``A < 0``: ``min(L, -A c)``, so that a huge ratio cannot dominate. With ``delta``, the
+    rho that is not clipped is ``min(rho, delta)`` (TRL), which does the same for ``A < 0`` if delta is over 1 + hi.
 
     The derivative with respect to the log-probability under theta is ``-A rho``, and 0 where a clip is active::
 
         clipped       A > 0 and rho > 1 + hi,  or  A < 0 and rho < 1 - lo
-        dual clipped  A < 0 and rho > c
+        dual clipped  A < 0 and rho > c (or delta)
 
     The inequalities are strict: exactly on a boundary, where L has a kink, the gradient is the one of the unclipped
     side, as autograd has it for ``torch.clamp``.
@@ -30,110 +31,66 @@ class PPO:
         clip: ``(lo, hi)``, or one number for both. ``lo`` in [0, 1], ``hi`` at least 0 (``math.inf``: no upper clip).
         dual_clip: ``c`` over 1, or None. verl's default is 3.0. It acts where ``A < 0`` and the upper clip where
             ``A > 0``, so it may be below ``1 + hi``.
+        delta: TRL's cap of the ratio that is not clipped, over 1, or None. Not together with ``dual_clip``.
         max_log_ratio: theta - prox is clamped to plus or minus this, as verl does with 20; beyond it the derivative is
-            0. None: as it is; rho overflows to inf in float32 at 88.7, and so does L where A < 0 without dual clip.
+            0. None: as it is; rho then stops at the largest finite number, in float32 from a log-ratio of 88.7 on.
 
-    A token with ``A = 0`` has loss 0 and coefficient 0, whatever its ratio.
+    A token with ``A = 0`` has loss 0 and derivative 0, whatever its ratio. Separable. Counts ``clip_high``,
+    ``clip_low`` and ``dual_clip``.
 
     Raises:
-        ValueError: a bound out of range.
+        ValueError: a bound out of range; both ``dual_clip`` and ``delta``.
         TypeError: a bound that is no number.
 
     Source: Schulman et al. 2017, arXiv 1707.06347; dual clip: Ye et al. 2019, arXiv 1912.09729; ``lo != hi``
-    (clip-higher): DAPO, arXiv 2503.14476.
+    (clip-higher): DAPO, arXiv 2503.14476; delta: INTELLECT-2, arXiv 2505.07291, as TRL has it.
 
     >>> PPO(clip=(0.2, 0.28), dual_clip=3.0)
-    PPO(clip=(0.2, 0.28), dual_clip=3.0, max_log_ratio=None)
+    PPO(clip=(0.2, 0.28), dual_clip=3.0, delta=None, max_log_ratio=None)
     """
 
     clip: tuple[float, float] | float = (0.2, 0.2)
     dual_clip: float | None = None
+    delta: float | None = None
     max_log_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        pair: tuple[float, ...] = tuple(self.clip) if isinstance(self.clip, (tuple, list)) else (self.clip,) * 2
-        if len(pair) != 2:
-            msg = f"PPO(): 'clip' must be one number or (lo, hi), got {self.clip!r}"
+        object.__setattr__(self, "clip", bounds_of("PPO", "clip", self.clip))
+        object.__setattr__(self, "dual_clip", over("PPO", "dual_clip", self.dual_clip, 1.0))
+        object.__setattr__(self, "delta", over("PPO", "delta", self.delta, 1.0))
+        object.__setattr__(self, "max_log_ratio", over("PPO", "max_log_ratio", self.max_log_ratio, 0.0))
+        if self.dual_clip is not None and self.delta is not None:
+            msg = "PPO(): 'dual_clip' and 'delta' are two rules for the same thing; give one"
             raise ValueError(msg)
-        lo, hi = _number("clip", pair[0]), _number("clip", pair[1])
-        if not (0 <= lo <= 1 and hi >= 0):
-            msg = f"PPO(): 'clip' must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {self.clip!r}"
-            raise ValueError(msg)
-        dual_clip = None if self.dual_clip is None else _number("dual_clip", self.dual_clip)
-        if dual_clip is not None and not (dual_clip > 1 and math.isfinite(dual_clip)):
-            msg = f"PPO(): 'dual_clip' must be over 1 and finite, got {self.dual_clip!r}"
-            raise ValueError(msg)
-        limit = None if self.max_log_ratio is None else _number("max_log_ratio", self.max_log_ratio)
-        if limit is not None and not (limit > 0 and math.isfinite(limit)):
-            msg = f"PPO(): 'max_log_ratio' must be positive and finite, got {self.max_log_ratio!r}"
-            raise ValueError(msg)
-        for name, value in (("clip", (lo, hi)), ("dual_clip", dual_clip), ("max_log_ratio", limit)):
-            object.__setattr__(self, name, value)
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The clip as ``(lo, hi)``."""
-        if not isinstance(self.clip, tuple):
-            return (self.clip, self.clip)
-        return self.clip
+        return self.clip if isinstance(self.clip, tuple) else (self.clip, self.clip)
 
-    @torch.no_grad()
-    def token_loss(self, theta: torch.Tensor, prox: torch.Tensor, advantages: torch.Tensor) -> TokenLoss:
-        """Loss and closed-form derivative of each token.
-
-        Args:
-            theta: log-probabilities under the policy in training, any shape; its gradient is not tracked here.
-            prox: those under the proximal policy, of the same shape.
-            advantages: of the same shape.
-
-        Returns:
-            A :class:`TokenLoss` of float32 tensors, or of float64 if theta is float64.
-
-        Raises:
-            ValueError: shapes that differ.
-            TypeError: what is no float tensor.
-        """
-        dtype = _check(theta, prox, advantages)
-        log_ratio = theta.to(dtype) - prox.to(dtype)
-        within = torch.ones_like(log_ratio, dtype=torch.bool)
+    def token_loss(self, tokens: Tokens) -> TokenLoss:
+        """Loss and derivative of each token."""
+        lo, hi = self.bounds
+        ratio, a = tokens.ratio, tokens.advantages
         if self.max_log_ratio is not None:
-            # Not abs() > limit: NaN must stay NaN, and so must its gradient.
-            within = ~(log_ratio.abs() > self.max_log_ratio)
-            log_ratio = log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio)
-        ratio = log_ratio.exp()
-        a = advantages.to(dtype)
-        zero, lower, upper = a == 0, 1 - self.bounds[0], 1 + self.bounds[1]
-        plain = torch.where(zero, 0, -a * ratio)
-        clipped = ((a > 0) & (ratio > upper)) | ((a < 0) & (ratio < lower))
-        loss = torch.where(clipped, -a * ratio.clamp(lower, upper), plain)
-        dual = torch.zeros_like(clipped)
-        if self.dual_clip is not None:
-            dual = (a < 0) & (ratio > self.dual_clip)
-            loss = torch.where(dual, -a * self.dual_clip, loss)
-        coefficient = torch.where(clipped | dual | ~within, 0, plain)
-        return TokenLoss(loss, coefficient, ratio, log_ratio, clipped, dual)
-
-
-def _number(name: str, value: object) -> float:
-    """Any real number as a float, those of NumPy too."""
-    if isinstance(value, bool) or not isinstance(value, Real):
-        msg = f"PPO(): {name!r} must hold numbers, got {value!r}"
-        raise TypeError(msg)
-    try:
-        return float(value)
-    except OverflowError:
-        msg = f"PPO(): {name!r} must fit a float"
-        raise ValueError(msg) from None
-
-
-def _check(theta: torch.Tensor, prox: torch.Tensor, advantages: torch.Tensor) -> torch.dtype:
-    for name, x in (("theta", theta), ("prox", prox), ("advantages", advantages)):
-        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-            msg = f"PPO.token_loss(): {name!r} must be a float tensor, got {describe(x)}"
-            raise TypeError(msg)
-        if x.shape != theta.shape:
-            msg = (
-                f"PPO.token_loss(): {name!r} must have shape {tuple(theta.shape)} (= theta.shape), got {tuple(x.shape)}"
-            )
-            raise ValueError(msg)
-    return torch.float64 if theta.dtype == torch.float64 else torch.float32
+            ratio = exp(tokens.log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio))
+        largest = torch.finfo(ratio.dtype).max
+        # Where A < 0 and rho is over delta, the clipped rho may still be larger, up to 1 + hi; where A > 0 both bind.
+        delta = self.delta or math.inf
+        top = min(self.dual_clip or max(delta, 1 + hi), largest)
+        upper = min(1 + hi, delta, largest)
+        # L = gain clip(rho, 1 - lo, c) - want min(rho, 1 + hi), where gain = max(-A, 0) and want = max(A, 0). A dual
+        # clip below 1 - lo cannot be, and torch.clamp gives its maximum where both bounds cross.
+        want, gain = a.clamp(min=0), (-a).clamp(min=0)
+        low, high = ratio.clamp(1 - lo, top), ratio.clamp(max=upper)
+        loss = torch.addcmul(gain * low, want, high, value=-1)
+        inside_low, inside_high = equal(low, ratio), equal(high, ratio)
+        slope = torch.addcmul(gain * inside_low, want, inside_high, value=-1).mul_(ratio)
+        if self.max_log_ratio is not None:
+            slope *= equal(tokens.log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio), tokens.log_ratio)
+        wanted, unwanted = above(a, 0), below(a, 0)
+        clip_high = tokens.total(wanted) - tokens.total(wanted.mul_(inside_high))
+        outside = tokens.total(unwanted) - tokens.total(inside_low.mul_(unwanted))
+        clip_low = tokens.total(below(ratio, 1 - lo).mul_(unwanted))
+        counts = {"clip_high": clip_high, "clip_low": clip_low, "dual_clip": outside - clip_low}
+        return TokenLoss(loss, tokens.weighted(slope), counts)

@@ -1,141 +1,199 @@
-"""From rows to their trained tokens: where these are in the log-probabilities, and the advantage of each."""
+"""Tokens: what an objective, a KL term or a correction sees of the trained tokens."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
 
 import numpy as np
 import torch
 
-from rollmath._arrays import ArrayLike, choice, host
-from rollmath._autograd import first_order_only
-from rollmath.ragged import Ragged
+from rollmath._arrays import describe
+from rollmath.loss._places import runs_of
+from rollmath.loss._spans import How, Level, Spans
 from rollmath.rows import Rows
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
-LEVELS = ("rollout", "row", "token")
+class Tokens:
+    """Trained tokens of some whole rows as 1-D tensors of one length, without gradient.
 
+    They are float32, or float64 if theta is. On a CPU they are the trained tokens alone. Where shapes must not depend
+    on values, on a GPU, other positions are there too, with log-probability, advantage and weight 0; so write formulas
+    for all positions, and count with :meth:`total`, which leaves them out.
 
-def trained_index(who: str, rows: Rows, shape: tuple[int, ...], name: str) -> NDArray[np.int64]:
-    """Flat index of each trained position into packed ``[positions]`` or padded ``[n_rows, T]``.
-
-    Raises:
-        ValueError: a shape that is neither.
+    Attributes:
+        theta: log-probabilities under the policy in training.
+        prox: under the proximal policy; theta itself if none was given.
+        behaviour: under the policy that sampled; None if not given.
+        ref: under the reference policy; None if not given.
+        advantages: of each token.
+        weight: what the loss of a token is multiplied by in that of the batch: a number, or one a token.
+        version: version of the policy that sampled the token, int64; None if not given.
+        mask: 1.0 where a position is trained, else 0.0; None if all are.
     """
-    total, width = int(rows.offsets[-1]), int(rows.lengths.max(initial=0))
-    if shape != (total,) and not (len(shape) == 2 and shape[0] == rows.n_rows and shape[1] >= width):
-        msg = (
-            f"{who}(): {name!r} must have shape ({total},) (= positions of rows) or ({rows.n_rows}, T) with T of at "
-            f"least {width} (= the longest row), got {shape}"
-        )
-        raise ValueError(msg)
-    packed = np.arange(total) if rows.mask is None else np.flatnonzero(rows.mask)
-    if len(shape) == 1:
-        return packed
-    return packed + np.repeat(np.arange(rows.n_rows) * shape[1] - rows.offsets[:-1], rows.trained)
 
+    def __init__(
+        self,
+        theta: torch.Tensor,
+        advantages: torch.Tensor,
+        weight: float | torch.Tensor,
+        spans: Spans,
+        *,
+        prox: torch.Tensor | None = None,
+        behaviour: torch.Tensor | None = None,
+        ref: torch.Tensor | None = None,
+        version: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> None:
+        self.theta, self.prox, self.behaviour, self.ref = theta, theta if prox is None else prox, behaviour, ref
+        self.advantages, self.weight, self.version, self.mask, self._spans = advantages, weight, version, mask, spans
 
-def trained_advantages(
-    who: str, advantages: ArrayLike, rows: Rows, level: str | None, like: torch.Tensor
-) -> torch.Tensor:
-    """The advantage of each trained token, in the dtype and on the device of ``like``.
+    @classmethod
+    def of(
+        cls,
+        theta: torch.Tensor,
+        advantages: torch.Tensor,
+        *,
+        rows: Rows | None = None,
+        weight: float | torch.Tensor = 1.0,
+        **policies: torch.Tensor | None,
+    ) -> Tokens:
+        """Tokens of your own, to try an objective on.
 
-    Raises:
-        ValueError: a shape that fits no level or two that differ, NaN or infinity, a tensor that requires grad.
-        TypeError: not numbers.
-    """
-    if isinstance(advantages, Ragged):
-        if not np.array_equal(advantages.offsets, rows.offsets):
-            msg = f"{who}(): 'advantages' as a Ragged must have the offsets of the rows; see Rows.expand"
+        Args:
+            theta: ``[n]``.
+            advantages: ``[n]``.
+            rows: rows with ``n`` trained tokens in all; None for one row.
+            weight: a number, or ``[n]``.
+            policies: ``prox``, ``behaviour``, ``ref``, ``[n]`` each, and ``version``, int64 ``[n]``.
+
+        Raises:
+            ValueError: shapes that differ.
+            TypeError: what is no tensor of the right dtype.
+
+        >>> from rollmath.loss import PPO
+        >>> tokens = Tokens.of(torch.tensor([-1.0, -2.0]), torch.tensor([1.0, -1.0]))
+        >>> PPO().token_loss(tokens).loss
+        tensor([-1.,  1.])
+        """
+        known = ("prox", "behaviour", "ref", "version")
+        for name, x in {"theta": theta, "advantages": advantages, **policies}.items():
+            if name not in {"theta", "advantages", *known}:
+                msg = f"Tokens.of(): {name!r} is no policy; there are {', '.join(known)}"
+                raise TypeError(msg)
+            if x is None and name in known:
+                continue
+            if not isinstance(x, torch.Tensor) or x.dim() != 1 or x.is_floating_point() != (name != "version"):
+                kind = "an int64" if name == "version" else "a float"
+                msg = f"Tokens.of(): {name!r} must be {kind} tensor [n], got {describe(x)}"
+                raise TypeError(msg)
+            if x.shape != theta.shape:
+                msg = f"Tokens.of(): {name!r} must have length {len(theta)} (= len(theta)), got {len(x)}"
+                raise ValueError(msg)
+        trained = np.array([len(theta)]) if rows is None else rows.trained
+        if int(trained.sum()) != len(theta):
+            msg = f"Tokens.of(): 'rows' must have {len(theta)} (= len(theta)) trained tokens, got {int(trained.sum())}"
             raise ValueError(msg)
-        advantages = advantages.values
-    if isinstance(advantages, torch.Tensor):
-        if advantages.requires_grad:
-            msg = f"{who}(): 'advantages' requires grad, but it is a constant of the loss; call .detach()"
-            raise ValueError(msg)
-        if advantages.is_meta or advantages.layout != torch.strided or advantages.is_complex():
-            msg = f"{who}(): 'advantages' must be a dense tensor of real numbers, got {advantages.dtype}, "
-            raise TypeError(msg + f"{advantages.layout} on {advantages.device}")
-        values = advantages
-    else:
-        array = host(who, "advantages", advantages)[0]
-        if array.dtype.kind not in "fiub":
-            msg = f"{who}(): 'advantages' must hold floats, ints or bools, got {array.dtype}"
-            raise TypeError(msg)
-        # By name, so that the byte order of a file does not matter.
-        dtype = array.dtype.name if array.dtype.name in {"float16", "float32"} else "float64"
-        values = torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "A", "W"]))
-    level = _level(who, tuple(values.shape), rows, level)
-    if level == "token":
-        index = trained_index(who, rows, tuple(values.shape), "advantages")
-        values = values.reshape(-1)[_on(index, values)]
-    else:
-        live = np.flatnonzero(rows.trained)
-        source = rows.rollouts.index[live] if level == "rollout" else live
-        values = values[_on(source, values)]
-    narrow = values.to(like.dtype)
-    # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
-    if values.device.type == "cpu" and not narrow.isfinite().all():
-        bad = float(values[~narrow.isfinite()][0])
-        where = f" in {str(like.dtype).removeprefix('torch.')}" if np.isfinite(bad) else ""
-        msg = f"{who}(): 'advantages' must be finite{where} where tokens are trained, got {bad}"
-        raise ValueError(msg)
-    values = narrow.to(device=like.device, non_blocking=values.device.type == "cpu")
-    if level == "token":
-        return values
-    counts = rows.trained[live]
-    return values.repeat_interleave(_on(counts, values), output_size=int(counts.sum()))
+        index = np.arange(len(trained))
+        rollout = index if rows is None else rows.rollouts.index
+        turns = trained if rows is None else runs_of(rows, index).trained
+        dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
+        spans = Spans(trained, trained, rollout, lambda: (turns, turns), theta.device)
+        version = policies.pop("version", None)
+        columns = {name: x.detach().to(dtype) for name, x in policies.items() if x is not None}
+        return cls(theta.detach().to(dtype), advantages.detach().to(dtype), weight, spans, version=version, **columns)
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    @cached_property
+    def log_ratio(self) -> torch.Tensor:
+        """``theta - prox``."""
+        return self.theta - self.prox
+
+    @cached_property
+    def ratio(self) -> torch.Tensor:
+        """``rho = exp(theta - prox)``, at most the largest finite number, so that 0 times it is 0."""
+        return exp(self.log_ratio)
+
+    def total(self, x: torch.Tensor) -> torch.Tensor:
+        """Sum over the trained tokens, 0-d float64. ``x`` has one number a position, which must be finite."""
+        # An untrained position of a mask-like x may hold anything finite.
+        return x.sum(dtype=torch.float64) if self.mask is None else (x * self.mask).sum(dtype=torch.float64)
+
+    def largest(self, x: torch.Tensor) -> torch.Tensor:
+        """Largest over the trained tokens, 0-d; 0 of none. For numbers that are not negative."""
+        if len(x) == 0:
+            return x.new_zeros(())
+        return (x if self.mask is None else x * self.mask).amax()
+
+    def sizes(self, level: Level) -> torch.Tensor:
+        """Trained tokens of each row, rollout or turn here, float64."""
+        return self._spans.sizes(level)
+
+    def reduce(self, x: torch.Tensor, level: Level, how: How = "mean") -> torch.Tensor:
+        """Sum, mean or maximum over the trained tokens of each row, rollout or turn, float64; 0 where there are none.
+
+        ``"max"`` is for numbers that are not negative.
+        """
+        return self._spans.reduce(x if self.mask is None else x * self.mask, level, how)
+
+    def spread(self, x: torch.Tensor, level: Level) -> torch.Tensor:
+        """One value a row, rollout or turn for each of its tokens, in the dtype of theta."""
+        return self._spans.spread(x.to(self.theta.dtype), level)
+
+    def weighted(self, x: torch.Tensor) -> torch.Tensor:
+        """``x`` times the weight of each token."""
+        return x * self.weight
+
+    def share(self, x: torch.Tensor, level: Level, how: How = "mean") -> torch.Tensor:
+        """The derivative of each token if ``x`` is that with respect to :meth:`reduce` of the log-probabilities.
+
+        ``x`` is one a token, already weighted: what all tokens of a row (rollout, turn) want is added up and, under
+        ``how="mean"``, divided among them.
+        """
+        total = self.reduce(x, level, "sum")
+        return self.spread(total / self.sizes(level).clamp(min=1) if how == "mean" else total, level)
+
+    def reweighted(self, weight: torch.Tensor) -> Tokens:
+        """The same tokens, their weight multiplied by one number a token."""
+        return Tokens(
+            self.theta,
+            self.advantages,
+            weight * self.weight,
+            self._spans,
+            prox=None if self.prox is self.theta else self.prox,
+            behaviour=self.behaviour,
+            ref=self.ref,
+            version=self.version,
+            mask=self.mask,
+        )._take_cached(self)
+
+    def _take_cached(self, other: Tokens) -> Tokens:
+        for name in ("log_ratio", "ratio"):
+            if name in other.__dict__:
+                self.__dict__[name] = other.__dict__[name]
+        return self
 
 
-def _on(x: NDArray[np.int64], like: torch.Tensor) -> torch.Tensor:
-    # A copy, because columns of rows are read-only, which torch does not know.
-    return torch.from_numpy(x.copy()).to(like.device, non_blocking=True)
+def exp(x: torch.Tensor) -> torch.Tensor:
+    """``e^x``, at most the largest finite number of the dtype. NaN stays NaN."""
+    return x.exp().clamp(max=torch.finfo(x.dtype).max)
 
 
-def _level(who: str, shape: tuple[int, ...], rows: Rows, level: str | None) -> str:
-    if level is not None:
-        choice(who, "level", level, LEVELS)
-    sizes = {"rollout": rows.n_rollouts, "row": rows.n_rows, "token": int(rows.offsets[-1])}
-    if len(shape) == 2 and level in {None, "token"}:
-        return "token"
-    fits = [name for name, size in sizes.items() if shape == (size,) and level in {None, name}]
-    if not fits:
-        wanted = [f"({size},) (= {name}s)" for name, size in sizes.items() if level in {None, name}]
-        padded = f" or ({rows.n_rows}, T) (= padded tokens)" if level in {None, "token"} else ""
-        msg = f"{who}(): 'advantages' must have shape {', '.join(wanted)}{padded}, got {shape}"
-        raise ValueError(msg)
-    # With one row a rollout, or one position a row, two levels are the same thing.
-    if "row" in fits and "rollout" in fits:
-        fits.remove("row")
-    if "token" in fits and len(fits) > 1 and bool((rows.lengths == 1).all()):
-        fits.remove("token")
-    if len(fits) > 1:
-        options = " or ".join(f"level={name!r}" for name in fits)
-        msg = f"{who}(): 'advantages' of length {shape[0]} could be one a {' or one a '.join(fits)}; say {options}"
-        raise ValueError(msg)
-    return fits[0]
+# 1.0 and 0.0 instead of bools: on a CPU torch compares floats in place, and multiplies by the result, an order of
+# magnitude faster than it selects by a bool. NaN compares as false.
 
 
-def closed_form(theta: torch.Tensor, value: torch.Tensor, coefficient: torch.Tensor, index: torch.Tensor) -> Any:
-    """``value`` as a function of ``theta`` whose derivative is ``coefficient`` at the flat ``index``, 0 elsewhere."""
-    return _ClosedForm.apply(theta, value, coefficient, index)
+def above(x: torch.Tensor, bound: torch.Tensor | float) -> torch.Tensor:
+    """1.0 where ``x > bound``, else 0.0."""
+    return x.clone().gt_(bound)
 
 
-class _ClosedForm(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, theta: torch.Tensor, value: torch.Tensor, coefficient: torch.Tensor, index: torch.Tensor
-    ) -> torch.Tensor:
-        ctx.save_for_backward(coefficient, index)
-        ctx.shape, ctx.dtype = theta.shape, theta.dtype
-        return value.clone()
+def below(x: torch.Tensor, bound: torch.Tensor | float) -> torch.Tensor:
+    """1.0 where ``x < bound``, else 0.0."""
+    return x.clone().lt_(bound)
 
-    @staticmethod
-    def backward(ctx: Any, g: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        first_order_only("policy_loss()")
-        coefficient, index = ctx.saved_tensors
-        gradient = torch.zeros(ctx.shape, dtype=ctx.dtype, device=coefficient.device)
-        gradient.view(-1)[index] = (coefficient * g).to(ctx.dtype)
-        return gradient, None, None, None
+
+def equal(x: torch.Tensor, y: torch.Tensor | float) -> torch.Tensor:
+    """1.0 where ``x == y``, else 0.0."""
+    return x.clone().eq_(y)

@@ -1,0 +1,39 @@
+"""Options of objectives and terms, checked and turned into floats."""
+
+from __future__ import annotations
+
+import math
+
+from rollmath._checks import real
+
+
+def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """A clip ``(lo, hi)``, or one number for both: ``lo`` in [0, 1], ``hi`` at least 0, maybe infinite.
+
+    Raises:
+        ValueError: not two, or out of range.
+        TypeError: not numbers.
+    """
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2:
+        msg = f"{who}(): {name!r} must be one number or (lo, hi), got {value!r}"
+        raise ValueError(msg)
+    try:
+        lo, hi = (math.inf if x == math.inf else real(who, name, x) for x in pair)
+    except TypeError:
+        msg = f"{who}(): {name!r} must hold numbers, got {value!r}"
+        raise TypeError(msg) from None
+    if not (0 <= lo <= 1 and hi >= 0):
+        msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def over(who: str, name: str, value: float | None, low: float) -> float | None:
+    """None, or a finite number greater than ``low``.
+
+    Raises:
+        ValueError: NaN, infinite or out of range.
+        TypeError: not a number.
+    """
+    return None if value is None else real(who, name, value, above=low)

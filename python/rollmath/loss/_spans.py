@@ -1,0 +1,102 @@
+"""Spans: the rows, rollouts and turns that some tokens belong to, for reductions and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Level: TypeAlias = Literal["row", "rollout", "turn"]
+How: TypeAlias = Literal["sum", "mean", "max"]
+
+
+class Spans:
+    """How the positions of a call fall into rows, turns and rollouts.
+
+    Positions are the trained tokens of some rows in order, or all positions of the rows where ``mask`` tells the
+    trained ones.
+
+    Attributes:
+        lengths: positions of each row.
+        width: the length that all rows share, where they are a padded matrix; else None.
+    """
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int64],
+        trained: NDArray[np.int64],
+        rollout: NDArray[np.int64],
+        runs: Callable[[], tuple[NDArray[np.int64], NDArray[np.int64]]],
+        device: torch.device,
+        width: int | None = None,
+    ) -> None:
+        """``runs()`` has the positions and the trained tokens of each turn, of gaps too, which have 0 of the latter."""
+        self.lengths, self._trained, self._rollout, self._make_runs = lengths, trained, rollout, runs
+        self.device, self.width = device, width
+        self._on: dict[str, torch.Tensor] = {}
+
+    @property
+    def rollouts(self) -> int:
+        """Number of rollouts."""
+        return int(self._rollout.max(initial=-1)) + 1
+
+    def sizes(self, level: Level) -> torch.Tensor:
+        """Trained tokens of each row, rollout or turn, float64."""
+        return self._cached(f"sizes {level}", lambda: self._sizes(level).astype(np.float64))
+
+    def _sizes(self, level: Level) -> NDArray[np.int64]:
+        if level == "turn":
+            return self._runs[1]
+        if level == "row":
+            return self._trained
+        return np.bincount(self._rollout, weights=self._trained, minlength=self.rollouts).astype(np.int64)
+
+    def reduce(self, x: torch.Tensor, level: Level, how: How) -> torch.Tensor:
+        """``x``, one a position and 0 where nothing is trained, summed, averaged or maximised; float64.
+
+        Empty: 0. ``"max"`` is for numbers that are not negative.
+        """
+        if level == "rollout":
+            rows = self.reduce(x, "row", "max" if how == "max" else "sum")
+            index = self._cached("rollout", lambda: self._rollout)
+            out = rows.new_zeros(self.rollouts)
+            out = out.scatter_reduce(0, index, rows, "amax" if how == "max" else "sum")
+        elif self.width is not None and level == "row":
+            table = x.view(-1, self.width)
+            out = table.amax(1).double() if how == "max" else table.sum(1, dtype=torch.float64)
+        else:
+            lengths = self._cached(f"lengths {level}", lambda: self._lengths(level))
+            out = torch.segment_reduce(
+                x.double(), "max" if how == "max" else "sum", lengths=lengths, unsafe=True, initial=0
+            )
+        return out / self.sizes(level).clamp(min=1) if how == "mean" else out
+
+    def spread(self, x: torch.Tensor, level: Level) -> torch.Tensor:
+        """One value a row, rollout or turn for each of its positions."""
+        if level == "rollout":
+            x, level = x[self._cached("rollout", lambda: self._rollout)], "row"
+        if self.width is not None and level == "row":
+            return x[:, None].expand(-1, self.width).reshape(-1)
+        lengths = self._lengths(level)
+        on = self._cached(f"lengths {level}", lambda: lengths)
+        return x.repeat_interleave(on, output_size=int(lengths.sum()))
+
+    @cached_property
+    def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self._make_runs()
+
+    def _lengths(self, level: Level) -> NDArray[np.int64]:
+        return self._runs[0] if level == "turn" else self.lengths
+
+    def _cached(self, name: str, make: Callable[[], NDArray[Any]]) -> torch.Tensor:
+        if name not in self._on:
+            host = np.ascontiguousarray(make())
+            # A copy: columns of rows are read-only, which torch does not know.
+            self._on[name] = torch.from_numpy(host.copy()).to(self.device, non_blocking=True)
+        return self._on[name]

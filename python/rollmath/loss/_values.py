@@ -1,0 +1,143 @@
+"""Constants of a loss, such as advantages: one a rollout, row, turn or token, brought to the tokens piece by piece."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from rollmath._arrays import ArrayLike, choice, host
+from rollmath._columns import flat_positions
+from rollmath.loss._places import Piece, check_shape, runs_of
+from rollmath.ragged import Ragged
+from rollmath.rows import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LEVELS = ("rollout", "row", "turn", "token")
+
+
+class Values:
+    """Numbers of an argument and the level that they are of."""
+
+    def __init__(self, who: str, name: str, x: ArrayLike, rows: Rows, level: str | None) -> None:
+        """Reads and checks the argument.
+
+        Raises:
+            ValueError: a shape that fits no level or two that differ, a tensor that requires grad.
+            TypeError: not numbers.
+        """
+        self.who, self.name, self.rows = who, name, rows
+        self.values = _numbers(who, name, x, rows)
+        self.level = _level(who, name, tuple(self.values.shape), rows, level)
+        if self.level == "token":
+            check_shape(who, name, rows, tuple(self.values.shape))
+
+    @cached_property
+    def _turns_before(self) -> NDArray[np.int64]:
+        """Number of turns in the rows before each row, and in all."""
+        counts = runs_of(self.rows, np.arange(self.rows.n_rows)).turns
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    def at(self, piece: Piece, like: torch.Tensor) -> torch.Tensor:
+        """One number for each trained token of a piece, in the dtype and on the device of ``like``."""
+        if self.level == "token":
+            found = self.narrow(take(self.values.reshape(-1), piece.at(tuple(self.values.shape))), like)
+        else:
+            source, counts = piece.index, piece.trained
+            if self.level == "rollout":
+                source = self.rows.rollouts.index[source]
+            if self.level == "turn":
+                source, counts = flat_positions(self._turns_before, source), piece.runs.trained
+            per = self.narrow(self.values[on(source, self.values)], like)
+            found = per.repeat_interleave(on(counts, per), output_size=int(counts.sum()))
+        self._finite_or_raise(found)
+        return found
+
+    def per_row(self, like: torch.Tensor) -> torch.Tensor:
+        """One number a row, of values at the level of rollouts or rows."""
+        values: torch.Tensor = (
+            self.values if self.level == "row" else self.values[on(self.rows.rollouts.index, self.values)]
+        )
+        return self.narrow(values, like)
+
+    def narrow(self, x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        """In the dtype and on the device of ``like``."""
+        return x.to(device=like.device, dtype=like.dtype, non_blocking=x.device.type == "cpu")
+
+    def _finite_or_raise(self, x: torch.Tensor) -> None:
+        # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
+        if x.device.type != "cpu" or bool(x.sum(dtype=torch.float64).isfinite()):
+            return
+        bad = x[~x.isfinite()]
+        if len(bad):
+            where = f"finite in {str(x.dtype).removeprefix('torch.')}"
+            msg = f"{self.who}(): {self.name!r} must be {where} where tokens are trained, got {float(bad[0])}"
+            raise ValueError(msg)
+
+
+def take(flat: torch.Tensor, where: slice | NDArray[np.int64]) -> torch.Tensor:
+    """``flat[where]``, a view if it can be one."""
+    return flat[where] if isinstance(where, slice) else flat.index_select(0, on(where, flat))
+
+
+def on(x: NDArray[np.int64], like: torch.Tensor) -> torch.Tensor:
+    """Indices or counts as a tensor on the device of ``like``."""
+    # A copy if read-only, as columns of rows are, which torch does not know.
+    return torch.from_numpy(x if x.flags.writeable else x.copy()).to(like.device, non_blocking=True)
+
+
+def _numbers(who: str, name: str, x: ArrayLike, rows: Rows) -> torch.Tensor:
+    if isinstance(x, Ragged):
+        if not np.array_equal(x.offsets, rows.offsets):
+            msg = f"{who}(): {name!r} as a Ragged must have the offsets of the rows; see Rows.expand"
+            raise ValueError(msg)
+        x = x.values
+    if isinstance(x, torch.Tensor):
+        if x.requires_grad:
+            msg = f"{who}(): {name!r} requires grad, but it is a constant of the loss; call .detach()"
+            raise ValueError(msg)
+        if x.is_nested and x.layout == torch.jagged:
+            x = x.values()
+        if x.is_meta or x.layout != torch.strided or x.is_complex():
+            msg = f"{who}(): {name!r} must be a dense tensor of real numbers, got {x.dtype}, "
+            raise TypeError(msg + f"{x.layout} on {x.device}")
+        return torch.as_tensor(x)
+    array = host(who, name, x)[0]
+    if array.dtype.kind not in "fiub":
+        msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
+        raise TypeError(msg)
+    # By name, so that the byte order of a file does not matter.
+    dtype: Any = array.dtype.name if array.dtype.name in {"float16", "float32"} else "float64"
+    return torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "A", "W"]))
+
+
+def _level(who: str, name: str, shape: tuple[int, ...], rows: Rows, level: str | None) -> str:
+    if level is not None:
+        choice(who, "level", level, LEVELS)
+    if len(shape) == 2 and level in {None, "token"}:
+        return "token"
+    sizes = {"rollout": rows.n_rollouts, "row": rows.n_rows, "token": int(rows.offsets[-1])}
+    if level == "turn":
+        sizes = {"turn": int(runs_of(rows, np.arange(rows.n_rows)).turns.sum())}
+    fits = [kind for kind, size in sizes.items() if shape == (size,) and level in {None, kind}]
+    if not fits:
+        wanted = [f"({size},) (= {kind}s)" for kind, size in sizes.items() if level in {None, kind}]
+        padded = f" or ({rows.n_rows}, T) (= padded tokens)" if level in {None, "token"} else ""
+        msg = f"{who}(): {name!r} must have shape {', '.join(wanted)}{padded}, got {shape}"
+        if len(shape) == 1 and level in {None, "rollout"} and rows.n_rollouts < shape[0]:
+            msg += "; a row that serves several rollouts takes one number a token, see Forest.expand"
+        raise ValueError(msg)
+    # With one row a rollout, or one position a row, two levels are the same thing.
+    if "row" in fits and "rollout" in fits:
+        fits.remove("row")
+    if "token" in fits and len(fits) > 1 and bool((rows.lengths == 1).all()):
+        fits.remove("token")
+    if len(fits) > 1:
+        options = " or ".join(f"level={kind!r}" for kind in fits)
+        msg = f"{who}(): {name!r} of length {shape[0]} could be one a {' or one a '.join(fits)}; say {options}"
+        raise ValueError(msg)
+    return fits[0]
