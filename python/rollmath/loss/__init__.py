@@ -10,14 +10,41 @@ import torch as _torch  # noqa: F401  so that a missing torch is said here, not 
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.loss._chord import chord, chord_phi
+    from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
+    from rollmath.loss._distillation import distillation_reward
+    from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
+    from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
+    from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
     from rollmath.loss._ppo import PPO
+    from rollmath.loss._schedules import chord_mu, remix_lambda
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_chord": (
+            "chord",
+            "chord_phi",
+        ),
+        "_controllers": (
+            "AdaptiveEntropy",
+            "AdaptiveKL",
+        ),
+        "_distillation": ("distillation_reward",),
+        "_high_entropy": (
+            "entropy_mask",
+            "entropy_threshold",
+        ),
+        "_hpt": (
+            "HPTGate",
+            "OffPolicyShaping",
+            "hpt_gate",
+            "off_policy_shaping",
+        ),
+        "_low_probability": ("low_probability_weight",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
             "Objective",
@@ -28,9 +55,34 @@ _load, __dir__ = lazy(
             "policy_loss",
         ),
         "_ppo": ("PPO",),
+        "_schedules": (
+            "chord_mu",
+            "remix_lambda",
+        ),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
-__all__ = ["PPO", "Normalizer", "Objective", "PolicyLoss", "TokenLoss", "policy_loss"]
+__all__ = [
+    "PPO",
+    "AdaptiveEntropy",
+    "AdaptiveKL",
+    "HPTGate",
+    "Normalizer",
+    "Objective",
+    "OffPolicyShaping",
+    "PolicyLoss",
+    "TokenLoss",
+    "chord",
+    "chord_mu",
+    "chord_phi",
+    "distillation_reward",
+    "entropy_mask",
+    "entropy_threshold",
+    "hpt_gate",
+    "low_probability_weight",
+    "off_policy_shaping",
+    "policy_loss",
+    "remix_lambda",
+]
