@@ -11,11 +11,18 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
+    from rollmath.loss._chord import chord, chord_phi
+    from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
+    from rollmath.loss._distillation import distillation_reward
+    from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
+    from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
+    from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
     from rollmath.loss._ppo import PPO
+    from rollmath.loss._schedules import chord_mu, remix_lambda
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
 
@@ -23,6 +30,26 @@ _load, __dir__ = lazy(
     __name__,
     {
         "_aggregate": ("Aggregation",),
+        "_chord": (
+            "chord",
+            "chord_phi",
+        ),
+        "_controllers": (
+            "AdaptiveEntropy",
+            "AdaptiveKL",
+        ),
+        "_distillation": ("distillation_reward",),
+        "_high_entropy": (
+            "entropy_mask",
+            "entropy_threshold",
+        ),
+        "_hpt": (
+            "HPTGate",
+            "OffPolicyShaping",
+            "hpt_gate",
+            "off_policy_shaping",
+        ),
+        "_low_probability": ("low_probability_weight",),
         "_metrics": ("LossMetrics",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
@@ -34,6 +61,10 @@ _load, __dir__ = lazy(
             "policy_loss",
         ),
         "_ppo": ("PPO",),
+        "_schedules": (
+            "chord_mu",
+            "remix_lambda",
+        ),
         "_terms": (
             "Correction",
             "EntropyBonus",
@@ -46,14 +77,28 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
 __all__ = [
     "PPO",
+    "AdaptiveEntropy",
+    "AdaptiveKL",
     "Aggregation",
     "Correction",
     "EntropyBonus",
+    "HPTGate",
     "LossMetrics",
     "Normalizer",
     "Objective",
+    "OffPolicyShaping",
     "PolicyLoss",
     "TokenLoss",
     "Tokens",
+    "chord",
+    "chord_mu",
+    "chord_phi",
+    "distillation_reward",
+    "entropy_mask",
+    "entropy_threshold",
+    "hpt_gate",
+    "low_probability_weight",
+    "off_policy_shaping",
     "policy_loss",
+    "remix_lambda",
 ]
