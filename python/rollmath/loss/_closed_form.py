@@ -18,7 +18,10 @@ def eager(function: F) -> F:
 
 
 def closed_form(who: str, value: torch.Tensor, *known: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
-    """``value`` as a function of tensors, given as pairs of the tensor and the derivative, flat or in its shape."""
+    """``value`` as a function of tensors, given as pairs of the tensor and the derivative.
+
+    A derivative is flat, or 0-d if it is the same everywhere.
+    """
     pairs = [pair for pair in known if pair is not None]
     flat = [x for pair in pairs for x in pair]
     return _ClosedForm.apply(who, value, *flat)  # type: ignore[no-any-return]
@@ -36,7 +39,12 @@ class _ClosedForm(torch.autograd.Function):
         first_order_only(f"{ctx.who}()")
         (g,) = gradients
         out: list[torch.Tensor | None] = [None, None]
+        # On the host a look is free, and spares a copy as large as the batch.
+        one = g.device.type == "cpu" and g.item() == 1
         for number, (derivative, (shape, dtype)) in enumerate(zip(ctx.saved_tensors, ctx.forms, strict=True)):
-            needed = ctx.needs_input_grad[2 + 2 * number]
-            out += [(derivative * g).to(dtype).reshape(shape) if needed else None, None]
+            if not ctx.needs_input_grad[2 + 2 * number]:
+                out += [None, None]
+                continue
+            x = (derivative if one else derivative * g).to(dtype)
+            out += [x.expand(shape) if x.dim() == 0 else x.reshape(shape), None]
         return tuple(out)

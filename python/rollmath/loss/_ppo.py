@@ -89,8 +89,8 @@ class PPO(Objective):
         if self.max_log_ratio is not None:
             slope *= equal(tokens.log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio), tokens.log_ratio)
         wanted, unwanted = above(a, 0), below(a, 0)
-        clip_high = tokens.total(wanted) - tokens.total(wanted.mul_(inside_high))
-        outside = tokens.total(unwanted) - tokens.total(inside_low.mul_(unwanted))
-        clip_low = tokens.total(below(ratio, 1 - lo).mul_(unwanted))
+        clip_high = tokens.count(wanted) - tokens.count(wanted.mul_(inside_high))
+        outside = tokens.count(unwanted) - tokens.count(inside_low.mul_(unwanted))
+        clip_low = tokens.count(below(ratio, 1 - lo).mul_(unwanted))
         counts = {"clip_high": clip_high, "clip_low": clip_low, "dual_clip": outside - clip_low}
         return TokenLoss(loss, tokens.weighted(slope), counts)

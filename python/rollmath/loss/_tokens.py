@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 
@@ -46,6 +44,8 @@ class Tokens:
     ) -> None:
         self.theta, self.prox, self.behaviour, self.ref = theta, theta if prox is None else prox, behaviour, ref
         self.advantages, self.weight, self.version, self.mask, self._spans = advantages, weight, version, mask, spans
+        self._log_ratio: torch.Tensor | None = None
+        self._ratio: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -105,20 +105,33 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.theta)
 
-    @cached_property
+    # Kept by hand: the lock of functools.cached_property is more than torch.compile can read.
+
+    @property
     def log_ratio(self) -> torch.Tensor:
         """``theta - prox``."""
-        return self.theta - self.prox
+        if self._log_ratio is None:
+            self._log_ratio = self.theta - self.prox
+        return self._log_ratio
 
-    @cached_property
+    @property
     def ratio(self) -> torch.Tensor:
         """``rho = exp(theta - prox)``, at most the largest finite number, so that 0 times it is 0."""
-        return exp(self.log_ratio)
+        if self._ratio is None:
+            self._ratio = exp(self.log_ratio)
+        return self._ratio
 
     def total(self, x: torch.Tensor) -> torch.Tensor:
         """Sum over the trained tokens, 0-d float64. ``x`` has one number a position, which must be finite."""
         # An untrained position of a mask-like x may hold anything finite.
         return x.sum(dtype=torch.float64) if self.mask is None else (x * self.mask).sum(dtype=torch.float64)
+
+    def count(self, x: torch.Tensor) -> torch.Tensor:
+        """Sum over the trained tokens of what is 0 or 1, 0-d float64."""
+        # float32 counts exactly up to 2^24, and faster.
+        if self.mask is None and len(x) <= 1 << 24:
+            return x.sum().double()
+        return self.total(x)
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """Largest over the trained tokens, 0-d; 0 of none. For numbers that are not negative."""
@@ -156,7 +169,7 @@ class Tokens:
 
     def reweighted(self, weight: torch.Tensor) -> Tokens:
         """The same tokens, their weight multiplied by one number a token."""
-        return Tokens(
+        other = Tokens(
             self.theta,
             self.advantages,
             weight * self.weight,
@@ -166,13 +179,9 @@ class Tokens:
             ref=self.ref,
             version=self.version,
             mask=self.mask,
-        )._take_cached(self)
-
-    def _take_cached(self, other: Tokens) -> Tokens:
-        for name in ("log_ratio", "ratio"):
-            if name in other.__dict__:
-                self.__dict__[name] = other.__dict__[name]
-        return self
+        )
+        other._log_ratio, other._ratio = self._log_ratio, self._ratio
+        return other
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:

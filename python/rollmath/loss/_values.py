@@ -53,7 +53,11 @@ class Values:
             if self.level == "turn":
                 source, counts = flat_positions(self._turns_before, source), piece.runs.trained
             per = self.narrow(self.values[on(source, self.values)], like)
-            found = per.repeat_interleave(on(counts, per), output_size=int(counts.sum()))
+            if not (counts > 0).all():
+                self._finite_or_raise(per[on(np.flatnonzero(counts), per)])
+            else:
+                self._finite_or_raise(per)
+            return per.repeat_interleave(on(counts, per), output_size=int(counts.sum()))
         self._finite_or_raise(found)
         return found
 
