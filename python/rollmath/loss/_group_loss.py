@@ -63,6 +63,7 @@ class Scores:
     groups: Groups
     seen: NDArray[np.bool_]
     back: Back
+    groups_name: str = "groups"
 
     @cached_property
     def n(self) -> NDArray[np.int64]:
@@ -71,7 +72,7 @@ class Scores:
 
     def column(self, name: str, x: ArrayLike, must: str = "finite") -> NDArray[np.float64]:
         """Another number a row, checked where rows are valid."""
-        return column(self.who, name, x, self.seen, must=must)[0]
+        return column(self.who, name, x, self.seen, must=must, why=f"len({self.groups_name})")[0]
 
     def column_or_group(self, name: str, x: ArrayLike) -> tuple[NDArray[np.float64], bool]:
         """A number a row, given so or one a group; True if it is one a group (the same, if all groups have one row)."""
@@ -90,7 +91,7 @@ class Scores:
 
     def labels(self, name: str, x: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Valid rows whose label is True, and those whose label is False."""
-        label = required_mask(self.who, name, x, len(self.groups))
+        label = required_mask(self.who, name, x, len(self.groups), f"len({self.groups_name})")
         return self.seen & label, self.seen & ~label
 
     def count(self, member: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -149,7 +150,7 @@ def read(
     why = f"len({groups_name})"
     seen = mask(who, "valid", valid, len(made), why)
     x, back = column(who, name, scores, seen, why=why)
-    return Scores(who, x, made, seen, back)
+    return Scores(who, x, made, seen, back, groups_name)
 
 
 def log_sum_exp(
