@@ -13,15 +13,22 @@ if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
     from rollmath.loss._chord import chord, chord_phi
     from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
+    from rollmath.loss._disco import TrustRegion, disco, disco_constraint, drpo
     from rollmath.loss._distillation import distillation_reward
+    from rollmath.loss._flowrl import FlowLoss, flowrl
+    from rollmath.loss._group_loss import GroupLoss
     from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
     from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
     from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
+    from rollmath.loss._pairwise import copg, gvpo, rebel
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
     from rollmath.loss._ppo import PPO
+    from rollmath.loss._process_q import process_q
+    from rollmath.loss._real import real
+    from rollmath.loss._regression import a_star_po, tbrm
     from rollmath.loss._schedules import chord_mu, remix_lambda
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
@@ -38,7 +45,18 @@ _load, __dir__ = lazy(
             "AdaptiveEntropy",
             "AdaptiveKL",
         ),
+        "_disco": (
+            "TrustRegion",
+            "disco",
+            "disco_constraint",
+            "drpo",
+        ),
         "_distillation": ("distillation_reward",),
+        "_flowrl": (
+            "FlowLoss",
+            "flowrl",
+        ),
+        "_group_loss": ("GroupLoss",),
         "_high_entropy": (
             "entropy_mask",
             "entropy_threshold",
@@ -56,11 +74,22 @@ _load, __dir__ = lazy(
             "Objective",
             "TokenLoss",
         ),
+        "_pairwise": (
+            "copg",
+            "gvpo",
+            "rebel",
+        ),
         "_policy_loss": (
             "PolicyLoss",
             "policy_loss",
         ),
         "_ppo": ("PPO",),
+        "_process_q": ("process_q",),
+        "_real": ("real",),
+        "_regression": (
+            "a_star_po",
+            "tbrm",
+        ),
         "_schedules": (
             "chord_mu",
             "remix_lambda",
@@ -82,6 +111,8 @@ __all__ = [
     "Aggregation",
     "Correction",
     "EntropyBonus",
+    "FlowLoss",
+    "GroupLoss",
     "HPTGate",
     "LossMetrics",
     "Normalizer",
@@ -90,15 +121,27 @@ __all__ = [
     "PolicyLoss",
     "TokenLoss",
     "Tokens",
+    "TrustRegion",
+    "a_star_po",
     "chord",
     "chord_mu",
     "chord_phi",
+    "copg",
+    "disco",
+    "disco_constraint",
     "distillation_reward",
+    "drpo",
     "entropy_mask",
     "entropy_threshold",
+    "flowrl",
+    "gvpo",
     "hpt_gate",
     "low_probability_weight",
     "off_policy_shaping",
     "policy_loss",
+    "process_q",
+    "real",
+    "rebel",
     "remix_lambda",
+    "tbrm",
 ]
