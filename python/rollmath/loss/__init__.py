@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rollmath.loss._real import real
     from rollmath.loss._regression import a_star_po, tbrm
     from rollmath.loss._schedules import chord_mu, remix_lambda
+    from rollmath.loss._scores import sequence_scores
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
 
@@ -88,12 +89,14 @@ _load, __dir__ = lazy(
         "_real": ("real",),
         "_regression": (
             "a_star_po",
+            "sequence_scores",
             "tbrm",
         ),
         "_schedules": (
             "chord_mu",
             "remix_lambda",
         ),
+        "_scores": ("sequence_scores",),
         "_terms": (
             "Correction",
             "EntropyBonus",
@@ -143,5 +146,6 @@ __all__ = [
     "real",
     "rebel",
     "remix_lambda",
+    "sequence_scores",
     "tbrm",
 ]
