@@ -27,7 +27,7 @@ def sequence_scores(
 ) -> torch.Tensor:
     """Score of each response, differentiable in theta: ``s_i = sum_t theta_t`` (or ``theta_t - other_t``), or mean.
 
-    It is what :func:`real`, :func:`rebel` and their like take (detached), and what their coefficients are multiplied by.
+    It is what :func:`real`, :func:`rebel` and their like take, detached, and what their coefficients multiply.
 
     Args:
         logprobs: :class:`~rollmath.LogProbs`, packed, jagged or padded.
