@@ -10,7 +10,7 @@ import torch
 from rollmath.loss._check import check_token_loss
 from rollmath.loss._objectives import Objective
 from rollmath.loss._terms import Correction
-from rollmath.loss._tokens import Tokens
+from rollmath.loss._tokens import Tokens, total
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,16 @@ def core(
         policy = policy.reweighted(weight)
     out = check_token_loss(rules.who, rules.objective.token_loss(policy), tokens.theta)
     gradient = out.gradient
-    log_ratio = tokens.log_ratio
+    drift = tokens.total(tokens.log_ratio)
+    # rho - 1 without cancellation; a ratio of inf would make its mean inf.
+    excess = tokens.total(torch.expm1(tokens.log_ratio).clamp_(max=torch.finfo(tokens.theta.dtype).max))
     sums |= {
         "policy_loss": weighted_sum(policy, out.loss),
-        "signal": torch.count_nonzero(gradient).double(),
+        "signal": tokens.nonzero(gradient),
         **out.counts,
-        "log_ratio": tokens.total(log_ratio),
-        "approx_kl": tokens.total(torch.expm1(log_ratio) - log_ratio),
-        "ratio": tokens.total(tokens.ratio),
+        "log_ratio": drift,
+        "approx_kl": excess - drift,
+        "ratio": excess + tokens.trained,
         "ratio_max": tokens.largest(tokens.ratio).double(),
     }
     if rules.kl is not None:
@@ -80,5 +82,5 @@ def core(
 def weighted_sum(tokens: Tokens, loss: torch.Tensor) -> torch.Tensor:
     """``sum_t weight_t loss_t``, 0-d float64. A weight that is a tensor is 0 where nothing is trained."""
     if isinstance(tokens.weight, torch.Tensor):
-        return (loss * tokens.weight).sum(dtype=torch.float64)
+        return total(loss * tokens.weight)
     return tokens.total(loss) * tokens.weight

@@ -121,17 +121,28 @@ class Tokens:
             self._ratio = exp(self.log_ratio)
         return self._ratio
 
+    @property
+    def trained(self) -> int | torch.Tensor:
+        """Number of trained tokens."""
+        return len(self.theta) if self.mask is None else self.mask.sum(dtype=torch.float64)
+
     def total(self, x: torch.Tensor) -> torch.Tensor:
         """Sum over the trained tokens, 0-d float64. ``x`` has one number a position, which must be finite."""
-        # An untrained position of a mask-like x may hold anything finite.
-        return x.sum(dtype=torch.float64) if self.mask is None else (x * self.mask).sum(dtype=torch.float64)
+        return total(x if self.mask is None else x * self.mask)
 
-    def count(self, x: torch.Tensor) -> torch.Tensor:
-        """Sum over the trained tokens of what is 0 or 1, 0-d float64."""
+    def count(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """Trained tokens where ``x``, which is 0 or 1, is 1; or where both ``x`` and ``y`` are. 0-d float64."""
         # float32 counts exactly up to 2^24, and faster.
         if self.mask is None and len(x) <= 1 << 24:
-            return x.sum().double()
-        return self.total(x)
+            return (x.sum() if y is None else torch.dot(x, y)).double()
+        return self.total(x if y is None else x * y)
+
+    def nonzero(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens where ``x``, which is 0 where nothing is trained, is not 0. 0-d float64."""
+        if len(x) > 1 << 24:
+            return torch.count_nonzero(x).double()
+        sign = x.sign()
+        return torch.dot(sign, sign).double()
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """Largest over the trained tokens, 0-d; 0 of none. For numbers that are not negative."""
@@ -182,6 +193,16 @@ class Tokens:
         )
         other._log_ratio, other._ratio = self._log_ratio, self._ratio
         return other
+
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    """Sum of a 1-D tensor, 0-d float64: of float32 in float32 over 512 at a time, in float64 beyond."""
+    # torch sums float32 in float64 by converting all of it first, which costs more than the sum.
+    if x.dtype == torch.float64 or len(x) < 4096:
+        return x.sum(dtype=torch.float64)
+    whole = len(x) // 512 * 512
+    blocks = x[:whole].view(-1, 512).sum(1).sum(dtype=torch.float64)
+    return blocks if whole == len(x) else blocks + x[whole:].sum(dtype=torch.float64)
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:

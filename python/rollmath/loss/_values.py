@@ -57,6 +57,8 @@ class Values:
                 self._finite_or_raise(per[on(np.flatnonzero(counts), per)])
             else:
                 self._finite_or_raise(per)
+            if len(counts) and (counts == counts[0]).all():
+                return per[:, None].expand(-1, int(counts[0])).reshape(-1)
             return per.repeat_interleave(on(counts, per), output_size=int(counts.sum()))
         self._finite_or_raise(found)
         return found
