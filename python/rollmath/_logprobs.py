@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rollmath._arrays import describe, is_tensor
 
@@ -11,11 +11,26 @@ if TYPE_CHECKING:
     import torch
 
 
+def unnested(who: str, name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The values of a jagged tensor and its offsets; any other tensor as it is, and None.
+
+    Raises:
+        TypeError: a nested tensor that is not jagged ``[rows, positions]``, or has holes between its rows.
+    """
+    if not x.is_nested:
+        return x, None
+    nested: Any = x
+    if "jagged" not in str(x.layout) or x.dim() != 2 or nested.lengths() is not None:
+        msg = f"{who}(): {name!r} as a nested tensor must be jagged [rows, positions] without holes between rows; call "
+        raise TypeError(msg + "torch.nested.as_nested_tensor(list of rows, layout=torch.jagged)")
+    return nested.values(), nested.offsets()
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class LogProbs:
     """Log-probabilities of the same tokens under up to four policies, packed ``[tokens]`` or padded ``[B, T]``.
 
-    A jagged nested tensor is taken by its values, which are packed.
+    A jagged nested tensor is taken by its values, which are packed; a loss checks its offsets against those of the rows.
 
     Attributes:
         theta: the policy in training; the only one that may require grad.
@@ -35,9 +50,13 @@ class LogProbs:
     ref: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
+        offsets: dict[str, torch.Tensor] = {}
         for name, x in self.given().items():
-            if is_tensor(x) and x.is_nested and "jagged" in str(x.layout):
-                object.__setattr__(self, name, x.values())
+            values, found = unnested("LogProbs", name, x) if is_tensor(x) else (x, None)
+            object.__setattr__(self, name, values)
+            if found is not None:
+                offsets[name] = found
+        object.__setattr__(self, "_jagged", offsets)
         for name, x in self.given().items():
             if not is_tensor(x) or not x.is_floating_point() or x.dim() not in {1, 2}:
                 msg = f"LogProbs(): {name!r} must be a float tensor [tokens] or [B, T], got {describe(x)}"
@@ -67,6 +86,12 @@ class LogProbs:
         """The policies that are there, by name."""
         others = {"prox": self.prox, "behaviour": self.behaviour, "ref": self.ref}
         return {"theta": self.theta} | {name: x for name, x in others.items() if x is not None}
+
+    @property
+    def jagged(self) -> dict[str, torch.Tensor]:
+        """The offsets of the policies that came as jagged tensors, by name."""
+        offsets: dict[str, torch.Tensor] = self.__dict__["_jagged"]
+        return offsets
 
     def __repr__(self) -> str:
         dtype = str(self.theta.dtype).removeprefix("torch.")

@@ -17,32 +17,35 @@ def eager(function: F) -> F:
     return cast("F", torch.compiler.disable(function))  # type: ignore[no-untyped-call]
 
 
-def closed_form(who: str, value: torch.Tensor, *known: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+def closed_form(
+    who: str, value: torch.Tensor, *known: tuple[torch.Tensor, torch.Tensor] | None, scale: float = 1
+) -> torch.Tensor:
     """``value`` as a function of tensors, given as pairs of the tensor and the derivative.
 
-    A derivative is flat, or 0-d if it is the same everywhere.
+    A derivative is flat, or 0-d if it is the same everywhere. Derivatives are multiplied by ``scale`` on the way back,
+    which costs no pass of its own; ``value`` is as it is.
     """
     pairs = [pair for pair in known if pair is not None]
     flat = [x for pair in pairs for x in pair]
-    return _ClosedForm.apply(who, value, *flat)  # type: ignore[no-any-return]
+    return _ClosedForm.apply(who, scale, value, *flat)  # type: ignore[no-any-return]
 
 
 class _ClosedForm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, who: str, value: torch.Tensor, *flat: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, who: str, scale: float, value: torch.Tensor, *flat: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(*flat[1::2])
-        ctx.who, ctx.forms = who, [(x.shape, x.dtype) for x in flat[::2]]
+        ctx.who, ctx.scale, ctx.forms = who, scale, [(x.shape, x.dtype) for x in flat[::2]]
         return value.clone()
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         first_order_only(f"{ctx.who}()")
-        (g,) = gradients
-        out: list[torch.Tensor | None] = [None, None]
+        g = gradients[0] * ctx.scale
+        out: list[torch.Tensor | None] = [None, None, None]
         # On the host a look is free, and spares a copy as large as the batch.
         one = g.device.type == "cpu" and g.item() == 1
         for number, (derivative, (shape, dtype)) in enumerate(zip(ctx.saved_tensors, ctx.forms, strict=True)):
-            if not ctx.needs_input_grad[2 + 2 * number]:
+            if not ctx.needs_input_grad[3 + 2 * number]:
                 out += [None, None]
                 continue
             x = (derivative if one else derivative * g).to(dtype)

@@ -25,7 +25,8 @@ class LossMetrics(Mapping[str, torch.Tensor]):
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
         self._names = tuple(values)
-        self.values_tensor = torch.stack([x.detach().double() for x in values.values()]) if values else torch.empty(0)
+        each = [x.detach().double() for x in values.values()]
+        self.values_tensor = torch.stack(each) if each else torch.empty(0, dtype=torch.float64)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._names:

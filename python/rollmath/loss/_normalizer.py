@@ -94,7 +94,7 @@ class Normalizer:
                 f"rows={self.rows}, tokens={self.tokens}"
             )
             raise ValueError(msg)
-        if not 0 <= self.prompts <= self.rollouts or min(getattr(self, name) for name in COUNTS) < 0:
+        if not 0 <= self.prompts <= self.rollouts or min(self.counts) < 0:
             msg = "Normalizer(): expected 0 <= prompts <= rollouts and no negative count, got " + ", ".join(
                 f"{name}={getattr(self, name)}" for name in COUNTS
             )
@@ -157,7 +157,7 @@ class Normalizer:
         for number, part in enumerate(given):
             require(who, f"parts[{number}]", part, Normalizer, "a Normalizer")
         if not given:
-            return Normalizer(tokens=0, rows=0, rollouts=0)
+            return Normalizer(tokens=0, rows=0, rollouts=0, rollout_tokens={})
         return _merged(who, given, split_rollouts)
 
     def __add__(self, other: Normalizer) -> Normalizer:
@@ -193,6 +193,11 @@ class Normalizer:
         )
 
     @property
+    def counts(self) -> tuple[int, ...]:
+        """All counts, in the order of the attributes."""
+        return tuple(getattr(self, name) for name in COUNTS)
+
+    @property
     def scale(self) -> int:
         """What a loss is multiplied by, so that what the trainer does to its gradient gives that of the whole batch."""
         return self.accumulation * (self.ranks * self.context_parallel if self.grad_reduce == "mean" else 1)
@@ -200,7 +205,7 @@ class Normalizer:
     @cached_property
     def batch_id(self) -> str:
         """A digest of the counts and rollouts, whatever their order: ranks that hold the same batch have the same."""
-        text = repr([getattr(self, name) for name in COUNTS])
+        text = repr(list(self.counts))
         if self.rollout_tokens is not None:
             prompts = self.rollout_prompts or {}
             text += "".join(sorted(f"{key!r}:{n}:{prompts.get(key)!r};" for key, n in self.rollout_tokens.items()))
@@ -269,18 +274,19 @@ def _merged(who: str, parts: list[Normalizer], split_rollouts: bool) -> Normaliz
     trainer: dict[str, Any] = {
         name: getattr(first, name) for name in ("grad_reduce", "ranks", "context_parallel", "accumulation")
     }
-    tables = [part.rollout_tokens for part in parts]
-    if any(table is None for table in tables):
-        if not all(table is None for table in tables):
+    # A part without any row, of a rank that got none, need not know what the others do.
+    told = {number: part for number, part in enumerate(parts) if part.rollout_tokens or any(part.counts)} or {0: first}
+    if any(part.rollout_tokens is None for part in told.values()):
+        if not all(part.rollout_tokens is None for part in told.values()):
             msg = f"{who}(): 'parts' must all be made by Normalizer.local or all from counts"
             raise ValueError(msg)
         return Normalizer(**counts, **trainer)
-    if len({part.rollout_prompts is None for part in parts}) > 1:
+    if len({part.rollout_prompts is None for part in told.values()}) > 1:
         msg = f"{who}(): 'parts' must all have prompts or none"
         raise ValueError(msg)
     tokens: dict[Any, int] = {}
     prompts: dict[Any, Any] = {}
-    for number, part in enumerate(parts):
+    for number, part in told.items():
         for key, n in (part.rollout_tokens or {}).items():
             if key in tokens and not split_rollouts:
                 msg = (
@@ -299,7 +305,7 @@ def _merged(who: str, parts: list[Normalizer], split_rollouts: bool) -> Normaliz
         **counts | {"prompts": 0, "empty_prompts": 0},
         **trainer,
         rollout_tokens=tokens,
-        rollout_prompts=prompts if first.rollout_prompts is not None else None,
+        rollout_prompts=None if all(part.rollout_prompts is None for part in told.values()) else prompts,
     )
     if merged.prompt_tokens is None:
         return merged

@@ -13,6 +13,7 @@ from rollmath._columns import flat_positions
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 #: Trained tokens of a piece: a dozen float32 temporaries of it stay in the cache of a core.
@@ -27,6 +28,19 @@ def check_shape(who: str, name: str, rows: Rows, shape: tuple[int, ...]) -> None
             f"{who}(): {name!r} must have shape ({total},) (= positions of rows) or ({rows.n_rows}, T) with T of at "
             f"least {width} (= the longest row), got {shape}"
         )
+        raise ValueError(msg)
+
+
+def check_offsets(who: str, name: str, rows: Rows, offsets: torch.Tensor | None) -> None:
+    """Raises ValueError unless the offsets of a jagged tensor are those of the rows.
+
+    Offsets on another device are not looked at: that would wait for it.
+    """
+    if offsets is not None and offsets.device.type == "cpu" and not np.array_equal(offsets.numpy(), rows.offsets):
+        lengths, expected = offsets.diff().tolist(), rows.lengths.tolist()
+        at = next((i for i, (a, b) in enumerate(zip(lengths, expected, strict=False)) if a != b), None)
+        found = f"{lengths[at]} positions in row {at}, not {expected[at]}" if at is not None else f"{len(lengths)} rows"
+        msg = f"{who}(): {name!r} as a jagged tensor must have the offsets of the rows, got {found}"
         raise ValueError(msg)
 
 
@@ -121,8 +135,8 @@ def runs_of(rows: Rows, index: NDArray[np.int64]) -> Runs:
     return Runs(runs, runs * trained, runs[trained], turns)
 
 
-def pieces(rows: Rows, *, whole_rollouts: bool, size: int = PIECE) -> Iterator[Piece]:
-    """The rows in pieces of about ``size`` trained tokens, those of a rollout together if asked for.
+def pieces(rows: Rows, *, whole_rollouts: bool) -> Iterator[Piece]:
+    """The rows in pieces of about ``PIECE`` trained tokens, those of a rollout together if asked for.
 
     Rows without a trained token may be left out.
     """
@@ -136,7 +150,7 @@ def pieces(rows: Rows, *, whole_rollouts: bool, size: int = PIECE) -> Iterator[P
     start = 0
     while start < rows.n_rows:
         done = int(total[start - 1]) if start else 0
-        fits = int(np.searchsorted(total[ends - 1], done + size, side="right"))
+        fits = int(np.searchsorted(total[ends - 1], done + PIECE, side="right"))
         # At least one row or rollout, however long it is.
         first = int(np.searchsorted(ends, start, side="right"))
         stop = int(ends[max(fits - 1, first)])

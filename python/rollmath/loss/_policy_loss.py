@@ -17,7 +17,7 @@ from rollmath.loss._engine import Call, evaluate
 from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
-from rollmath.loss._places import check_shape
+from rollmath.loss._places import check_offsets, check_shape
 from rollmath.loss._terms import Correction, EntropyBonus
 from rollmath.loss._values import Values
 from rollmath.rows import Rows
@@ -129,6 +129,10 @@ def policy_loss(
             )
             raise ValueError(msg)
     check_shape(who, "logprobs", rows, logprobs.shape)
+    for name, offsets in logprobs.jagged.items():
+        check_offsets(who, f"logprobs.{name}", rows, offsets)
+    if entropy is not None:
+        check_offsets(who, "entropy.values", rows, entropy.offsets)
     weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
     call = Call(
         rules=Rules(who, objective, correction, kl, None if entropy is None else entropy.coef),
@@ -149,13 +153,9 @@ def policy_loss(
         named = {name: x if name in TERMS or name.endswith("_max") else x / tokens for name, x in result.sums.items()}
         total = sum((named[name] for name in TERMS if name in named), torch.zeros_like(named["policy_loss"]))
         scale = normalizer.scale
-        if scale != 1:
-            result.theta.mul_(scale)
-            if result.entropy is not None:
-                result.entropy.mul_(scale)
         value = (total * scale).to(call.dtype)
         metrics = LossMetrics({"loss": total} | named)
     known = [(logprobs.theta, result.theta)]
     if entropy is not None and result.entropy is not None:
         known.append((entropy.values, result.entropy))
-    return PolicyLoss(closed_form(who, value, *known), metrics)
+    return PolicyLoss(closed_form(who, value, *known, scale=scale), metrics)

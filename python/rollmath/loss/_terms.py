@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import torch
 
 from rollmath._arrays import ArrayLike, describe
 from rollmath._checks import real
+from rollmath._logprobs import unnested
 
 if TYPE_CHECKING:
     from rollmath.loss._tokens import Tokens
@@ -56,9 +57,15 @@ class EntropyBonus:
         if not isinstance(values, torch.Tensor) or not values.is_floating_point():
             msg = f"EntropyBonus(): 'values' must be a float tensor, got {describe(values)}"
             raise TypeError(msg)
-        if values.is_nested and values.layout == torch.jagged:
-            object.__setattr__(self, "values", values.values())
+        values, offsets = unnested("EntropyBonus", "values", values)
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "_offsets", offsets)
         object.__setattr__(self, "coef", real("EntropyBonus", "coef", self.coef))
+
+    @property
+    def offsets(self) -> torch.Tensor | None:
+        """The offsets of values that came as a jagged tensor."""
+        return cast("torch.Tensor | None", self.__dict__["_offsets"])
 
     def __repr__(self) -> str:
         dtype = str(self.values.dtype).removeprefix("torch.")

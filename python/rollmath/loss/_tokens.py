@@ -89,6 +89,9 @@ class Tokens:
             if x.shape != theta.shape:
                 msg = f"Tokens.of(): {name!r} must have length {len(theta)} (= len(theta)), got {len(x)}"
                 raise ValueError(msg)
+        if isinstance(weight, torch.Tensor) and weight.shape != theta.shape:
+            msg = f"Tokens.of(): 'weight' must be a number or have shape {tuple(theta.shape)} (= theta.shape), got "
+            raise ValueError(msg + str(tuple(weight.shape)))
         trained = np.array([len(theta)]) if rows is None else rows.trained
         if int(trained.sum()) != len(theta):
             msg = f"Tokens.of(): 'rows' must have {len(theta)} (= len(theta)) trained tokens, got {int(trained.sum())}"

@@ -10,7 +10,8 @@ import torch
 
 from rollmath._arrays import ArrayLike, choice, host
 from rollmath._columns import flat_positions
-from rollmath.loss._places import Piece, check_shape, runs_of
+from rollmath._logprobs import unnested
+from rollmath.loss._places import Piece, check_offsets, check_shape, runs_of
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
@@ -106,8 +107,8 @@ def _numbers(who: str, name: str, x: ArrayLike, rows: Rows) -> torch.Tensor:
         if x.requires_grad:
             msg = f"{who}(): {name!r} requires grad, but it is a constant of the loss; call .detach()"
             raise ValueError(msg)
-        if x.is_nested and x.layout == torch.jagged:
-            x = x.values()
+        x, offsets = unnested(who, name, x)
+        check_offsets(who, name, rows, offsets)
         if x.is_meta or x.layout != torch.strided or x.is_complex():
             msg = f"{who}(): {name!r} must be a dense tensor of real numbers, got {x.dtype}, "
             raise TypeError(msg + f"{x.layout} on {x.device}")
