@@ -17,7 +17,7 @@ class CISPO(Objective):
     The derivative is ``-A clip(rho, low, high)``: a clipped token keeps a gradient, unlike under PPO. The same word
     means two things elsewhere, so exactly one of two options says the bounds:
 
-    - ``clip=(lo, hi)``: ``low = 1 - lo, high = 1 + hi``, as in the paper and in verl, ROLL and SkyRL;
+    - ``clip=(lo, hi)``: ``low = 1 - lo, high = 1 + hi``, as in the paper and in verl and ROLL;
     - ``cap=c``: ``low = 0, high = c``, as in TRL, whose ``epsilon_high`` is this absolute cap (its documentation
       advises 5.0; left unset it is ``epsilon``, 0.2, a weight of 0.2 on almost every token).
 

@@ -40,8 +40,8 @@ class DPPO(Objective):
         eps: inside the KL, positive, so that it is finite at probability 1.
 
     verl: ``dppo_tv`` and ``dppo_kl``. (It also clamps the log-ratio to plus or minus 20, which a cap below ``e^20``
-    makes irrelevant, and computes ``1 - p`` in the dtype of the logits, so that thresholds near probability 1 may fall
-    otherwise in float32.) prime-rl adds ``1e-3 log(rho)^2``: a :class:`Quadratic` penalty.
+    makes irrelevant, and rounds ``1 - p`` in float32, so that tokens near probability 1 may fall on the other side of a
+    threshold.) prime-rl adds ``1e-3 log(rho)^2``: a :class:`Quadratic` penalty.
 
     Edge cases:
         A token with ``A = 0`` has loss 0 and derivative 0. Exactly at a threshold a token is kept. Separable. Counts

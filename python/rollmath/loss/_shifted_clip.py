@@ -61,6 +61,8 @@ class ShiftedClip(Objective):
         loss = torch.addcmul(gain * low, want, high, value=-1)
         inside_low, inside_high = equal(low, ratio), equal(high, ratio)
         slope = torch.addcmul(gain * inside_low, want, inside_high, value=-1).mul_(ratio)
+        # No comparison with a center that is NaN holds, which would leave a derivative of 0.
+        slope.add_(center, alpha=0)
         counts = {
             "clip_high": tokens.total(above(a, 0).mul_(below(high, ratio))),
             "clip_low": tokens.total(below(a, 0).mul_(above(low, ratio))),
