@@ -12,27 +12,37 @@ from rollmath._lazy import lazy
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
     from rollmath.loss._chord import chord, chord_phi
+    from rollmath.loss._cispo import CISPO
     from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
+    from rollmath.loss._decoupled_ppo import DecoupledPPO
     from rollmath.loss._disco import TrustRegion, disco, disco_constraint, drpo
     from rollmath.loss._distillation import distillation_reward
+    from rollmath.loss._dppo import DPPO
     from rollmath.loss._flowrl import FlowLoss, flowrl
     from rollmath.loss._group_loss import GroupLoss
     from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
     from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
     from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._metrics import LossMetrics
+    from rollmath.loss._nft import NFT
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
     from rollmath.loss._pairwise import copg, gvpo, rebel
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
     from rollmath.loss._ppo import PPO
     from rollmath.loss._process_q import process_q
+    from rollmath.loss._quadratic import OPMD, Quadratic
     from rollmath.loss._real import real
     from rollmath.loss._regression import a_star_po, tbrm
+    from rollmath.loss._reinforce import Reinforce
+    from rollmath.loss._sapo import SAPO
     from rollmath.loss._schedules import chord_mu, remix_lambda
     from rollmath.loss._scores import sequence_scores
+    from rollmath.loss._shifted_clip import ShiftedClip
+    from rollmath.loss._simple_po import SimplePO
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
+    from rollmath.loss._topr import TOPR
 
 _load, __dir__ = lazy(
     __name__,
@@ -42,10 +52,12 @@ _load, __dir__ = lazy(
             "chord",
             "chord_phi",
         ),
+        "_cispo": ("CISPO",),
         "_controllers": (
             "AdaptiveEntropy",
             "AdaptiveKL",
         ),
+        "_decoupled_ppo": ("DecoupledPPO",),
         "_disco": (
             "TrustRegion",
             "disco",
@@ -53,6 +65,7 @@ _load, __dir__ = lazy(
             "drpo",
         ),
         "_distillation": ("distillation_reward",),
+        "_dppo": ("DPPO",),
         "_flowrl": (
             "FlowLoss",
             "flowrl",
@@ -70,6 +83,7 @@ _load, __dir__ = lazy(
         ),
         "_low_probability": ("low_probability_weight",),
         "_metrics": ("LossMetrics",),
+        "_nft": ("NFT",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
             "Objective",
@@ -86,33 +100,48 @@ _load, __dir__ = lazy(
         ),
         "_ppo": ("PPO",),
         "_process_q": ("process_q",),
+        "_quadratic": (
+            "OPMD",
+            "Quadratic",
+        ),
         "_real": ("real",),
         "_regression": (
             "a_star_po",
-            "sequence_scores",
             "tbrm",
         ),
+        "_reinforce": ("Reinforce",),
+        "_sapo": ("SAPO",),
         "_schedules": (
             "chord_mu",
             "remix_lambda",
         ),
         "_scores": ("sequence_scores",),
+        "_shifted_clip": ("ShiftedClip",),
+        "_simple_po": ("SimplePO",),
         "_terms": (
             "Correction",
             "EntropyBonus",
         ),
         "_tokens": ("Tokens",),
+        "_topr": ("TOPR",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "CISPO",
+    "DPPO",
+    "NFT",
+    "OPMD",
     "PPO",
+    "SAPO",
+    "TOPR",
     "AdaptiveEntropy",
     "AdaptiveKL",
     "Aggregation",
     "Correction",
+    "DecoupledPPO",
     "EntropyBonus",
     "FlowLoss",
     "GroupLoss",
@@ -122,6 +151,10 @@ __all__ = [
     "Objective",
     "OffPolicyShaping",
     "PolicyLoss",
+    "Quadratic",
+    "Reinforce",
+    "ShiftedClip",
+    "SimplePO",
     "TokenLoss",
     "Tokens",
     "TrustRegion",
