@@ -171,7 +171,7 @@ def core(
     if weight is not None:
         policy = policy.reweighted(weight)
     out = check_token_loss(call.who, call.objective.token_loss(policy), tokens.theta)
-    gradient = out.gradient
+    gradient = _inside(tokens, out.gradient)
     log_ratio = tokens.log_ratio
     sums |= {
         "policy_loss": weighted_sum(policy, out.loss),
@@ -185,7 +185,7 @@ def core(
     if call.kl is not None:
         term = check_token_loss(call.who, call.kl.token_loss(tokens), tokens.theta, name="kl")
         sums |= {"kl_loss": weighted_sum(tokens, term.loss), **term.counts}
-        gradient = gradient + term.gradient
+        gradient = gradient + _inside(tokens, term.gradient)
     g_entropy: torch.Tensor | float = 0.0
     if call.entropy is not None and entropy is not None:
         sums["entropy"] = tokens.total(entropy)
@@ -289,6 +289,11 @@ def _put(flat: torch.Tensor, where: slice | NDArray[np.int64], x: torch.Tensor |
         flat.index_copy_(0, on(where, flat), x)
     else:
         flat.index_fill_(0, on(where, flat), x)
+
+
+def _inside(tokens: Tokens, gradient: torch.Tensor) -> torch.Tensor:
+    """0 where nothing is trained: what tokens of a row share reaches all its positions."""
+    return gradient if tokens.mask is None else torch.where(tokens.mask != 0, gradient, 0)
 
 
 def _count(gradient: torch.Tensor) -> torch.Tensor:
