@@ -30,7 +30,7 @@ def unnested(who: str, name: str, x: torch.Tensor) -> tuple[torch.Tensor, torch.
 class LogProbs:
     """Log-probabilities of the same tokens under up to four policies, packed ``[tokens]`` or padded ``[B, T]``.
 
-    A jagged nested tensor is taken by its values, which are packed; a loss checks its offsets against those of the rows.
+    A jagged nested tensor is taken by its values, which are packed; a loss compares its offsets with the rows.
 
     Attributes:
         theta: the policy in training; the only one that may require grad.

@@ -53,7 +53,7 @@ def core(
     if weight is not None:
         policy = policy.reweighted(weight)
     out = check_token_loss(rules.who, rules.objective.token_loss(policy), tokens.theta)
-    gradient = out.gradient
+    gradient = _inside(tokens, out.gradient)
     drift = tokens.total(tokens.log_ratio)
     # rho - 1 without cancellation; a ratio of inf would make its mean inf.
     excess = tokens.total(torch.expm1(tokens.log_ratio).clamp_(max=torch.finfo(tokens.theta.dtype).max))
@@ -69,7 +69,7 @@ def core(
     if rules.kl is not None:
         term = check_token_loss(rules.who, rules.kl.token_loss(tokens), tokens.theta, name="kl")
         sums |= {"kl_loss": weighted_sum(tokens, term.loss), **term.counts}
-        gradient = gradient + term.gradient
+        gradient = gradient + _inside(tokens, term.gradient)
     g_entropy: torch.Tensor | float = 0.0
     if rules.coef is not None and entropy is not None:
         sums["entropy"] = tokens.total(entropy)
@@ -84,3 +84,8 @@ def weighted_sum(tokens: Tokens, loss: torch.Tensor) -> torch.Tensor:
     if isinstance(tokens.weight, torch.Tensor):
         return total(loss * tokens.weight)
     return tokens.total(loss) * tokens.weight
+
+
+def _inside(tokens: Tokens, gradient: torch.Tensor) -> torch.Tensor:
+    """0 where nothing is trained: what tokens of a row share reaches all its positions."""
+    return gradient if tokens.mask is None else torch.where(tokens.mask != 0, gradient, 0)

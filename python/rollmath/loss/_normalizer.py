@@ -275,7 +275,7 @@ def _merged(who: str, parts: list[Normalizer], split_rollouts: bool) -> Normaliz
         name: getattr(first, name) for name in ("grad_reduce", "ranks", "context_parallel", "accumulation")
     }
     # A part without any row, of a rank that got none, need not know what the others do.
-    told = {number: part for number, part in enumerate(parts) if part.rollout_tokens or any(part.counts)} or {0: first}
+    told = {number: part for number, part in enumerate(parts) if part.rollout_tokens or any(part.counts)}
     if any(part.rollout_tokens is None for part in told.values()):
         if not all(part.rollout_tokens is None for part in told.values()):
             msg = f"{who}(): 'parts' must all be made by Normalizer.local or all from counts"
@@ -305,7 +305,7 @@ def _merged(who: str, parts: list[Normalizer], split_rollouts: bool) -> Normaliz
         **counts | {"prompts": 0, "empty_prompts": 0},
         **trainer,
         rollout_tokens=tokens,
-        rollout_prompts=None if all(part.rollout_prompts is None for part in told.values()) else prompts,
+        rollout_prompts=prompts if any(part.rollout_prompts is not None for part in parts) else None,
     )
     if merged.prompt_tokens is None:
         return merged

@@ -37,9 +37,12 @@ def check_offsets(who: str, name: str, rows: Rows, offsets: torch.Tensor | None)
     Offsets on another device are not looked at: that would wait for it.
     """
     if offsets is not None and offsets.device.type == "cpu" and not np.array_equal(offsets.numpy(), rows.offsets):
-        lengths, expected = offsets.diff().tolist(), rows.lengths.tolist()
-        at = next((i for i, (a, b) in enumerate(zip(lengths, expected, strict=False)) if a != b), None)
-        found = f"{lengths[at]} positions in row {at}, not {expected[at]}" if at is not None else f"{len(lengths)} rows"
+        lengths = offsets.diff().numpy()
+        if len(lengths) != rows.n_rows:
+            found = f"{len(lengths)} rows, not {rows.n_rows}"
+        else:
+            at = int(np.flatnonzero(lengths != rows.lengths)[0])
+            found = f"{lengths[at]} positions in row {at}, not {rows.lengths[at]}"
         msg = f"{who}(): {name!r} as a jagged tensor must have the offsets of the rows, got {found}"
         raise ValueError(msg)
 

@@ -33,6 +33,8 @@ class Values:
         """
         self.who, self.name, self.rows = who, name, rows
         self.values = _numbers(who, name, x, rows)
+        if level is None and (isinstance(x, Ragged) or (isinstance(x, torch.Tensor) and x.is_nested)):
+            level = "token"  # as their offsets say, whatever their length
         self.level = _level(who, name, tuple(self.values.shape), rows, level)
         if self.level == "token":
             check_shape(who, name, rows, tuple(self.values.shape))
@@ -45,24 +47,28 @@ class Values:
 
     def at(self, piece: Piece, like: torch.Tensor) -> torch.Tensor:
         """One number for each trained token of a piece, in the dtype and on the device of ``like``."""
+        counts = None
         if self.level == "token":
-            found = self.narrow(take(self.values.reshape(-1), piece.at(tuple(self.values.shape))), like)
+            given = take(self.values.reshape(-1), piece.at(tuple(self.values.shape)))
         else:
             source, counts = piece.index, piece.trained
             if self.level == "rollout":
                 source = self.rows.rollouts.index[source]
             if self.level == "turn":
                 source, counts = flat_positions(self._turns_before, source), piece.runs.trained
-            per = self.narrow(self.values[on(source, self.values)], like)
-            if not (counts > 0).all():
-                self._finite_or_raise(per[on(np.flatnonzero(counts), per)])
-            else:
-                self._finite_or_raise(per)
-            if len(counts) and (counts == counts[0]).all():
-                return per[:, None].expand(-1, int(counts[0])).reshape(-1)
-            return per.repeat_interleave(on(counts, per), output_size=int(counts.sum()))
-        self._finite_or_raise(found)
-        return found
+            given = self.values[on(source, self.values)]
+        found = self.narrow(given, like)
+        if counts is None:
+            self._finite_or_raise(found, given)
+            return found
+        if (counts > 0).all():
+            self._finite_or_raise(found, given)
+        else:
+            live = on(np.flatnonzero(counts), given)
+            self._finite_or_raise(found[live.to(found.device)], given[live])
+        if len(counts) and (counts == counts[0]).all():
+            return found[:, None].expand(-1, int(counts[0])).reshape(-1)
+        return found.repeat_interleave(on(counts, found), output_size=int(counts.sum()))
 
     def per_row(self, like: torch.Tensor) -> torch.Tensor:
         """One number a row, of values at the level of rollouts or rows."""
@@ -75,11 +81,12 @@ class Values:
         """In the dtype and on the device of ``like``."""
         return x.to(device=like.device, dtype=like.dtype, non_blocking=x.device.type == "cpu")
 
-    def _finite_or_raise(self, x: torch.Tensor) -> None:
+    def _finite_or_raise(self, x: torch.Tensor, given: torch.Tensor) -> None:
         # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
         if x.device.type != "cpu" or bool(x.sum(dtype=torch.float64).isfinite()):
             return
-        bad = x[~x.isfinite()]
+        # What was given, before it became infinite in a narrower dtype.
+        bad = given.to(x.device)[~x.isfinite()]
         if len(bad):
             where = f"finite in {str(x.dtype).removeprefix('torch.')}"
             msg = f"{self.who}(): {self.name!r} must be {where} where tokens are trained, got {float(bad[0])}"

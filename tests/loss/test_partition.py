@@ -1,0 +1,152 @@
+"""Every objective, under every aggregation: any micro-batches that keep rollouts whole give the gradient of the batch."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from rollmath import LogProbs, Rows, loss  # noqa: E402
+from rollmath.loss import Aggregation, EntropyBonus, LossMetrics, Normalizer, Objective, policy_loss  # noqa: E402
+from rollmath.loss._aggregate import AGGREGATIONS  # noqa: E402
+
+#: Ways to make an objective, by its name, where its defaults are not enough (or more than one way is worth a test).
+MADE = {
+    "PPO": [lambda cls: cls(), lambda cls: cls(clip=(0.2, 0.28), dual_clip=3.0), lambda cls: cls(delta=2.0)],
+    "KL": [lambda cls: cls(0.1)],
+}
+
+#: Objectives that are no policy loss: terms given as ``policy_loss(kl=...)``.
+TERMS = {"KL"}
+
+
+def exported():
+    """Names of all objectives."""
+    values = {name: getattr(loss, name) for name in loss.__all__}
+    return {
+        name: cls
+        for name, cls in values.items()
+        if inspect.isclass(cls) and issubclass(cls, Objective) and cls is not Objective
+    }
+
+
+def objectives():
+    """``(label, objective)`` of each way to make each."""
+    found = []
+    for name, cls in exported().items():
+        for number, make in enumerate(MADE.get(name, [lambda cls: cls()])):
+            found.append(pytest.param(name, make(cls), id=f"{name}-{number}" if number else name))
+    return found
+
+
+@pytest.mark.parametrize("name", exported())
+def test_every_objective_can_be_made(name):
+    """One that has no defaults needs a line in MADE."""
+    for make in MADE.get(name, [lambda cls: cls()]):
+        assert isinstance(make(exported()[name]), Objective)
+
+
+AGGREGATED = {
+    **{name: name for name in AGGREGATIONS},
+    "dr_grpo": Aggregation(unit="row", within="sum", divisor=64),
+    "row, empty included": Aggregation(unit="row", empty="include"),
+    "prompt, empty included": Aggregation(unit="prompt", empty="include"),
+}
+
+
+class Step:
+    """Rows of a step with token ids, a model that gives their log-probabilities, and the other policies."""
+
+    def __init__(self, seed, dtype, prompts):
+        rng = np.random.default_rng(seed)
+        rollouts = rng.permutation(np.repeat(np.arange(7), [1, 1, 2, 3, 1, 2, 1]))
+        lengths = rng.integers(0, 8, len(rollouts))
+        lengths[0] = 0
+        total = int(lengths.sum())
+        mask = rng.random(total) < 0.8
+        mask[np.repeat(rollouts, lengths) == 4] = False  # a rollout without a trained token
+        self.rows = Rows([f"r{i}" for i in rollouts], lengths, mask=mask, version=rng.integers(0, 3, total))
+        self.tokens = torch.from_numpy(rng.integers(0, 11, total))
+        self.advantages = rng.standard_normal(self.rows.n_rollouts)
+        self.dtype = dtype
+        torch.manual_seed(seed)
+        self.model = torch.nn.Sequential(torch.nn.Embedding(11, 4), torch.nn.Linear(4, 11)).to(dtype)
+        with torch.no_grad():
+            theta, _ = self.policy(self.tokens)
+            noise = torch.from_numpy(rng.standard_normal((3, total))).to(dtype)
+            self.others = [theta + 0.3 * x for x in noise]
+        of = rng.integers(0, 3, self.rows.n_rollouts)
+        self.normalizer = Normalizer.local(self.rows, prompts=of if prompts else None)
+
+    def policy(self, tokens):
+        """Log-probabilities of the tokens, each given the one before it, and entropies."""
+        logits = self.model(tokens.roll(1) if len(tokens) else tokens)
+        logp = logits.log_softmax(-1)
+        return logp.gather(1, tokens[:, None])[:, 0], -(logp.exp() * logp).sum(-1)
+
+    def gradient(self, objective, aggregation, part, *, term, accumulation):
+        """The gradient of the parameters, flat, after all micro-batches; ``part`` has one number a rollout."""
+        self.model.zero_grad()
+        numbers = np.unique(part)
+        normalizer = self.normalizer.under(accumulation=len(numbers) if accumulation else 1)
+        seen = []
+        # The tokens before a row are those of the whole step in all splits, so that the model gives the same.
+        theta, entropy = self.policy(self.tokens)
+        losses = []
+        for number in numbers:
+            picked = np.flatnonzero(part[self.rows.rollouts.index] == number)
+            offsets = self.rows.offsets
+            at = np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in picked])
+            rows = self.rows.take(picked)
+            columns = [x[at] for x in (theta, *self.others)]
+            order = [self.rows.rollouts.ids.index(key) for key in rows.rollouts.ids]
+            out = policy_loss(
+                LogProbs(*columns),
+                self.advantages[order],
+                rows,
+                loss.PPO() if term else objective,
+                normalizer=normalizer,
+                aggregation=aggregation,
+                level="rollout",
+                kl=objective if term else None,
+                entropy=EntropyBonus(entropy[at], coef=0.01),
+            )
+            seen.append(out.metrics)
+            losses.append(out.loss / (len(numbers) if accumulation else 1))
+        sum(losses).backward()
+        flat = torch.cat([p.grad.reshape(-1) for p in self.model.parameters()])
+        return flat, LossMetrics.merge(seen)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(("name", "objective"), objectives())
+def test_any_micro_batches_give_the_gradient_of_the_batch(name, objective, dtype):
+    if objective.coupling == "batch":
+        pytest.skip("its statistics come from two passes, which its own tests split")
+
+    @settings(max_examples=2, deadline=None)
+    @given(st.integers(0, 10**6), st.randoms(use_true_random=False), st.booleans())
+    def check(seed, random, prompts):
+        step = Step(seed, dtype, prompts)
+        n = step.rows.n_rollouts
+        together = np.zeros(n, np.int64)
+        part = np.array([random.randrange(4) for _ in range(n)])
+        for number, (label, aggregation) in enumerate(AGGREGATED.items()):
+            if "prompt" in label and not prompts:
+                continue
+            whole, metrics = step.gradient(objective, aggregation, together, term=name in TERMS, accumulation=False)
+            split, merged = step.gradient(
+                objective, aggregation, part, term=name in TERMS, accumulation=number % 2 == 0
+            )
+            largest = whole.abs().max().item()
+            assert largest > 0
+            rtol = 1e-6 if dtype == torch.float32 else 1e-13
+            # Relative to the gradient: single entries may be differences of large ones.
+            assert (whole - split).abs().max().item() <= rtol * largest, label
+            assert merged.to_dict() == pytest.approx(metrics.to_dict(), rel=10 * rtol, abs=rtol), label
+
+    check()
