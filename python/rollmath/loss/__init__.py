@@ -11,6 +11,8 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
+    from rollmath.loss._aggregate_values import aggregate
+    from rollmath.loss._kl import KL, kl_estimate
     from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
@@ -18,11 +20,17 @@ if TYPE_CHECKING:
     from rollmath.loss._ppo import PPO
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
+    from rollmath.loss._value_loss import ValueLoss, explained_variance, value_loss
 
 _load, __dir__ = lazy(
     __name__,
     {
         "_aggregate": ("Aggregation",),
+        "_aggregate_values": ("aggregate",),
+        "_kl": (
+            "KL",
+            "kl_estimate",
+        ),
         "_metrics": ("LossMetrics",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
@@ -39,12 +47,18 @@ _load, __dir__ = lazy(
             "EntropyBonus",
         ),
         "_tokens": ("Tokens",),
+        "_value_loss": (
+            "ValueLoss",
+            "explained_variance",
+            "value_loss",
+        ),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "KL",
     "PPO",
     "Aggregation",
     "Correction",
@@ -55,5 +69,10 @@ __all__ = [
     "PolicyLoss",
     "TokenLoss",
     "Tokens",
+    "ValueLoss",
+    "aggregate",
+    "explained_variance",
+    "kl_estimate",
     "policy_loss",
+    "value_loss",
 ]
