@@ -96,7 +96,7 @@ class KL(Objective):
         bounded = delta if self.max_log_ratio is None else delta.clamp(-self.max_log_ratio, self.max_log_ratio)
         value, slope = _estimate(self.kind, bounded)
         # d(rho K) = rho (K + dK), of which K + dK = delta for k3, where the sum would cancel.
-        both = bounded if self.kind == "k3" else value + slope
+        both = bounded if self.kind == "k3" else _finite(value + slope)
         if self.max_value is not None:
             capped = value.clamp(-self.max_value, self.max_value)
             inside = equal(capped, value)
@@ -105,7 +105,7 @@ class KL(Objective):
             inside = equal(bounded, delta)
             slope, both = slope * inside, both * inside + value * (1 - inside)
         if self.gradient == "k2":
-            slope, both = delta, value + delta
+            slope, both = delta, _finite(value + delta)
         if self.importance is not None:
             slope = tokens.ratio * (both if self.importance == "ratio" else slope)
             value = tokens.ratio * value

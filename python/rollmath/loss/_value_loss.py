@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from rollmath._arrays import ArrayLike, choice
+from rollmath._checks import real
 from rollmath.loss._aggregate import Aggregation, as_aggregation
 from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
@@ -100,7 +101,7 @@ def value_loss(
     require(who, "rows", rows, Rows, "Rows")
     x = read(who, values, rows)
     choice(who, "kind", kind, ("squared", "huber"))
-    eps, delta = over(who, "clip", clip, 0.0), over(who, "huber_delta", huber_delta, 0.0)
+    eps, delta = over(who, "clip", clip, 0.0), real(who, "huber_delta", huber_delta, above=0.0)
     if (old_values is None) != (eps is None):
         msg = f"{who}(): 'old_values' and 'clip' go together; give both or neither"
         raise ValueError(msg)
@@ -108,7 +109,7 @@ def value_loss(
     if old_values is not None:
         constants.append(Values(who, "old_values", old_values, rows, "token"))
     weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
-    formula = partial(_error, eps=eps, delta=delta if kind == "huber" and delta is not None else math.inf)
+    formula = partial(_error, eps=eps, delta=delta if kind == "huber" else math.inf)
     made = weigh(x, rows, weights, formula, constants)
     tokens = max(normalizer.tokens, 1)
     metrics = LossMetrics({"value_loss": made.loss} | {name: total / tokens for name, total in made.sums.items()})

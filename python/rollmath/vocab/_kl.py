@@ -114,9 +114,9 @@ def top_k_kl(
 
     Edge cases:
         As :func:`kl`. ``Q`` is 1 - sum_S q and at least 0: if the reference puts everything on S, the reverse KL is
-        infinite and without a gradient (NaN), unless ``P`` is 0 too. On other devices than the CPU the values of ids and
-        log-probabilities are not checked: a row with an id out of range gets NaN, one with an id that comes
-        twice a wrong number.
+        infinite and without a gradient (NaN), unless ``P`` is 0 too. On other devices than the CPU the values of ids
+        and log-probabilities are not checked: a row with an id out of range gets NaN, one with an id that comes twice a
+        wrong number.
 
     Raises:
         TypeError: no float or integer tensors, an option of the wrong type.

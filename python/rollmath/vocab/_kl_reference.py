@@ -49,7 +49,7 @@ def _log_sum(d: torch.Tensor, scratch: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 class Exact(torch.autograd.Function):
-    """``apply(logits, ref_logits, temperature, reverse)`` returns ``[N]``; the temperature is a number or ``[N, 1]``."""
+    """``apply(logits, ref_logits, temperature, reverse)`` returns ``[N]``; temperature: a number or ``[N, 1]``."""
 
     @staticmethod
     def forward(
@@ -57,7 +57,7 @@ class Exact(torch.autograd.Function):
     ) -> torch.Tensor:
         """All rows, chunk by chunk."""
         rows = logits.numel() // logits.shape[-1]
-        top, log_l, ref_top, ref_log_l, out = torch.empty(5, rows, dtype=_dtype(logits), device=logits.device)
+        top, log_l, ref_top, ref_log_l, out = torch.empty(5, rows, dtype=_dtype(logits), device=logits.device).unbind()
         a, b, scratch = (_scratch(logits) for _ in range(3))
         for start, stop, (x, y) in _pairs(logits, ref):
             at, divisor = slice(start, stop), _part(temperature, start, stop)
@@ -114,7 +114,7 @@ def _divergence(
     """``sum(e (d - other)) / l - log l + log l'`` with ``e = exp(d)``; uses up ``d``."""
     terms = d.clamp_(min=_LOWEST).sub_(other).mul_(e)
     offset = other_log_l - log_l
-    total = terms.sum(1)
+    total: torch.Tensor = terms.sum(1)
     # 0 times infinity is 0 here: a token that is impossible in both. On a CPU a look costs less than a pass.
     if terms.device.type != "cpu" or total.isnan().any():
         total = terms.masked_fill_(e == 0, 0).sum(1)
@@ -179,7 +179,7 @@ class Some(torch.autograd.Function):
     ) -> torch.Tensor:
         """All rows, chunk by chunk; what is one number for each of the ids, in float64."""
         rows, k = ids.shape
-        top, log_l = torch.empty(2, rows, dtype=_dtype(logits), device=logits.device)
+        top, log_l = torch.empty(2, rows, dtype=_dtype(logits), device=logits.device).unbind()
         log_p = torch.empty((rows, k + 1), dtype=torch.float64, device=logits.device)
         known = (ids >= 0) & (ids < logits.shape[-1])
         ids = ids.where(known, 0)
