@@ -11,6 +11,7 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
+    from rollmath.loss._aggregate_values import aggregate
     from rollmath.loss._chord import chord, chord_phi
     from rollmath.loss._cispo import CISPO
     from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from rollmath.loss._group_loss import GroupLoss
     from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
     from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
+    from rollmath.loss._kl import KL, kl_estimate
     from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._nft import NFT
@@ -43,11 +45,13 @@ if TYPE_CHECKING:
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
     from rollmath.loss._topr import TOPR
+    from rollmath.loss._value_loss import ValueLoss, explained_variance, value_loss
 
 _load, __dir__ = lazy(
     __name__,
     {
         "_aggregate": ("Aggregation",),
+        "_aggregate_values": ("aggregate",),
         "_chord": (
             "chord",
             "chord_phi",
@@ -80,6 +84,10 @@ _load, __dir__ = lazy(
             "OffPolicyShaping",
             "hpt_gate",
             "off_policy_shaping",
+        ),
+        "_kl": (
+            "KL",
+            "kl_estimate",
         ),
         "_low_probability": ("low_probability_weight",),
         "_metrics": ("LossMetrics",),
@@ -124,6 +132,11 @@ _load, __dir__ = lazy(
         ),
         "_tokens": ("Tokens",),
         "_topr": ("TOPR",),
+        "_value_loss": (
+            "ValueLoss",
+            "explained_variance",
+            "value_loss",
+        ),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -132,6 +145,7 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 __all__ = [
     "CISPO",
     "DPPO",
+    "KL",
     "NFT",
     "OPMD",
     "PPO",
@@ -158,7 +172,9 @@ __all__ = [
     "TokenLoss",
     "Tokens",
     "TrustRegion",
+    "ValueLoss",
     "a_star_po",
+    "aggregate",
     "chord",
     "chord_mu",
     "chord_phi",
@@ -169,9 +185,11 @@ __all__ = [
     "drpo",
     "entropy_mask",
     "entropy_threshold",
+    "explained_variance",
     "flowrl",
     "gvpo",
     "hpt_gate",
+    "kl_estimate",
     "low_probability_weight",
     "off_policy_shaping",
     "policy_loss",
@@ -181,4 +199,5 @@ __all__ = [
     "remix_lambda",
     "sequence_scores",
     "tbrm",
+    "value_loss",
 ]
