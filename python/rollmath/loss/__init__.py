@@ -11,6 +11,10 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
+    from rollmath.loss._cov import ClipCov, KLCov
+    from rollmath.loss._gmpo import GMPO
+    from rollmath.loss._gspo import GSPO, LUSPO
+    from rollmath.loss._lp_reg import LpReg
     from rollmath.loss._metrics import LossMetrics
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
@@ -18,11 +22,22 @@ if TYPE_CHECKING:
     from rollmath.loss._ppo import PPO
     from rollmath.loss._terms import Correction, EntropyBonus
     from rollmath.loss._tokens import Tokens
+    from rollmath.loss._vespo import VESPO
 
 _load, __dir__ = lazy(
     __name__,
     {
         "_aggregate": ("Aggregation",),
+        "_cov": (
+            "ClipCov",
+            "KLCov",
+        ),
+        "_gmpo": ("GMPO",),
+        "_gspo": (
+            "GSPO",
+            "LUSPO",
+        ),
+        "_lp_reg": ("LpReg",),
         "_metrics": ("LossMetrics",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
@@ -39,17 +54,25 @@ _load, __dir__ = lazy(
             "EntropyBonus",
         ),
         "_tokens": ("Tokens",),
+        "_vespo": ("VESPO",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "GMPO",
+    "GSPO",
+    "LUSPO",
     "PPO",
+    "VESPO",
     "Aggregation",
+    "ClipCov",
     "Correction",
     "EntropyBonus",
+    "KLCov",
     "LossMetrics",
+    "LpReg",
     "Normalizer",
     "Objective",
     "PolicyLoss",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rollmath._logprobs import LogProbs
+from rollmath.loss._batch import BatchObjective
 from rollmath.loss._check import check_token_loss
 from rollmath.loss._objectives import Objective
 from rollmath.loss._places import Piece, pieces, runs_of
@@ -87,6 +88,8 @@ def in_pieces(call: Call) -> Result:
     g_entropy = None if bonus is None else make(given.theta.numel(), dtype=dtype)
     entropies = None if bonus is None else bonus.values.detach().reshape(-1)
     flat = {name: x.detach().reshape(-1) for name, x in given.given().items()}
+    if (chosen := _selected(call)) is not None:
+        flat["selected"] = chosen
     version = None if rows.version is None else torch.from_numpy(rows.version.values.copy())
     sums: dict[str, torch.Tensor] = {}
     for piece in pieces(rows, whole_rollouts=call.whole_rollouts):
@@ -131,6 +134,8 @@ def at_once(call: Call) -> Result:
 
     like = given.theta.new_empty(0, dtype=dtype)
     columns = {name: column(x) for name, x in given.given().items()}
+    if (chosen := _selected(call)) is not None:
+        columns["selected"] = column(chosen)
     weights = layout.spread_rows(call.weights, like)
     tokens = Tokens(
         columns.pop("theta"),
@@ -269,6 +274,16 @@ class Everything:
         return torch.from_numpy(np.array(values)).to(self.device, non_blocking=True)
 
 
+def _selected(call: Call) -> torch.Tensor | None:
+    """1.0 at the tokens that a batch-coupled objective has chosen, flat in the shape of theta."""
+    if not isinstance(call.objective, BatchObjective):
+        return None
+    theta, offsets = call.logprobs.theta, call.rows.offsets
+    row, position = call.objective.chosen(call.who).among(call.who, call.rows)
+    flat = position + (offsets[row] if theta.dim() == 1 else row * theta.shape[1])
+    return torch.zeros(theta.numel(), dtype=call.dtype, device=theta.device).index_fill_(0, on(flat, theta), 1)
+
+
 def _turns(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return piece.runs.trained, piece.runs.trained
 
@@ -299,6 +314,8 @@ def _nothing(call: Call) -> dict[str, torch.Tensor]:
     """The sums of no token."""
     empty = call.logprobs.theta.new_empty(0, dtype=call.dtype)
     others = {name: empty for name in call.logprobs.given() if name != "theta"}
+    if isinstance(call.objective, BatchObjective):
+        others["selected"] = empty
     none = np.zeros(0, np.int64)
     spans = Spans(none, none, none, lambda: (none, none), empty.device)
     version = None if call.rows.version is None else torch.empty(0, dtype=torch.int64, device=empty.device)

@@ -14,6 +14,48 @@ def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
         ValueError: not two, or out of range.
         TypeError: not numbers.
     """
+    lo, hi = pair_of(who, name, value)
+    if not (0 <= lo <= 1 and hi >= 0):
+        msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def log_bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """A clip ``(lo, hi)`` of a log-ratio, or one number for both: each at least 0, maybe infinite.
+
+    Raises:
+        ValueError: not two, or out of range.
+        TypeError: not numbers.
+    """
+    lo, hi = pair_of(who, name, value)
+    if not (lo >= 0 and hi >= 0):
+        msg = f"{who}(): {name!r} must be (lo, hi), both at least 0, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def interval_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """An interval ``(lo, hi)`` with ``lo < hi``; ``hi`` may be infinite.
+
+    Raises:
+        ValueError: not two, or not in order.
+        TypeError: not numbers.
+    """
+    lo, hi = pair_of(who, name, value)
+    if not lo < hi:
+        msg = f"{who}(): {name!r} must be (lo, hi) with lo < hi, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def pair_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """Two numbers, or one for both; finite or plus infinity.
+
+    Raises:
+        ValueError: not two.
+        TypeError: not numbers.
+    """
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
         msg = f"{who}(): {name!r} must be one number or (lo, hi), got {value!r}"
@@ -23,9 +65,6 @@ def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
     except TypeError:
         msg = f"{who}(): {name!r} must hold numbers, got {value!r}"
         raise TypeError(msg) from None
-    if not (0 <= lo <= 1 and hi >= 0):
-        msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
-        raise ValueError(msg)
     return lo, hi
 
 
