@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from rollmath._checks import real, whole
-from rollmath.loss._batch import BatchObjective, Given, Step, TokenSet, covariance
+from rollmath.loss._batch import BatchObjective
 from rollmath.loss._objectives import TokenLoss
 from rollmath.loss._options import bounds_of, interval_of
 from rollmath.loss._ppo import PPO
+from rollmath.loss._step import Given, Step, TokenSet, covariance
 from rollmath.loss._tokens import Tokens
 
 if TYPE_CHECKING:

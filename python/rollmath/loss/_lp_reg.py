@@ -10,9 +10,10 @@ import torch
 
 from rollmath._arrays import choice
 from rollmath._checks import real
-from rollmath.loss._batch import BatchObjective, Given, Step, TokenSet
+from rollmath.loss._batch import BatchObjective
 from rollmath.loss._objectives import TokenLoss
 from rollmath.loss._options import bounds_of, over
+from rollmath.loss._step import Given, Step, TokenSet
 from rollmath.loss._tokens import Tokens, above, below, equal
 
 if TYPE_CHECKING:
