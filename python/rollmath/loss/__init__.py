@@ -12,6 +12,11 @@ from rollmath._lazy import lazy
 if TYPE_CHECKING:
     from rollmath.loss._aggregate import Aggregation
     from rollmath.loss._metrics import LossMetrics
+    from rollmath.loss._mismatch_compose import Corrections
+    from rollmath.loss._mismatch_gate import Gate
+    from rollmath.loss._mismatch_report import MismatchReport, correction_weights, mismatch, mismatch_report
+    from rollmath.loss._mismatch_staleness import Staleness
+    from rollmath.loss._mismatch_weight import ImportanceWeight, WeightPart
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
     from rollmath.loss._policy_loss import PolicyLoss, policy_loss
@@ -24,6 +29,19 @@ _load, __dir__ = lazy(
     {
         "_aggregate": ("Aggregation",),
         "_metrics": ("LossMetrics",),
+        "_mismatch_compose": ("Corrections",),
+        "_mismatch_gate": ("Gate",),
+        "_mismatch_report": (
+            "MismatchReport",
+            "correction_weights",
+            "mismatch",
+            "mismatch_report",
+        ),
+        "_mismatch_staleness": ("Staleness",),
+        "_mismatch_weight": (
+            "ImportanceWeight",
+            "WeightPart",
+        ),
         "_normalizer": ("Normalizer",),
         "_objectives": (
             "Objective",
@@ -48,12 +66,21 @@ __all__ = [
     "PPO",
     "Aggregation",
     "Correction",
+    "Corrections",
     "EntropyBonus",
+    "Gate",
+    "ImportanceWeight",
     "LossMetrics",
+    "MismatchReport",
     "Normalizer",
     "Objective",
     "PolicyLoss",
+    "Staleness",
     "TokenLoss",
     "Tokens",
+    "WeightPart",
+    "correction_weights",
+    "mismatch",
+    "mismatch_report",
     "policy_loss",
 ]

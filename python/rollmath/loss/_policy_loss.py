@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
 from rollmath.loss._engine import Call, evaluate
 from rollmath.loss._metrics import LossMetrics
+from rollmath.loss._mismatch_compose import as_correction
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
 from rollmath.loss._places import check_shape
@@ -51,7 +53,7 @@ def policy_loss(
     aggregation: str | Aggregation = "token_mean",
     level: Literal["rollout", "row", "turn", "token"] | None = None,
     weight: ArrayLike | None = None,
-    correction: Correction | None = None,
+    correction: Correction | Sequence[Correction] | None = None,
     kl: Objective | None = None,
     entropy: EntropyBonus | None = None,
 ) -> PolicyLoss:
@@ -78,7 +80,8 @@ def policy_loss(
         aggregation: the name of an :class:`Aggregation`, or one.
         level: what ``advantages`` has one value of; needed for turns, and where its length fits several.
         weight: constants that multiply the policy term, at any level as advantages, say a mask of high entropy.
-        correction: a :class:`Correction` of the mismatch between sampler and trainer; multiplies the policy term.
+        correction: a :class:`Correction` of the mismatch between sampler and trainer, such as
+            :class:`ImportanceWeight` or :class:`Gate`, or a tuple of them; multiplies the policy term.
         kl: a :class:`KL` term, added.
         entropy: an :class:`EntropyBonus`, subtracted.
 
@@ -113,8 +116,6 @@ def policy_loss(
     require(who, "objective", objective, Objective, "an Objective, such as PPO()")
     if kl is not None:
         require(who, "kl", kl, Objective, "a KL term, such as KL(0.01)")
-    if correction is not None:
-        require(who, "correction", correction, Correction, "a Correction")
     if entropy is not None:
         require(who, "entropy", entropy, EntropyBonus, "an EntropyBonus")
         if tuple(entropy.values.shape) != logprobs.shape or entropy.values.device != logprobs.theta.device:
@@ -133,7 +134,7 @@ def policy_loss(
         weights=weights,
         objective=objective,
         weight=None if weight is None else Values(who, "weight", weight, rows, None),
-        correction=correction,
+        correction=None if correction is None else as_correction(who, correction),
         kl=kl,
         entropy=entropy,
         entropy_weight=None
