@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from rollmath.loss._low_probability import low_probability_weight
     from rollmath.loss._lp_reg import LpReg
     from rollmath.loss._metrics import LossMetrics
+    from rollmath.loss._mismatch_compose import Corrections
+    from rollmath.loss._mismatch_gate import Gate
+    from rollmath.loss._mismatch_report import MismatchReport, correction_weights, mismatch, mismatch_report
+    from rollmath.loss._mismatch_staleness import Staleness
+    from rollmath.loss._mismatch_weight import ImportanceWeight, WeightPart
     from rollmath.loss._nft import NFT
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
@@ -106,6 +111,19 @@ _load, __dir__ = lazy(
         "_low_probability": ("low_probability_weight",),
         "_lp_reg": ("LpReg",),
         "_metrics": ("LossMetrics",),
+        "_mismatch_compose": ("Corrections",),
+        "_mismatch_gate": ("Gate",),
+        "_mismatch_report": (
+            "MismatchReport",
+            "correction_weights",
+            "mismatch",
+            "mismatch_report",
+        ),
+        "_mismatch_staleness": ("Staleness",),
+        "_mismatch_weight": (
+            "ImportanceWeight",
+            "WeightPart",
+        ),
         "_nft": ("NFT",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
@@ -176,14 +194,18 @@ __all__ = [
     "Aggregation",
     "ClipCov",
     "Correction",
+    "Corrections",
     "DecoupledPPO",
     "EntropyBonus",
     "FlowLoss",
+    "Gate",
     "GroupLoss",
     "HPTGate",
+    "ImportanceWeight",
     "KLCov",
     "LossMetrics",
     "LpReg",
+    "MismatchReport",
     "Normalizer",
     "Objective",
     "OffPolicyShaping",
@@ -192,16 +214,19 @@ __all__ = [
     "Reinforce",
     "ShiftedClip",
     "SimplePO",
+    "Staleness",
     "TokenLoss",
     "Tokens",
     "TrustRegion",
     "ValueLoss",
+    "WeightPart",
     "a_star_po",
     "aggregate",
     "chord",
     "chord_mu",
     "chord_phi",
     "copg",
+    "correction_weights",
     "disco",
     "disco_constraint",
     "distillation_reward",
@@ -214,6 +239,8 @@ __all__ = [
     "hpt_gate",
     "kl_estimate",
     "low_probability_weight",
+    "mismatch",
+    "mismatch_report",
     "off_policy_shaping",
     "policy_loss",
     "process_q",
