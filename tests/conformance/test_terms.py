@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -166,7 +167,11 @@ def test_verl_entropy(peer, batch, agree):
 @pytest.mark.parametrize("student", ["near", "far"])
 def test_verl_top_k(peer, batch, agree, student):
     """verl's KL over the k tokens of the teacher: forward, without the tail."""
-    losses = peer("verl.trainer.distillation.fsdp.losses")
+    # By its path: the package around it asks for an image library.
+    path = Path(peer("verl").__file__).parent / "trainer" / "distillation" / "fsdp" / "losses.py"
+    spec = importlib.util.spec_from_file_location("verl_distillation_losses", path)
+    losses = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(losses)
     generator = torch.Generator().manual_seed(1)
     teacher, noise = 3 * torch.randn(2, 50, 200, generator=generator, dtype=torch.float64)
     x = (teacher + noise if student == "near" else noise).to(batch.dtype)
@@ -189,7 +194,7 @@ def test_verl_top_k(peer, batch, agree, student):
 def test_trl_kl(peer, batch, agree, importance):
     """The KL term of ``GRPOTrainer._compute_loss`` (dapo) on a trainer that was never constructed."""
     trainer = object.__new__(peer("trl.trainer.grpo_trainer").GRPOTrainer)
-    accelerator = SimpleNamespace(num_processes=1, gather=lambda x: x, reduce=lambda x, **_: x)
+    accelerator = SimpleNamespace(num_processes=1, sync_gradients=True, gather=lambda x: x, reduce=lambda x, **_: x)
     attributes = {
         "model": SimpleNamespace(training=True),
         "accelerator": accelerator,

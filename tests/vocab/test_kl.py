@@ -13,6 +13,7 @@ from hypothesis import strategies as st  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
 from rollmath import vocab  # noqa: E402
+from rollmath.vocab._kl_reference import Some  # noqa: E402
 
 INF = torch.inf
 DIRECTIONS = ("reverse", "forward")
@@ -331,3 +332,16 @@ def test_errors_of_given_ids(arguments, error, match):
     ids, known, options = arguments
     with pytest.raises(error, match=rf"^top_k_kl\(\): {match}"):
         vocab.top_k_kl(X, ids, known, **options)
+
+
+def test_an_id_that_a_device_would_not_check():
+    """Where ids are not looked at, one out of range gives NaN and is never read."""
+    x = torch.zeros(2, 3, requires_grad=True)
+    ids, known = torch.tensor([[0, 7], [0, 1]]), torch.full((2, 2), -1.0, dtype=torch.float64)
+    for tail in (None, torch.full((2,), -1.0, dtype=torch.float64)):
+        for reverse in (True, False):
+            value = Some.apply(x, ids, known, tail, 1.0, reverse)
+            assert value.isnan().tolist() == [True, False]
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+            assert gradient[0].isnan().any()
+            assert gradient[1].isfinite().all()

@@ -18,7 +18,7 @@ from rollmath.loss._places import Piece, pieces
 from rollmath.loss._spans import Spans
 from rollmath.loss._terms import EntropyBonus
 from rollmath.loss._tokens import Tokens
-from rollmath.loss._values import Values, on, take
+from rollmath.loss._values import Values, on, put, take
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def in_pieces(call: Call) -> Result:
             None if entropies is None else take(entropies, where).to(dtype),
             None if call.entropy_weight is None else call.entropy_weight.at(piece, g_theta),
         )
-        _put(g_theta, where, part.theta)
+        put(g_theta, where, part.theta)
         if g_entropy is not None and g_entropy.dim():
-            _put(g_entropy, where, part.entropy)
+            put(g_entropy, where, part.entropy)
         for name, x in part.sums.items():
             if name in sums:
                 sums[name] = torch.maximum(sums[name], x) if name.endswith("_max") else sums[name] + x
@@ -171,15 +171,6 @@ def _weight(call: Call, piece: Piece, like: torch.Tensor) -> float | torch.Tenso
         return float(live[0]) if len(live) else 0.0
     per = torch.from_numpy(weights).to(like.dtype)
     return per.repeat_interleave(on(piece.trained, like), output_size=int(piece.trained.sum()))
-
-
-def _put(flat: torch.Tensor, where: slice | NDArray[np.int64], x: torch.Tensor | float) -> None:
-    if isinstance(where, slice):
-        flat[where] = x
-    elif isinstance(x, torch.Tensor):
-        flat.index_copy_(0, on(where, flat), x)
-    else:
-        flat.index_fill_(0, on(where, flat), x)
 
 
 def _nothing(call: Call) -> dict[str, torch.Tensor]:

@@ -35,8 +35,8 @@ class KL(Objective):
     other KL(ref || theta), and that of k1 is ``coef grad log p``: it does not depend on the reference at all, and is
     refused. ``gradient="k2"`` keeps the value of any kind and takes the gradient of k2 (straight through; the ``+`` of
     verl's names, such as ``k3+``). With ``importance="ratio"`` the term is ``rho K`` with ``rho = exp(theta - prox)``
-    and rho is differentiated too, ``rho (K + dK)``: an unbiased estimate of the KL, value and gradient, from tokens
-    that prox sampled, for k1 and k3 alike. Of k3 it is ``rho delta``.
+    and rho is differentiated too, which gives ``rho (K + dK)``, for k3 ``rho delta``: an unbiased estimate of the KL of
+    a token given what is before it, value and gradient, from tokens that prox sampled, for k1 and k3 alike.
 
     Attributes:
         coef: the coefficient, not negative.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,8 +12,7 @@ from rollmath._arrays import describe
 from rollmath.loss._everything import Everything
 from rollmath.loss._objectives import NOTHING
 from rollmath.loss._places import Piece, check_shape, pieces
-from rollmath.loss._spans import Spans
-from rollmath.loss._values import Values, on, take
+from rollmath.loss._values import Values, on, put, take
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -97,21 +95,18 @@ def _in_pieces(
     shape, flat, dtype = tuple(values.shape), values.reshape(-1), arithmetic(values)
     gradient = torch.zeros(flat.numel(), dtype=dtype) if wanted else None
     like = torch.empty(0, dtype=dtype)
-    per_row = torch.from_numpy(weights).to(dtype)
     loss, sums = torch.zeros((), dtype=torch.float64), dict(formula(like, *[like for _ in constants]).sums)
     for piece in pieces(rows, whole_rollouts=False):
         where = piece.at(shape)
-        spans = Spans(piece.trained, piece.trained, piece.rollout, partial(_no_turns, piece), values.device)
-        weight = spans.spread(per_row[on(piece.index, per_row)], "row")
+        weight = _weight(weights[piece.index], piece, like)
         term = formula(take(flat, where).to(dtype), *[x.at(piece, like) for x in constants])
-        loss = loss + (term.loss * weight).sum(dtype=torch.float64)
+        if isinstance(weight, float):
+            loss = loss + term.loss.sum(dtype=torch.float64) * weight
+        else:
+            loss = loss + (term.loss * weight).sum(dtype=torch.float64)
         sums = {name: total + term.sums[name] for name, total in sums.items()}
         if gradient is not None:
-            part = weight if term.slope is None else weight * term.slope
-            if isinstance(where, slice):
-                gradient[where] = part
-            else:
-                gradient.index_copy_(0, on(where, flat), part)
+            put(gradient, where, weight if term.slope is None else term.slope * weight)
     return Weighed(loss, gradient, sums)
 
 
@@ -132,9 +127,14 @@ def _at_once(
     term = formula(flat, *[layout.values(x, like) for x in constants])
     gradient = None
     if wanted:
-        gradient = weight if term.slope is None else weight * term.slope
+        gradient = weight if term.slope is None else term.slope * weight
     return Weighed((term.loss * weight).sum(dtype=torch.float64), gradient, dict(term.sums))
 
 
-def _no_turns(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    return piece.runs.trained, piece.runs.trained
+def _weight(weights: NDArray[np.float64], piece: Piece, like: torch.Tensor) -> float | torch.Tensor:
+    """The weight of each trained token, one number if they have the same."""
+    live = weights[piece.trained > 0]
+    if (live == live[0]).all():
+        return float(live[0])
+    per = torch.from_numpy(weights).to(like.dtype)
+    return per.repeat_interleave(on(piece.trained, per), output_size=int(piece.trained.sum()))

@@ -66,7 +66,7 @@ def value_loss(
         rows: which tokens these are, and which of them are trained.
         normalizer: counts of the *whole* optimiser step, and what the trainer does to the gradient.
         old_values: constants, one a position: the values when the rollouts were made; needed for ``clip``.
-        clip: eps, positive, or None. verl's default is 0.5, TRL's and OpenRLHF's 0.2.
+        clip: eps, positive, or None. verl's default is 0.5.
         kind: the error.
         huber_delta: where the Huber error turns from a parabola to a line; AReaL has 10.
         aggregation: the name of an :class:`Aggregation`, or one.

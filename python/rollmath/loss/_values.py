@@ -98,6 +98,16 @@ def take(flat: torch.Tensor, where: slice | NDArray[np.int64]) -> torch.Tensor:
     return flat[where] if isinstance(where, slice) else flat.index_select(0, on(where, flat))
 
 
+def put(flat: torch.Tensor, where: slice | NDArray[np.int64], x: torch.Tensor | float) -> None:
+    """``flat[where] = x``."""
+    if isinstance(where, slice):
+        flat[where] = x
+    elif isinstance(x, torch.Tensor):
+        flat.index_copy_(0, on(where, flat), x)
+    else:
+        flat.index_fill_(0, on(where, flat), x)
+
+
 def on(x: NDArray[np.int64], like: torch.Tensor) -> torch.Tensor:
     """Indices or counts as a tensor on the device of ``like``."""
     # A copy if read-only, as columns of rows are, which torch does not know.
