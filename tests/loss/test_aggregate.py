@@ -5,12 +5,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rollmath import Groups, Rows  # noqa: E402
-from rollmath.loss import Aggregation, Normalizer  # noqa: E402
-from rollmath.loss._aggregate import AGGREGATIONS, UNITS  # noqa: E402
+from rollmath import Groups, Rows
+from rollmath.loss import Aggregation, Normalizer
+from rollmath.loss._aggregate import AGGREGATIONS, UNITS
 
 ROWS = Rows(["a", "b", "a", "c"], [3, 1, 2, 2], mask=[1, 0, 1, 1, 1, 1, 0, 0])
 PROMPTS = [7, 7, 8]

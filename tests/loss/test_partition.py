@@ -139,7 +139,9 @@ def test_any_micro_batches_give_the_gradient_of_the_batch(name, objective, dtype
             if "prompt" in label and not prompts:
                 continue
             whole, metrics = step.gradient(objective, aggregation, together, term=name in TERMS, accumulation=False)
-            split, merged = step.gradient(objective, aggregation, part, term=name in TERMS, accumulation=number % 2 == 0)
+            split, merged = step.gradient(
+                objective, aggregation, part, term=name in TERMS, accumulation=number % 2 == 0
+            )
             largest = whole.abs().max().item()
             assert largest > 0
             rtol = 1e-6 if dtype == torch.float32 else 1e-13
