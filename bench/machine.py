@@ -55,6 +55,23 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
+def resident() -> int:
+    """Memory of this process now, in bytes; :func:`peak` counts from here."""
+    # Linux: 5 sets the high-water mark back.
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most memory that this process had since :func:`resident`, in bytes."""
+    return _status("VmHWM")
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"^{name}:\s*(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
 def scheduler() -> str:
     """ "fifo" when the run has real-time priority, so that other work on the machine cannot take its cores."""
     if not hasattr(os, "sched_getscheduler"):

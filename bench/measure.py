@@ -1,5 +1,6 @@
 """One measurement: check the output, then time it. A provider whose output disagrees gets no time."""
 
+import gc
 import time
 from collections.abc import Callable
 from typing import Any
@@ -32,6 +33,7 @@ SCHEMA: dict[str, tuple[type, ...]] = {
     "p80_ms": (float, type(None)),
     "rounds": (int,),
     "bytes": (int, type(None)),
+    "count": (int, type(None)),
     "peer_version": (str, type(None)),
     "run": (str,),
     "date": (str,),
@@ -50,7 +52,8 @@ SCHEMA: dict[str, tuple[type, ...]] = {
 
 
 def validate(row: dict[str, Any]) -> None:
-    """Raises ValueError unless a row has exactly the fields of SCHEMA, is correct, and holds a time or a size."""
+    """Raises ValueError unless a row has exactly the fields of SCHEMA, is correct, and holds one figure."""
+    row = {"count": None} | row  # the first runs counted nothing
     if row.keys() != SCHEMA.keys():
         msg = f"row fields differ: {sorted(row.keys() ^ SCHEMA.keys())}"
         raise ValueError(msg)
@@ -58,8 +61,8 @@ def validate(row: dict[str, Any]) -> None:
     if wrong:
         msg = f"row fields have wrong types: {wrong}"
         raise ValueError(msg)
-    if row["correct"] is not True or (row["p50_ms"] is None) == (row["bytes"] is None):
-        msg = f"a row holds a time or a size, and a correct output: {row}"
+    if row["correct"] is not True or sum(row[name] is not None for name in ("p50_ms", "bytes", "count")) != 1:
+        msg = f"a row holds a time, a size or a count, and a correct output: {row}"
         raise ValueError(msg)
 
 
@@ -149,15 +152,30 @@ class Measure:
         times = np.array(self.benchmark.stats.stats.data) * 1e3
         p20, p50, p80 = (round(float(p), 4) for p in np.percentile(times, [20, 50, 80]))
         row = {"min_ms": round(float(times.min()), 4), "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "rounds": rounds}
-        self.keep(op, provider, shape=shape, dtype=dtype, threads=threads, output=output, bytes=None, **row)
+        self.keep(op, provider, shape=shape, dtype=dtype, threads=threads, output=output, **row)
 
-    def size(self, op: str, provider: str, n: int) -> None:
+    def size(self, op: str, provider: str, n: int, *, shape: str = "-", dtype: str = "-", threads: int = 1) -> None:
         """Keeps a size in bytes."""
-        times = dict.fromkeys(("min_ms", "p20_ms", "p50_ms", "p80_ms"))
-        self.keep(op, provider, shape="-", dtype="-", threads=1, output="fresh", bytes=n, rounds=1, **times)
+        self.keep(op, provider, shape=shape, dtype=dtype, threads=threads, output="fresh", bytes=n, rounds=1)
+
+    def peak(
+        self, op: str, provider: str, call: Callable[[], Any], *, shape: str, dtype: str, threads: int = 1
+    ) -> None:
+        """Keeps how far the memory of the process rises during ``call()``, in bytes."""
+        machine.set_threads(threads)
+        call()
+        gc.collect()
+        before = machine.resident()
+        call()
+        self.size(op, provider, machine.peak() - before, shape=shape, dtype=dtype, threads=threads)
+
+    def count(self, op: str, provider: str, n: int, *, shape: str) -> None:
+        """Keeps a number of things."""
+        self.keep(op, provider, shape=shape, dtype="-", threads=1, output="fresh", count=n, rounds=1)
 
     def keep(self, op: str, provider: str, **fields: Any) -> None:
         name = provider.split(maxsplit=1)[0]
         peer = machine.version("rustworkx" if name == "rustworkx" else name) if name in PEERS else None
         row = {"op": op, "provider": provider, "kind": kind_of(provider), "correct": True, "peer_version": peer}
+        row |= dict.fromkeys(("min_ms", "p20_ms", "p50_ms", "p80_ms", "bytes", "count"))
         self.rows.append(row | fields)

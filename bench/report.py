@@ -24,7 +24,8 @@ def table(rows: list[dict[str, Any]], *, quick: bool) -> str:
     for (op, shape), members in groupby(rows, key=lambda r: (r["op"], r["shape"])):
         part = list(members)
         if part[0]["p50_ms"] is None:
-            lines += [f"{op}: {part[0]['bytes']} bytes", ""]
+            sizes = [f"{r['bytes']} bytes" if r["count"] is None else str(r["count"]) for r in part]
+            lines += [f"{op}: {n} ({r['provider']})" for n, r in zip(sizes, part, strict=True)] + [""]
             continue
         cells = [HEAD] + [
             (

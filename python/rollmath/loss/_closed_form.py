@@ -20,9 +20,10 @@ def eager(function: F) -> F:
 def closed_form(
     who: str, value: torch.Tensor, *known: tuple[torch.Tensor, torch.Tensor] | None, scale: float = 1
 ) -> torch.Tensor:
-    """``value`` as a function of tensors, given as pairs of the tensor and the derivative, flat or in its shape.
+    """``value`` as a function of tensors, given as pairs of the tensor and the derivative.
 
-    The derivatives are multiplied by ``scale`` on the way back, which costs no pass of its own; ``value`` is as it is.
+    A derivative is flat, or 0-d if it is the same everywhere. Derivatives are multiplied by ``scale`` on the way back,
+    which costs no pass of its own; ``value`` is as it is.
     """
     pairs = [pair for pair in known if pair is not None]
     flat = [x for pair in pairs for x in pair]
@@ -41,7 +42,12 @@ class _ClosedForm(torch.autograd.Function):
         first_order_only(f"{ctx.who}()")
         g = gradients[0] * ctx.scale
         out: list[torch.Tensor | None] = [None, None, None]
+        # On the host a look is free, and spares a copy as large as the batch.
+        one = g.device.type == "cpu" and g.item() == 1
         for number, (derivative, (shape, dtype)) in enumerate(zip(ctx.saved_tensors, ctx.forms, strict=True)):
-            needed = ctx.needs_input_grad[3 + 2 * number]
-            out += [(derivative * g).to(dtype).reshape(shape) if needed else None, None]
+            if not ctx.needs_input_grad[3 + 2 * number]:
+                out += [None, None]
+                continue
+            x = (derivative if one else derivative * g).to(dtype)
+            out += [x.expand(shape) if x.dim() == 0 else x.reshape(shape), None]
         return tuple(out)

@@ -14,6 +14,45 @@ def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
         ValueError: not two, or out of range.
         TypeError: not numbers.
     """
+    lo, hi = _two(who, name, value)
+    if not (0 <= lo <= 1 and hi >= 0):
+        msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def thresholds_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """Thresholds ``(lo, hi)`` in opposite directions, or one number for both: at least 0, maybe infinite.
+
+    Raises:
+        ValueError: not two, or negative.
+        TypeError: not numbers.
+    """
+    lo, hi = _two(who, name, value)
+    if not (lo >= 0 and hi >= 0):
+        msg = f"{who}(): {name!r} must be (lo, hi) of at least 0 each, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def interval_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """An interval ``(low, high)`` of ratios: ``0 <= low <= high``, the latter maybe infinite.
+
+    Raises:
+        ValueError: not two, negative, or in the wrong order.
+        TypeError: not numbers.
+    """
+    if isinstance(value, (tuple, list)):
+        low, high = _two(who, name, value)
+        if 0 <= low <= high and low < math.inf:
+            return low, high
+    else:
+        real(who, name, value)
+    msg = f"{who}(): {name!r} must be (low, high) with 0 <= low <= high, got {value!r}"
+    raise ValueError(msg)
+
+
+def _two(who: str, name: str, value: object) -> tuple[float, float]:
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
         msg = f"{who}(): {name!r} must be one number or (lo, hi), got {value!r}"
@@ -23,9 +62,6 @@ def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
     except TypeError:
         msg = f"{who}(): {name!r} must hold numbers, got {value!r}"
         raise TypeError(msg) from None
-    if not (0 <= lo <= 1 and hi >= 0):
-        msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
-        raise ValueError(msg)
     return lo, hi
 
 

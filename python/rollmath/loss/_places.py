@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Trained tokens of a piece: a dozen float32 temporaries of it stay in the cache of a core.
-PIECE = 1 << 17
+PIECE = 1 << 18
 
 
 def check_shape(who: str, name: str, rows: Rows, shape: tuple[int, ...]) -> None:

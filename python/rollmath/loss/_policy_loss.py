@@ -7,8 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 
 from rollmath._arrays import ArrayLike
+from rollmath._checks import flag
 from rollmath._logprobs import LogProbs
 from rollmath.loss._aggregate import Aggregation, as_aggregation
+from rollmath.loss._arithmetic import Rules
 from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
 from rollmath.loss._engine import Call, evaluate
@@ -54,6 +56,7 @@ def policy_loss(
     correction: Correction | None = None,
     kl: Objective | None = None,
     entropy: EntropyBonus | None = None,
+    compiled: bool = False,
 ) -> PolicyLoss:
     r"""Policy loss of the trained tokens, differentiable in theta: ``sum_t w_t (c_t L_t + KL_t - coef H_t)``.
 
@@ -81,6 +84,8 @@ def policy_loss(
         correction: a :class:`Correction` of the mismatch between sampler and trainer; multiplies the policy term.
         kl: a :class:`KL` term, added.
         entropy: an :class:`EntropyBonus`, subtracted.
+        compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind; for
+            objectives and corrections that look at one token at a time.
 
     Returns:
         A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums run in float64.
@@ -130,19 +135,17 @@ def policy_loss(
         check_offsets(who, "entropy.values", rows, entropy.offsets)
     weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
     call = Call(
-        who=who,
+        rules=Rules(who, objective, correction, kl, None if entropy is None else entropy.coef),
         logprobs=logprobs,
         rows=rows,
         advantages=Values(who, "advantages", advantages, rows, level),
         weights=weights,
-        objective=objective,
         weight=None if weight is None else Values(who, "weight", weight, rows, None),
-        correction=correction,
-        kl=kl,
         entropy=entropy,
         entropy_weight=None
         if entropy is None or entropy.weight is None
         else Values(who, "entropy.weight", entropy.weight, rows, None),
+        compiled=flag(who, "compiled", compiled),
     )
     with torch.no_grad():
         result = evaluate(call)

@@ -9,7 +9,7 @@ import torch
 
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import bounds_of, over
-from rollmath.loss._tokens import Tokens, above, below, equal, exp
+from rollmath.loss._tokens import Tokens, below, equal, exp
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,17 @@ class PPO(Objective):
         upper = min(1 + hi, delta, largest)
         # L = gain clip(rho, 1 - lo, c) - want min(rho, 1 + hi), where gain = max(-A, 0) and want = max(A, 0). A dual
         # clip below 1 - lo cannot be, and torch.clamp gives its maximum where both bounds cross.
-        want, gain = a.clamp(min=0), (-a).clamp(min=0)
+        want = a.clamp(min=0)
+        gain = want - a
         low, high = ratio.clamp(1 - lo, top), ratio.clamp(max=upper)
         loss = torch.addcmul(gain * low, want, high, value=-1)
-        inside_low, inside_high = equal(low, ratio), equal(high, ratio)
+        inside_low, inside_high = low.eq_(ratio), high.eq_(ratio)
         slope = torch.addcmul(gain * inside_low, want, inside_high, value=-1).mul_(ratio)
         if self.max_log_ratio is not None:
             slope *= equal(tokens.log_ratio.clamp(-self.max_log_ratio, self.max_log_ratio), tokens.log_ratio)
-        wanted, unwanted = above(a, 0), below(a, 0)
-        clip_high = tokens.total(wanted) - tokens.total(wanted.mul_(inside_high))
-        outside = tokens.total(unwanted) - tokens.total(inside_low.mul_(unwanted))
-        clip_low = tokens.total(below(ratio, 1 - lo).mul_(unwanted))
+        wanted, unwanted = want.sign_(), gain.sign_()
+        clip_high = tokens.count(wanted) - tokens.count(wanted, inside_high)
+        outside = tokens.count(unwanted) - tokens.count(unwanted, inside_low)
+        clip_low = tokens.count(unwanted, below(ratio, 1 - lo))
         counts = {"clip_high": clip_high, "clip_low": clip_low, "dual_clip": outside - clip_low}
-        return TokenLoss(loss, tokens.weighted(slope), counts)
+        return TokenLoss(loss, slope.mul_(tokens.weight), counts)

@@ -41,6 +41,12 @@ class Spans:
         self.device, self.width = device, width
         self._on: dict[str, torch.Tensor] = {}
 
+    @classmethod
+    def none(cls, device: torch.device) -> Spans:
+        """No rows."""
+        empty = np.zeros(0, np.int64)
+        return cls(empty, empty, empty, lambda: (empty, empty), device)
+
     @property
     def rollouts(self) -> int:
         """Number of rollouts."""

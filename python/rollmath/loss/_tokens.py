@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 import torch
 
@@ -46,6 +44,8 @@ class Tokens:
     ) -> None:
         self.theta, self.prox, self.behaviour, self.ref = theta, theta if prox is None else prox, behaviour, ref
         self.advantages, self.weight, self.version, self.mask, self._spans = advantages, weight, version, mask, spans
+        self._log_ratio: torch.Tensor | None = None
+        self._ratio: torch.Tensor | None = None
 
     @classmethod
     def of(
@@ -108,20 +108,44 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.theta)
 
-    @cached_property
+    # Kept by hand: the lock of functools.cached_property is more than torch.compile can read.
+
+    @property
     def log_ratio(self) -> torch.Tensor:
         """``theta - prox``."""
-        return self.theta - self.prox
+        if self._log_ratio is None:
+            self._log_ratio = self.theta - self.prox
+        return self._log_ratio
 
-    @cached_property
+    @property
     def ratio(self) -> torch.Tensor:
         """``rho = exp(theta - prox)``, at most the largest finite number, so that 0 times it is 0."""
-        return exp(self.log_ratio)
+        if self._ratio is None:
+            self._ratio = exp(self.log_ratio)
+        return self._ratio
+
+    @property
+    def trained(self) -> int | torch.Tensor:
+        """Number of trained tokens."""
+        return len(self.theta) if self.mask is None else self.mask.sum(dtype=torch.float64)
 
     def total(self, x: torch.Tensor) -> torch.Tensor:
         """Sum over the trained tokens, 0-d float64. ``x`` has one number a position, which must be finite."""
-        # An untrained position of a mask-like x may hold anything finite.
-        return x.sum(dtype=torch.float64) if self.mask is None else (x * self.mask).sum(dtype=torch.float64)
+        return total(x if self.mask is None else x * self.mask)
+
+    def count(self, x: torch.Tensor, y: torch.Tensor | None = None) -> torch.Tensor:
+        """Trained tokens where ``x``, which is 0 or 1, is 1; or where both ``x`` and ``y`` are. 0-d float64."""
+        # float32 counts exactly up to 2^24, and faster.
+        if self.mask is None and len(x) <= 1 << 24:
+            return (x.sum() if y is None else torch.dot(x, y)).double()
+        return self.total(x if y is None else x * y)
+
+    def nonzero(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens where ``x``, which is 0 where nothing is trained, is not 0. 0-d float64."""
+        if len(x) > 1 << 24:
+            return torch.count_nonzero(x).double()
+        sign = x.sign()
+        return torch.dot(sign, sign).double()
 
     def largest(self, x: torch.Tensor) -> torch.Tensor:
         """Largest over the trained tokens, 0-d; 0 of none. For numbers that are not negative."""
@@ -159,7 +183,7 @@ class Tokens:
 
     def reweighted(self, weight: torch.Tensor) -> Tokens:
         """The same tokens, their weight multiplied by one number a token."""
-        return Tokens(
+        other = Tokens(
             self.theta,
             self.advantages,
             weight * self.weight,
@@ -169,13 +193,19 @@ class Tokens:
             ref=self.ref,
             version=self.version,
             mask=self.mask,
-        )._take_cached(self)
+        )
+        other._log_ratio, other._ratio = self._log_ratio, self._ratio
+        return other
 
-    def _take_cached(self, other: Tokens) -> Tokens:
-        for name in ("log_ratio", "ratio"):
-            if name in other.__dict__:
-                self.__dict__[name] = other.__dict__[name]
-        return self
+
+def total(x: torch.Tensor) -> torch.Tensor:
+    """Sum of a 1-D tensor, 0-d float64: of float32 in float32 over 512 at a time, in float64 beyond."""
+    # torch sums float32 in float64 by converting all of it first, which costs more than the sum.
+    if x.dtype == torch.float64 or len(x) < 4096:
+        return x.sum(dtype=torch.float64)
+    whole = len(x) // 512 * 512
+    blocks = x[:whole].view(-1, 512).sum(1).sum(dtype=torch.float64)
+    return blocks if whole == len(x) else blocks + x[whole:].sum(dtype=torch.float64)
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:

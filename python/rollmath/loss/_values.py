@@ -58,10 +58,17 @@ class Values:
                 source, counts = flat_positions(self._turns_before, source), piece.runs.trained
             given = self.values[on(source, self.values)]
         found = self.narrow(given, like)
-        if counts is not None:
-            found = found.repeat_interleave(on(counts, found), output_size=int(counts.sum()))
-        self._finite_or_raise(found, given, counts)
-        return found
+        if counts is None:
+            self._finite_or_raise(found, given)
+            return found
+        if (counts > 0).all():
+            self._finite_or_raise(found, given)
+        else:
+            live = on(np.flatnonzero(counts), given)
+            self._finite_or_raise(found[live.to(found.device)], given[live])
+        if len(counts) and (counts == counts[0]).all():
+            return found[:, None].expand(-1, int(counts[0])).reshape(-1)
+        return found.repeat_interleave(on(counts, found), output_size=int(counts.sum()))
 
     def per_row(self, like: torch.Tensor) -> torch.Tensor:
         """One number a row, of values at the level of rollouts or rows."""
@@ -74,13 +81,12 @@ class Values:
         """In the dtype and on the device of ``like``."""
         return x.to(device=like.device, dtype=like.dtype, non_blocking=x.device.type == "cpu")
 
-    def _finite_or_raise(self, x: torch.Tensor, given: torch.Tensor, counts: NDArray[np.int64] | None) -> None:
+    def _finite_or_raise(self, x: torch.Tensor, given: torch.Tensor) -> None:
         # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
         if x.device.type != "cpu" or bool(x.sum(dtype=torch.float64).isfinite()):
             return
         # What was given, before it became infinite in a narrower dtype.
-        each = given if counts is None else given.repeat_interleave(on(counts, given))
-        bad = each.to(x.device)[~x.isfinite()]
+        bad = given.to(x.device)[~x.isfinite()]
         if len(bad):
             where = f"finite in {str(x.dtype).removeprefix('torch.')}"
             msg = f"{self.who}(): {self.name!r} must be {where} where tokens are trained, got {float(bad[0])}"

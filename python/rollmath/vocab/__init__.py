@@ -3,7 +3,8 @@
 Everything here is differentiable with respect to ``logits``. Importing this package imports torch.
 """
 
+from rollmath.vocab._kl import kl, top_k_kl
 from rollmath.vocab._logprobs import logprobs
 from rollmath.vocab._row_stats import RowStats, row_stats
 
-__all__ = ["RowStats", "logprobs", "row_stats"]
+__all__ = ["RowStats", "kl", "logprobs", "row_stats", "top_k_kl"]

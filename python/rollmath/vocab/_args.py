@@ -44,6 +44,35 @@ def check_labels(who: str, labels: torch.Tensor, logits: torch.Tensor, ignore_in
     return flat
 
 
+def check_ids(who: str, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Some distinct tokens of each row as int64 ``[N, k]``; on the CPU their values are checked."""
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in _INTEGERS:
+        msg = f"{who}(): 'ids' must be an integer tensor [..., k], got {describe(ids)}"
+        raise TypeError(msg)
+    rows, vocab = tuple(logits.shape[:-1]), logits.shape[-1]
+    if ids.dim() != logits.dim() or tuple(ids.shape[:-1]) != rows or not 1 <= ids.shape[-1] <= vocab:
+        wanted = f"{rows} (= logits.shape[:-1]) and then k from 1 to {vocab} (= V)"
+        msg = f"{who}(): 'ids' must have shape {wanted}, got {tuple(ids.shape)}"
+        raise ValueError(msg)
+    if ids.device != logits.device:
+        msg = f"{who}(): 'ids' must be on {logits.device} (= logits.device), got {ids.device}"
+        raise ValueError(msg)
+    flat = ids.reshape(-1, ids.shape[-1]).to(torch.int64)
+    if flat.device.type == "cpu" and flat.numel():
+        bad = (flat < 0) | (flat >= vocab)
+        if bad.any():
+            at = int(bad.any(1).nonzero()[0, 0])
+            msg = f"{who}(): 'ids' must be in [0, {vocab}) (= V), got {int(flat[at][bad[at]][0])} in flat row {at}"
+            raise ValueError(msg)
+        ordered = flat.sort(1).values
+        twice = ordered[:, 1:] == ordered[:, :-1]
+        if twice.any():
+            at, column = (int(i) for i in twice.nonzero()[0])
+            msg = f"{who}(): 'ids' must be distinct in each row, got {int(ordered[at, column])} twice in flat row {at}"
+            raise ValueError(msg)
+    return flat
+
+
 def check_temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) -> float | torch.Tensor:
     """A positive number, or a column ``[N, 1]`` of them in the dtype of the arithmetic."""
     if isinstance(temperature, torch.Tensor):
