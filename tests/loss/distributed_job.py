@@ -4,9 +4,9 @@
 ``FOLDER/4.json``: the largest difference relative to the gradient of one process, by case.
 """
 
-import inspect
 import json
 import multiprocessing
+import runpy
 import sys
 from collections.abc import Callable
 from itertools import product
@@ -28,16 +28,14 @@ AGGREGATED = {**{name: name for name in AGGREGATIONS}, "dr_grpo": Aggregation(un
 
 
 def objectives() -> dict[str, Objective]:
-    """All that defaults make, whose statistics do not need two passes; KL terms are tested as such elsewhere."""
-    found = {}
-    for name in loss.__all__:
-        cls = getattr(loss, name)
-        if inspect.isclass(cls) and issubclass(cls, Objective) and cls is not Objective and cls.coupling != "batch":
-            try:
-                found[name] = cls()
-            except TypeError:
-                continue
-    return found
+    """Those of test_partition.py but for terms, and what needs two passes."""
+    table = runpy.run_path(str(Path(__file__).with_name("test_partition.py")))
+    made = {f"{name} {way}": table["ways"](name)[way](getattr(loss, name)) for name, way in table["ALL"]}
+    return {
+        label: objective
+        for label, objective in made.items()
+        if label.split()[0] not in table["TERMS"] and objective.coupling != "batch"
+    }
 
 
 class Model(torch.nn.Module):
@@ -70,7 +68,7 @@ class Step:
         self.tokens = torch.from_numpy(rng.integers(0, 11, total))
         self.before = torch.from_numpy(rng.integers(0, 11, total))
         self.prompt = {f"r{i}": int(rng.integers(0, 4)) for i in range(12)}
-        self.advantage = {f"r{i}": float(rng.standard_normal()) for i in range(12)}
+        self.advantage = {f"r{i}": float(rng.uniform(-1, 1)) for i in range(12)}
         torch.manual_seed(seed)
         with torch.no_grad():
             theta, _ = Model(11).double()(self.before, self.tokens)
@@ -155,7 +153,7 @@ def everywhere(x: object) -> list:
     return found
 
 
-def work(rank: int, world: int, folder: str) -> None:
+def work(rank: int, world: int, folder: str, made: dict[str, Objective]) -> None:
     """What one process does."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
@@ -176,15 +174,13 @@ def work(rank: int, world: int, folder: str) -> None:
     alone = Model(11).double()
     wrappers = list(product(("ddp", "fsdp2"), ("mean", "sum")))
     models = {way: wrapped(*way, world) for way in wrappers}
-    for number, ((name, objective), (label, aggregation)) in enumerate(
-        product(objectives().items(), AGGREGATED.items())
-    ):
+    for number, ((name, objective), (label, aggregation)) in enumerate(product(made.items(), AGGREGATED.items())):
         alone.zero_grad()
         case = (objective, aggregation)
         expected = step.backward(alone, [np.arange(12)], *case, whole, lambda _: None)
         largest = float(flat(alone).abs().max())
         # All ways for one objective; for the others they take turns.
-        for way in wrappers if name == "PPO" else [wrappers[number % len(wrappers)]]:
+        for way in wrappers if name == "PPO 0" else [wrappers[number % len(wrappers)]]:
             model, sync = models[way]
             model.zero_grad()
             norm = gathered.under(grad_reduce=way[1], ranks=world, accumulation=len(micro))
@@ -201,9 +197,9 @@ def work(rank: int, world: int, folder: str) -> None:
 
 def main(folder: str, worlds: list[int]) -> None:
     """Forks, so that torch is imported once. If one process fails, the others, which wait for it, are ended."""
-    context = multiprocessing.get_context("fork")
+    context, made = multiprocessing.get_context("fork"), objectives()
     for world in worlds:
-        processes = [context.Process(target=work, args=(r, world, folder)) for r in range(world)]
+        processes = [context.Process(target=work, args=(r, world, folder, made)) for r in range(world)]
         for process in processes:
             process.start()
         while running := [process for process in processes if process.is_alive()]:

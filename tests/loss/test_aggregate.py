@@ -117,7 +117,7 @@ def test_a_normalizer_of_counts():
     for name in ("token_mean", "token_sum", "seq_mean_token_mean", "rollout_mean_token_mean", "rollout_mean_token_sum"):
         aggregation = Aggregation.named(name)
         np.testing.assert_array_equal(aggregation.weights(ROWS, counts), aggregation.weights(ROWS, whole))
-    with pytest.raises(ValueError, match="'normalizer' must know the prompt of each rollout: Normalizer.local"):
+    with pytest.raises(ValueError, match=r"'normalizer' must know the prompt of each rollout: Normalizer\.local"):
         Aggregation(unit="prompt").weights(ROWS, Normalizer(tokens=5, rows=3, rollouts=2, prompts=1))
 
 
@@ -136,7 +136,7 @@ def test_context_parallel():
     ):
         Aggregation(unit="row").weights(halves[0], norm)
     counts = Normalizer(tokens=5, rows=3, rollouts=2, context_parallel=2)
-    with pytest.raises(ValueError, match="'normalizer' must be made by Normalizer.local where the tokens of a row"):
+    with pytest.raises(ValueError, match=r"'normalizer' must be made by Normalizer\.local where the tokens of a"):
         Aggregation(unit="rollout").weights(halves[0], counts)
 
 
