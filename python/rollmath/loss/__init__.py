@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from rollmath.loss._chord import chord, chord_phi
     from rollmath.loss._cispo import CISPO
     from rollmath.loss._controllers import AdaptiveEntropy, AdaptiveKL
+    from rollmath.loss._cov import ClipCov, KLCov
     from rollmath.loss._decoupled_ppo import DecoupledPPO
     from rollmath.loss._disco import TrustRegion, disco, disco_constraint, drpo
     from rollmath.loss._distillation import distillation_reward
     from rollmath.loss._dppo import DPPO
     from rollmath.loss._flowrl import FlowLoss, flowrl
+    from rollmath.loss._gmpo import GMPO
     from rollmath.loss._group_loss import GroupLoss
+    from rollmath.loss._gspo import GSPO, LUSPO
     from rollmath.loss._high_entropy import entropy_mask, entropy_threshold
     from rollmath.loss._hpt import HPTGate, OffPolicyShaping, hpt_gate, off_policy_shaping
     from rollmath.loss._kl import KL, kl_estimate
     from rollmath.loss._low_probability import low_probability_weight
+    from rollmath.loss._lp_reg import LpReg
     from rollmath.loss._metrics import LossMetrics
+    from rollmath.loss._mismatch_compose import Corrections
+    from rollmath.loss._mismatch_gate import Gate
+    from rollmath.loss._mismatch_report import MismatchReport, correction_weights, mismatch, mismatch_report
+    from rollmath.loss._mismatch_staleness import Staleness
+    from rollmath.loss._mismatch_weight import ImportanceWeight, WeightPart
     from rollmath.loss._nft import NFT
     from rollmath.loss._normalizer import Normalizer
     from rollmath.loss._objectives import Objective, TokenLoss
@@ -46,6 +55,7 @@ if TYPE_CHECKING:
     from rollmath.loss._tokens import Tokens
     from rollmath.loss._topr import TOPR
     from rollmath.loss._value_loss import ValueLoss, explained_variance, value_loss
+    from rollmath.loss._vespo import VESPO
 
 _load, __dir__ = lazy(
     __name__,
@@ -61,6 +71,10 @@ _load, __dir__ = lazy(
             "AdaptiveEntropy",
             "AdaptiveKL",
         ),
+        "_cov": (
+            "ClipCov",
+            "KLCov",
+        ),
         "_decoupled_ppo": ("DecoupledPPO",),
         "_disco": (
             "TrustRegion",
@@ -74,7 +88,12 @@ _load, __dir__ = lazy(
             "FlowLoss",
             "flowrl",
         ),
+        "_gmpo": ("GMPO",),
         "_group_loss": ("GroupLoss",),
+        "_gspo": (
+            "GSPO",
+            "LUSPO",
+        ),
         "_high_entropy": (
             "entropy_mask",
             "entropy_threshold",
@@ -90,7 +109,21 @@ _load, __dir__ = lazy(
             "kl_estimate",
         ),
         "_low_probability": ("low_probability_weight",),
+        "_lp_reg": ("LpReg",),
         "_metrics": ("LossMetrics",),
+        "_mismatch_compose": ("Corrections",),
+        "_mismatch_gate": ("Gate",),
+        "_mismatch_report": (
+            "MismatchReport",
+            "correction_weights",
+            "mismatch",
+            "mismatch_report",
+        ),
+        "_mismatch_staleness": ("Staleness",),
+        "_mismatch_weight": (
+            "ImportanceWeight",
+            "WeightPart",
+        ),
         "_nft": ("NFT",),
         "_normalizer": ("Normalizer",),
         "_objectives": (
@@ -137,6 +170,7 @@ _load, __dir__ = lazy(
             "explained_variance",
             "value_loss",
         ),
+        "_vespo": ("VESPO",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -145,22 +179,33 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 __all__ = [
     "CISPO",
     "DPPO",
+    "GMPO",
+    "GSPO",
     "KL",
+    "LUSPO",
     "NFT",
     "OPMD",
     "PPO",
     "SAPO",
     "TOPR",
+    "VESPO",
     "AdaptiveEntropy",
     "AdaptiveKL",
     "Aggregation",
+    "ClipCov",
     "Correction",
+    "Corrections",
     "DecoupledPPO",
     "EntropyBonus",
     "FlowLoss",
+    "Gate",
     "GroupLoss",
     "HPTGate",
+    "ImportanceWeight",
+    "KLCov",
     "LossMetrics",
+    "LpReg",
+    "MismatchReport",
     "Normalizer",
     "Objective",
     "OffPolicyShaping",
@@ -169,16 +214,19 @@ __all__ = [
     "Reinforce",
     "ShiftedClip",
     "SimplePO",
+    "Staleness",
     "TokenLoss",
     "Tokens",
     "TrustRegion",
     "ValueLoss",
+    "WeightPart",
     "a_star_po",
     "aggregate",
     "chord",
     "chord_mu",
     "chord_phi",
     "copg",
+    "correction_weights",
     "disco",
     "disco_constraint",
     "distillation_reward",
@@ -191,6 +239,8 @@ __all__ = [
     "hpt_gate",
     "kl_estimate",
     "low_probability_weight",
+    "mismatch",
+    "mismatch_report",
     "off_policy_shaping",
     "policy_loss",
     "process_q",

@@ -24,7 +24,7 @@ def compiled(rules: Rules, tokens: Tokens, *others: torch.Tensor | None) -> Part
         msg = f"{rules.who}(): 'compiled' takes objectives and corrections that look at one token at a time"
         raise ValueError(msg)
     weight, coef = tokens.weight, rules.coef
-    columns = {name: getattr(tokens, name) for name in ("behaviour", "ref", "version", "mask")}
+    columns = {name: getattr(tokens, name) for name in ("behaviour", "ref", "version", "selected", "mask")}
     columns["prox"] = None if tokens.prox is tokens.theta else tokens.prox
     function = _function(replace(rules, coef=None if coef is None else 0.0))
     # Numbers go in as tensors, or each one would be compiled anew.

@@ -11,6 +11,7 @@ import torch
 
 from rollmath._logprobs import LogProbs
 from rollmath.loss._arithmetic import Rules, core
+from rollmath.loss._batch import BatchObjective
 from rollmath.loss._compiled import compiled
 from rollmath.loss._everything import Everything
 from rollmath.loss._places import Piece, pieces
@@ -84,6 +85,8 @@ def in_pieces(call: Call) -> Result:
         g_entropy = torch.tensor(-bonus.coef * float(live[0]), dtype=dtype)
     entropies = None if bonus is None else bonus.values.detach().reshape(-1)
     flat = {name: x.detach().reshape(-1) for name, x in given.given().items()}
+    if (chosen := _selected(call)) is not None:
+        flat["selected"] = chosen
     version = None if rows.version is None else torch.from_numpy(rows.version.values.copy())
     sums: dict[str, torch.Tensor] = {}
     for piece in pieces(rows, whole_rollouts=call.whole_rollouts):
@@ -121,6 +124,8 @@ def at_once(call: Call) -> Result:
     layout = Everything(rows, given.shape, given.theta.device)
     like = given.theta.new_empty(0, dtype=dtype)
     columns = {name: layout.column(x, dtype) for name, x in given.given().items()}
+    if (chosen := _selected(call)) is not None:
+        columns["selected"] = layout.column(chosen, dtype)
     weights = layout.spread_rows(call.weights, like)
     tokens = Tokens(
         columns.pop("theta"),
@@ -143,6 +148,16 @@ def at_once(call: Call) -> Result:
     if bonus is not None and not isinstance(entropy, torch.Tensor):
         entropy = torch.full_like(tokens.theta, entropy)
     return Result(part.theta, entropy if isinstance(entropy, torch.Tensor) else None, part.sums)
+
+
+def _selected(call: Call) -> torch.Tensor | None:
+    """1.0 at the tokens that a batch-coupled objective has chosen, flat in the shape of theta."""
+    if not isinstance(call.rules.objective, BatchObjective):
+        return None
+    theta, offsets = call.logprobs.theta, call.rows.offsets
+    row, position = call.rules.objective.chosen(call.rules.who).among(call.rules.who, call.rows)
+    flat = position + (offsets[row] if theta.dim() == 1 else row * theta.shape[1])
+    return torch.zeros(theta.numel(), dtype=call.dtype, device=theta.device).index_fill_(0, on(flat, theta), 1)
 
 
 def _turns(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -171,6 +186,8 @@ def _nothing(call: Call) -> dict[str, torch.Tensor]:
     """The sums of no token."""
     empty = call.logprobs.theta.new_empty(0, dtype=call.dtype)
     others = {name: empty for name in call.logprobs.given() if name != "theta"}
+    if isinstance(call.rules.objective, BatchObjective):
+        others["selected"] = empty
     spans = Spans.none(empty.device)
     version = None if call.rows.version is None else torch.empty(0, dtype=torch.int64, device=empty.device)
     tokens = Tokens(empty, empty, 0.0, spans, version=version, **others)

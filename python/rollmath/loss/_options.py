@@ -14,7 +14,7 @@ def bounds_of(who: str, name: str, value: object) -> tuple[float, float]:
         ValueError: not two, or out of range.
         TypeError: not numbers.
     """
-    lo, hi = _two(who, name, value)
+    lo, hi = pair_of(who, name, value)
     if not (0 <= lo <= 1 and hi >= 0):
         msg = f"{who}(): {name!r} must be (lo, hi) with lo in [0, 1] and hi of at least 0, got {value!r}"
         raise ValueError(msg)
@@ -28,7 +28,7 @@ def thresholds_of(who: str, name: str, value: object) -> tuple[float, float]:
         ValueError: not two, or negative.
         TypeError: not numbers.
     """
-    lo, hi = _two(who, name, value)
+    lo, hi = pair_of(who, name, value)
     if not (lo >= 0 and hi >= 0):
         msg = f"{who}(): {name!r} must be (lo, hi) of at least 0 each, got {value!r}"
         raise ValueError(msg)
@@ -43,7 +43,7 @@ def interval_of(who: str, name: str, value: object) -> tuple[float, float]:
         TypeError: not numbers.
     """
     if isinstance(value, (tuple, list)):
-        low, high = _two(who, name, value)
+        low, high = pair_of(who, name, value)
         if 0 <= low <= high and low < math.inf:
             return low, high
     else:
@@ -52,7 +52,27 @@ def interval_of(who: str, name: str, value: object) -> tuple[float, float]:
     raise ValueError(msg)
 
 
-def _two(who: str, name: str, value: object) -> tuple[float, float]:
+def open_interval_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """An interval ``(lo, hi)`` with ``lo < hi``; ``hi`` may be infinite.
+
+    Raises:
+        ValueError: not two, or not in order.
+        TypeError: not numbers.
+    """
+    lo, hi = pair_of(who, name, value)
+    if not lo < hi:
+        msg = f"{who}(): {name!r} must be (lo, hi) with lo < hi, got {value!r}"
+        raise ValueError(msg)
+    return lo, hi
+
+
+def pair_of(who: str, name: str, value: object) -> tuple[float, float]:
+    """Two numbers, or one for both; finite or plus infinity.
+
+    Raises:
+        ValueError: not two.
+        TypeError: not numbers.
+    """
     pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
     if len(pair) != 2:
         msg = f"{who}(): {name!r} must be one number or (lo, hi), got {value!r}"

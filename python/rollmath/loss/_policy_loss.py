@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
 from rollmath.loss._engine import Call, evaluate
 from rollmath.loss._metrics import LossMetrics
+from rollmath.loss._mismatch_compose import as_correction
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
 from rollmath.loss._places import check_offsets, check_shape
@@ -53,7 +55,7 @@ def policy_loss(
     aggregation: str | Aggregation = "token_mean",
     level: Literal["rollout", "row", "turn", "token"] | None = None,
     weight: ArrayLike | None = None,
-    correction: Correction | None = None,
+    correction: Correction | Sequence[Correction] | None = None,
     kl: Objective | None = None,
     entropy: EntropyBonus | None = None,
     compiled: bool = False,
@@ -81,7 +83,8 @@ def policy_loss(
         aggregation: the name of an :class:`Aggregation`, or one.
         level: what ``advantages`` has one value of; needed for turns, and where its length fits several.
         weight: constants that multiply the policy term, at any level as advantages, say a mask of high entropy.
-        correction: a :class:`Correction` of the mismatch between sampler and trainer; multiplies the policy term.
+        correction: a :class:`Correction` of the mismatch between sampler and trainer, such as
+            :class:`ImportanceWeight` or :class:`Gate`, or a tuple of them; multiplies the policy term.
         kl: a :class:`KL` term, added.
         entropy: an :class:`EntropyBonus`, subtracted.
         compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind; for
@@ -118,8 +121,6 @@ def policy_loss(
     require(who, "objective", objective, Objective, "an Objective, such as PPO()")
     if kl is not None:
         require(who, "kl", kl, Objective, "a KL term, such as KL(0.01)")
-    if correction is not None:
-        require(who, "correction", correction, Correction, "a Correction")
     if entropy is not None:
         require(who, "entropy", entropy, EntropyBonus, "an EntropyBonus")
         if tuple(entropy.values.shape) != logprobs.shape or entropy.values.device != logprobs.theta.device:
@@ -134,8 +135,9 @@ def policy_loss(
     if entropy is not None:
         check_offsets(who, "entropy.values", rows, entropy.offsets)
     weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
+    corrected = None if correction is None else as_correction(who, correction)
     call = Call(
-        rules=Rules(who, objective, correction, kl, None if entropy is None else entropy.coef),
+        rules=Rules(who, objective, corrected, kl, None if entropy is None else entropy.coef),
         logprobs=logprobs,
         rows=rows,
         advantages=Values(who, "advantages", advantages, rows, level),

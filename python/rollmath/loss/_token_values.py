@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rollmath._arrays import describe
-from rollmath.loss._engine import Everything
+from rollmath.loss._everything import Everything
 from rollmath.loss._objectives import NOTHING
 from rollmath.loss._places import Piece, check_shape, pieces
 from rollmath.loss._spans import Spans

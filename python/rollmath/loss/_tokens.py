@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -26,6 +28,8 @@ class Tokens:
         advantages: of each token.
         weight: what the loss of a token is multiplied by in that of the batch: a number, or one a token.
         version: version of the policy that sampled the token, int64; None if not given.
+        selected: 1.0 for the tokens that a batch-coupled objective has chosen in the whole step, else 0.0; None for
+            other objectives.
         mask: 1.0 where a position is trained, else 0.0; None if all are.
     """
 
@@ -40,12 +44,14 @@ class Tokens:
         behaviour: torch.Tensor | None = None,
         ref: torch.Tensor | None = None,
         version: torch.Tensor | None = None,
+        selected: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
     ) -> None:
         self.theta, self.prox, self.behaviour, self.ref = theta, theta if prox is None else prox, behaviour, ref
         self.advantages, self.weight, self.version, self.mask, self._spans = advantages, weight, version, mask, spans
         self._log_ratio: torch.Tensor | None = None
         self._ratio: torch.Tensor | None = None
+        self.selected = selected
 
     @classmethod
     def of(
@@ -64,7 +70,8 @@ class Tokens:
             advantages: ``[n]``.
             rows: rows with ``n`` trained tokens in all; None for one row.
             weight: a number, or ``[n]``.
-            policies: ``prox``, ``behaviour``, ``ref``, ``[n]`` each, and ``version``, int64 ``[n]``.
+            policies: ``prox``, ``behaviour``, ``ref``, ``[n]`` each; ``version``, int64 ``[n]``; ``selected``, floats
+                0 and 1 ``[n]``.
 
         Raises:
             ValueError: shapes that differ.
@@ -75,7 +82,7 @@ class Tokens:
         >>> PPO().token_loss(tokens).loss
         tensor([-1.,  1.])
         """
-        known = ("prox", "behaviour", "ref", "version")
+        known = ("prox", "behaviour", "ref", "version", "selected")
         for name, x in {"theta": theta, "advantages": advantages, **policies}.items():
             if name not in {"theta", "advantages", *known}:
                 msg = f"Tokens.of(): {name!r} is no policy; there are {', '.join(known)}"
@@ -165,8 +172,10 @@ class Tokens:
         return self._spans.reduce(x if self.mask is None else x * self.mask, level, how)
 
     def spread(self, x: torch.Tensor, level: Level) -> torch.Tensor:
-        """One value a row, rollout or turn for each of its tokens, in the dtype of theta."""
-        return self._spans.spread(x.to(self.theta.dtype), level)
+        """One value a row, rollout or turn for each of its tokens, in the dtype of theta; 0 at untrained positions."""
+        found = self._spans.spread(x.to(self.theta.dtype), level)
+        # A selection and no product: 0 times a NaN or infinity of the row would not be 0.
+        return found if self.mask is None else torch.where(self.mask != 0, found, 0)
 
     def weighted(self, x: torch.Tensor) -> torch.Tensor:
         """``x`` times the weight of each token."""
@@ -183,19 +192,32 @@ class Tokens:
 
     def reweighted(self, weight: torch.Tensor) -> Tokens:
         """The same tokens, their weight multiplied by one number a token."""
-        other = Tokens(
-            self.theta,
-            self.advantages,
-            weight * self.weight,
-            self._spans,
-            prox=None if self.prox is self.theta else self.prox,
-            behaviour=self.behaviour,
-            ref=self.ref,
-            version=self.version,
-            mask=self.mask,
-        )
-        other._log_ratio, other._ratio = self._log_ratio, self._ratio
-        return other
+        return self._with(weight=weight * self.weight)._like(self)
+
+    def with_advantages(self, advantages: torch.Tensor) -> Tokens:
+        """The same tokens with other advantages."""
+        return self._with(advantages=advantages)._like(self)
+
+    def with_log_ratio(self, log_ratio: torch.Tensor) -> Tokens:
+        """The same tokens, with this in the place of :attr:`log_ratio`, say the mean of each sequence."""
+        made = self._with()
+        made._log_ratio = log_ratio
+        return made
+
+    def _with(self, **changed: torch.Tensor) -> Tokens:
+        fields: dict[str, Any] = {
+            "theta": self.theta,
+            "advantages": self.advantages,
+            "weight": self.weight,
+            "spans": self._spans,
+        }
+        fields |= {"prox": None if self.prox is self.theta else self.prox}
+        fields |= {name: getattr(self, name) for name in ("behaviour", "ref", "version", "selected", "mask")}
+        return Tokens(**(fields | changed))
+
+    def _like(self, other: Tokens) -> Tokens:
+        self._log_ratio, self._ratio = other._log_ratio, other._ratio
+        return self
 
 
 def total(x: torch.Tensor) -> torch.Tensor:
