@@ -10,6 +10,9 @@ import pytest
 
 from rollmath import LogProbs, Ragged, Rows
 
+# A script that test_distributed.py runs.
+collect_ignore = ["distributed_job.py"]
+
 
 @dataclass
 class Batch:

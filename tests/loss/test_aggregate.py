@@ -5,12 +5,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rollmath import Groups, Rows  # noqa: E402
-from rollmath.loss import Aggregation, Normalizer  # noqa: E402
-from rollmath.loss._aggregate import AGGREGATIONS, UNITS  # noqa: E402
+from rollmath import Groups, Rows
+from rollmath.loss import Aggregation, Normalizer
+from rollmath.loss._aggregate import AGGREGATIONS, UNITS
 
 ROWS = Rows(["a", "b", "a", "c"], [3, 1, 2, 2], mask=[1, 0, 1, 1, 1, 1, 0, 0])
 PROMPTS = [7, 7, 8]
@@ -117,7 +117,7 @@ def test_a_normalizer_of_counts():
     for name in ("token_mean", "token_sum", "seq_mean_token_mean", "rollout_mean_token_mean", "rollout_mean_token_sum"):
         aggregation = Aggregation.named(name)
         np.testing.assert_array_equal(aggregation.weights(ROWS, counts), aggregation.weights(ROWS, whole))
-    with pytest.raises(ValueError, match="'normalizer' must know the prompt of each rollout: Normalizer.local"):
+    with pytest.raises(ValueError, match=r"'normalizer' must know the prompt of each rollout: Normalizer\.local"):
         Aggregation(unit="prompt").weights(ROWS, Normalizer(tokens=5, rows=3, rollouts=2, prompts=1))
 
 
@@ -136,7 +136,7 @@ def test_context_parallel():
     ):
         Aggregation(unit="row").weights(halves[0], norm)
     counts = Normalizer(tokens=5, rows=3, rollouts=2, context_parallel=2)
-    with pytest.raises(ValueError, match="'normalizer' must be made by Normalizer.local where the tokens of a row"):
+    with pytest.raises(ValueError, match=r"'normalizer' must be made by Normalizer\.local where the tokens of a"):
         Aggregation(unit="rollout").weights(halves[0], counts)
 
 

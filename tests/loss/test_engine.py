@@ -1,4 +1,4 @@
-"""Both forms of the arithmetic, in pieces and at once, give the same; pieces of any size; nothing waits for a device."""
+"""Both forms of the arithmetic, in pieces and at once, agree; pieces of any size; nothing waits for a device."""
 
 import itertools
 from contextlib import nullcontext

@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rollmath import Rows  # noqa: E402
-from rollmath.loss import Aggregation, Normalizer  # noqa: E402
+from rollmath import Rows
+from rollmath.loss import Aggregation, Normalizer
 
 ROWS = Rows(["a", "a", "b", "c"], [2, 1, 0, 2], mask=[1, 0, 1, 0, 0])
 NORM = Normalizer.local(ROWS, prompts=["p", "p", "q"])

@@ -77,7 +77,7 @@ def test_agrees_with_the_oracle(oracle, make_batch, use_form, form, seed, unit, 
     assert out.loss.item() == pytest.approx(loss, rel=1e-12, abs=1e-14)
     found = torch.autograd.grad(out.loss, [b.theta, b.entropy] if bonus else [b.theta])
     for x, expected in zip(found, (of_theta, of_entropy), strict=False):
-        np.testing.assert_allclose(x, np.array(sum(expected, []), float), rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(x, np.array([x for row in expected for x in row]), rtol=1e-12, atol=1e-14)
 
 
 def test_the_vector_of_aggregations(vectors):
@@ -335,7 +335,7 @@ def call(logprobs=LogProbs(X), rows=ROWS, objective=PPO(), **options):  # noqa: 
         (
             {"normalizer": Normalizer(tokens=5, rows=3, rollouts=2)},
             ValueError,
-            "'normalizer' must count the whole step: normalizer.tokens is 5, but these rows alone have 6 trained tokens",
+            "'normalizer' must count the whole step: normalizer.tokens is 5, but these rows alone have 6 trained",
         ),
         (
             {"normalizer": Normalizer.local(Rows(["a", "z"], [5, 9]))},

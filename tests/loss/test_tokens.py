@@ -36,7 +36,8 @@ def members(rows, level):
         return turns
     if level == "row":
         return of_row
-    return [sum((of_row[i] for i in np.flatnonzero(rows.rollouts.index == k)), []) for k in range(rows.n_rollouts)]
+    index = rows.rollouts.index
+    return [[t for i in np.flatnonzero(index == k) for t in of_row[i]] for k in range(rows.n_rollouts)]
 
 
 def tokens_of(batch, **options):

@@ -209,8 +209,8 @@ def test_a_jagged_tensor_of_other_rows():
         call(jagged(*other))
     with pytest.raises(ValueError, match=rf"policy_loss\(\): 'logprobs.theta' {match}"):
         call(theta=jagged(*other))
-    with pytest.raises(ValueError, match="'logprobs.ref' as a jagged tensor .*, got 2 rows, not 3"):
-        logprobs = LogProbs(X, ref=jagged([1.0] * 3, [1.0] * 3))
+    logprobs = LogProbs(X, ref=jagged([1.0] * 3, [1.0] * 3))
+    with pytest.raises(ValueError, match=r"'logprobs.ref' as a jagged tensor .*, got 2 rows, not 3"):
         policy_loss(logprobs, [1.0, 2.0], ROWS, PPO(), normalizer=Normalizer.local(ROWS))
     with pytest.raises(ValueError, match=rf"'entropy.values' {match}"):
         call(entropy=EntropyBonus(jagged(*other), coef=0.1))

@@ -24,9 +24,9 @@ def policy_loss(
             [x[i][inside[i].index(t)] if t in inside[i] else 0.0 for t in range(shape[i])] for i in range(len(shape))
         ]
 
-    w = [[a * b for a, b in zip(*row)] for row in zip(trained(weights), trained(each), strict=True)]
+    w = [[a * b for a, b in zip(*row, strict=True)] for row in zip(trained(weights), trained(each), strict=True)]
     losses, gradient = objective(trained(theta), trained(prox), trained(advantages), w)
-    terms = [a * b for rows in zip(w, losses, strict=True) for a, b in zip(*rows)]
+    terms = [a * b for rows in zip(w, losses, strict=True) for a, b in zip(*rows, strict=True)]
     of_entropy = [[0.0] * n for n in shape]
     if entropy is not None:
         more = entropy_weight or ones

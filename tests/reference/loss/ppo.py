@@ -18,7 +18,10 @@ def PPO(
     """Lists of rows of floats; ``(L of each token, derivative of sum w L by theta of each token)``, in rows too."""
     losses, gradients = [], []
     for row in zip(theta, prox, advantages, weights, strict=True):
-        tokens = [(*_token(t, p, a, clip, dual_clip, delta, max_log_ratio, largest), w) for t, p, a, w in zip(*row)]
+        tokens = [
+            (*_token(t, p, a, clip, dual_clip, delta, max_log_ratio, largest), w)
+            for t, p, a, w in zip(*row, strict=True)
+        ]
         losses.append([loss for loss, _, _ in tokens])
         gradients.append([w * slope for _, slope, w in tokens])
     return losses, gradients
