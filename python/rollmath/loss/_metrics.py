@@ -24,9 +24,22 @@ class LossMetrics(Mapping[str, torch.Tensor]):
     """
 
     def __init__(self, values: Mapping[str, torch.Tensor]) -> None:
-        self._names = tuple(values)
         each = [x.detach().double() for x in values.values()]
-        self.values_tensor = torch.stack(each) if each else torch.empty(0, dtype=torch.float64)
+        self._fill(tuple(values), torch.stack(each) if each else torch.empty(0, dtype=torch.float64))
+
+    def _fill(self, names: tuple[str, ...], table: torch.Tensor) -> LossMetrics:
+        self._names, self.values_tensor = names, table
+        return self
+
+    @classmethod
+    def of_sums(cls, terms: Mapping[str, torch.Tensor], sums: Mapping[str, torch.Tensor], tokens: int) -> LossMetrics:
+        """Terms of a loss as they are, with their sum as ``loss``; sums over ``tokens``; maxima. Few launches."""
+        largest = [name for name in sums if name.endswith("_max")]
+        means = [name for name in sums if not name.endswith("_max")]
+        table = torch.stack([*terms.values(), *(sums[name] for name in [*means, *largest])])
+        cut, end = len(terms), len(terms) + len(means)
+        parts = [table[:cut].sum(0, keepdim=True), table[:cut], table[cut:end] / max(tokens, 1), table[end:]]
+        return cls.__new__(cls)._fill(("loss", *terms, *means, *largest), torch.cat(parts))
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._names:

@@ -151,13 +151,10 @@ def policy_loss(
     )
     with torch.no_grad():
         result = evaluate(call)
-        tokens = max(normalizer.tokens, 1)
-        named = {name: x if name in TERMS or name.endswith("_max") else x / tokens for name, x in result.sums.items()}
-        total = sum((named[name] for name in TERMS if name in named), torch.zeros_like(named["policy_loss"]))
-        scale = normalizer.scale
-        value = (total * scale).to(call.dtype)
-        metrics = LossMetrics({"loss": total} | named)
+        terms = {name: result.sums.pop(name) for name in TERMS if name in result.sums}
+        metrics = LossMetrics.of_sums(terms, result.sums, normalizer.tokens)
+        value = (metrics["loss"] * normalizer.scale).to(call.dtype)
     known = [(logprobs.theta, result.theta)]
     if entropy is not None and result.entropy is not None:
         known.append((entropy.values, result.entropy))
-    return PolicyLoss(closed_form(who, value, *known, scale=scale), metrics)
+    return PolicyLoss(closed_form(who, value, *known, scale=normalizer.scale), metrics)
