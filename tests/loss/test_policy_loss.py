@@ -294,6 +294,19 @@ def test_an_objective_of_ones_own(make_batch):
         policy_loss(b.logprobs, b.advantages, b.rows, Objective(), normalizer=norm, level="rollout")
 
 
+def test_backward_again_and_again():
+    rows = Rows(["a", "b"], [2, 3])
+    theta = torch.tensor([-1.0, -2.0, -1.0, -2.0, -3.0], requires_grad=True)
+    out = policy_loss(LogProbs(theta), [1.0, 2.0], rows, PPO(), normalizer=Normalizer.local(rows))
+    once = torch.tensor([-1.0, -1.0, -2.0, -2.0, -2.0]) / 5
+    for n in range(1, 5):
+        out.loss.backward(retain_graph=True)
+        torch.testing.assert_close(theta.grad, n * once)
+    theta.grad.zero_()  # as an optimiser or a clip would, in place
+    out.loss.backward()
+    torch.testing.assert_close(theta.grad, once)
+
+
 def test_no_second_derivative(make_batch):
     b = make_batch(4)
     out = policy_loss(b.logprobs, b.advantages, b.rows, PPO(), normalizer=Normalizer.local(b.rows), level="rollout")
