@@ -9,8 +9,15 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rollmath import LogProbs, Ragged, Rows  # noqa: E402
-from rollmath.loss import PPO, Aggregation, EntropyBonus, Normalizer, aggregate, policy_loss  # noqa: E402
-from rollmath.loss import _places  # noqa: E402
+from rollmath.loss import (  # noqa: E402
+    PPO,
+    Aggregation,
+    EntropyBonus,
+    Normalizer,
+    _places,
+    aggregate,
+    policy_loss,
+)
 from rollmath.loss import _token_values as core  # noqa: E402
 
 FORMS = {"in pieces": core._in_pieces, "at once": core._at_once}

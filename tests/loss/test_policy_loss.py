@@ -330,7 +330,11 @@ def call(logprobs=LogProbs(X), rows=ROWS, objective=PPO(), **options):  # noqa: 
         ({"objective": PPO}, TypeError, r"'objective' must be an Objective, such as PPO\(\), got the class PPO"),
         ({"objective": "ppo"}, TypeError, "'objective' must be an Objective, .* got an object of type str"),
         ({"kl": 0.01}, TypeError, r"'kl' must be a KL term, such as KL\(0.01\), got an object of type float"),
-        ({"correction": 2.0}, TypeError, "'correction' must be a Correction, got an object of type float"),
+        (
+            {"correction": 2.0},
+            TypeError,
+            "'correction' must be a Correction or a tuple of them, got an object of type float",
+        ),
         ({"entropy": X}, TypeError, "'entropy' must be an EntropyBonus, got a 1-D float32 array"),
         (
             {"entropy": EntropyBonus(X[:5], coef=0.1)},
