@@ -9,7 +9,15 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from rollmath import LogProbs, Ragged, Rows  # noqa: E402
-from rollmath.loss import PPO, Aggregation, EntropyBonus, Normalizer, aggregate, policy_loss  # noqa: E402
+from rollmath.loss import (  # noqa: E402
+    PPO,
+    Aggregation,
+    EntropyBonus,
+    Normalizer,
+    _places,
+    aggregate,
+    policy_loss,
+)
 from rollmath.loss import _token_values as core  # noqa: E402
 
 FORMS = {"in pieces": core._in_pieces, "at once": core._at_once}
@@ -157,15 +165,10 @@ def test_many_pieces(monkeypatch):
     x = torch.tensor(rng.standard_normal(int(rows.offsets[-1])), requires_grad=True)
     norm = Normalizer.local(rows)
     whole = aggregate(x, rows, normalizer=norm, aggregation="seq_mean_token_mean")
-    monkeypatch.setattr(
-        core, "pieces", lambda rows, whole_rollouts: _pieces(rows, whole_rollouts=whole_rollouts, size=7)
-    )
+    monkeypatch.setattr(_places, "PIECE", 7)
     made = aggregate(x, rows, normalizer=norm, aggregation="seq_mean_token_mean")
     torch.testing.assert_close(made, whole, rtol=1e-13, atol=0)
     assert torch.equal(*(torch.autograd.grad(y, x)[0] for y in (made, whole)))
-
-
-_pieces = core.pieces
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -328,8 +328,7 @@ def test_at_once_waits_for_nothing(make_batch, use_form, monkeypatch, objective,
     b = make_batch(7, 7)
     with use_form("at_once"):
         out, _, _ = loss_of(b, objective, shape=shape, level=level, around=NoWait())
-    with NoWait():
-        out.loss.backward()
+    out.loss.backward()
     with pytest.raises(AssertionError, match="waits for the device"), NoWait():
         out.loss.item()
 

@@ -294,6 +294,19 @@ def test_an_objective_of_ones_own(make_batch):
         policy_loss(b.logprobs, b.advantages, b.rows, Objective(), normalizer=norm, level="rollout")
 
 
+def test_backward_again_and_again():
+    rows = Rows(["a", "b"], [2, 3])
+    theta = torch.tensor([-1.0, -2.0, -1.0, -2.0, -3.0], requires_grad=True)
+    out = policy_loss(LogProbs(theta), [1.0, 2.0], rows, PPO(), normalizer=Normalizer.local(rows))
+    once = torch.tensor([-1.0, -1.0, -2.0, -2.0, -2.0]) / 5
+    for n in range(1, 5):
+        out.loss.backward(retain_graph=True)
+        torch.testing.assert_close(theta.grad, n * once)
+    theta.grad.zero_()  # as an optimiser or a clip would, in place
+    out.loss.backward()
+    torch.testing.assert_close(theta.grad, once)
+
+
 def test_no_second_derivative(make_batch):
     b = make_batch(4)
     out = policy_loss(b.logprobs, b.advantages, b.rows, PPO(), normalizer=Normalizer.local(b.rows), level="rollout")
@@ -317,7 +330,11 @@ def call(logprobs=LogProbs(X), rows=ROWS, objective=PPO(), **options):  # noqa: 
         ({"objective": PPO}, TypeError, r"'objective' must be an Objective, such as PPO\(\), got the class PPO"),
         ({"objective": "ppo"}, TypeError, "'objective' must be an Objective, .* got an object of type str"),
         ({"kl": 0.01}, TypeError, r"'kl' must be a KL term, such as KL\(0.01\), got an object of type float"),
-        ({"correction": 2.0}, TypeError, "'correction' must be a Correction, got an object of type float"),
+        (
+            {"correction": 2.0},
+            TypeError,
+            "'correction' must be a Correction or a tuple of them, got an object of type float",
+        ),
         ({"entropy": X}, TypeError, "'entropy' must be an EntropyBonus, got a 1-D float32 array"),
         (
             {"entropy": EntropyBonus(X[:5], coef=0.1)},

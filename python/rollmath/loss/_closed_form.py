@@ -30,6 +30,12 @@ def closed_form(
     return _ClosedForm.apply(who, scale, value, *flat)  # type: ignore[no-any-return]
 
 
+def _graph_is_kept() -> bool:
+    """Whether the backward that runs was called with ``retain_graph=True``; True if torch does not say."""
+    ask = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return ask is None or bool(ask())
+
+
 class _ClosedForm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, who: str, scale: float, value: torch.Tensor, *flat: torch.Tensor) -> torch.Tensor:
@@ -42,8 +48,8 @@ class _ClosedForm(torch.autograd.Function):
         first_order_only(f"{ctx.who}()")
         g = gradients[0] * ctx.scale
         out: list[torch.Tensor | None] = [None, None, None]
-        # On the host a look is free, and spares a copy as large as the batch.
-        one = g.device.type == "cpu" and g.item() == 1
+        # On the host a look is free, and spares a copy as large as the batch, if no later backward needs the original.
+        one = g.device.type == "cpu" and not _graph_is_kept() and g.item() == 1
         for number, (derivative, (shape, dtype)) in enumerate(zip(ctx.saved_tensors, ctx.forms, strict=True)):
             if not ctx.needs_input_grad[3 + 2 * number]:
                 out += [None, None]

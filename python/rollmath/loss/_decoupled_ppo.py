@@ -45,7 +45,7 @@ class DecoupledPPO(Objective):
     >>> policies = {"prox": torch.tensor([-1.0, -1.0]), "behaviour": torch.tensor([-2.0, -1.5])}
     >>> tokens = Tokens.of(torch.tensor([-1.0, -1.0]), torch.tensor([1.0, 1.0]), **policies)
     >>> DecoupledPPO(cap=2.0).token_loss(tokens).gradient
-    tensor([-0.0000, -1.6487])
+    tensor([ 0.0000, -1.6487])
     """
 
     clip: tuple[float, float] | float = (0.2, 0.2)
