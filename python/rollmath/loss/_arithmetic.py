@@ -58,7 +58,7 @@ def core(
     # rho - 1 without cancellation; a ratio of inf would make its mean inf.
     excess = tokens.total(torch.expm1(tokens.log_ratio).clamp_(max=torch.finfo(tokens.theta.dtype).max))
     sums |= {
-        "policy_loss": weighted_sum(policy, out.loss),
+        "policy_loss": weighted_sum(policy, out.loss, out.total),
         "signal": tokens.nonzero(gradient),
         **out.counts,
         "log_ratio": drift,
@@ -68,22 +68,23 @@ def core(
     }
     if rules.kl is not None:
         term = check_token_loss(rules.who, rules.kl.token_loss(tokens), tokens.theta, name="kl")
-        sums |= {"kl_loss": weighted_sum(tokens, term.loss), **term.counts}
+        sums |= {"kl_loss": weighted_sum(tokens, term.loss, term.total), **term.counts}
         gradient = gradient + _inside(tokens, term.gradient)
     g_entropy: torch.Tensor | float = 0.0
     if rules.coef is not None and entropy is not None:
         sums["entropy"] = tokens.total(entropy)
         each = tokens if entropy_weight is None else tokens.reweighted(entropy_weight)
-        sums["entropy_loss"] = weighted_sum(each, entropy) * -rules.coef
+        sums["entropy_loss"] = weighted_sum(each, entropy, sums["entropy"]) * -rules.coef
         g_entropy = each.weight * -rules.coef
     return Part(gradient, g_entropy, sums)
 
 
-def weighted_sum(tokens: Tokens, loss: torch.Tensor) -> torch.Tensor:
-    """``sum_t weight_t loss_t``, 0-d float64. A weight that is a tensor is 0 where nothing is trained."""
+def weighted_sum(tokens: Tokens, loss: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
+    """``sum_t weight_t loss_t``, 0-d float64; ``known`` is the sum without weights, if it is known."""
+    # A weight that is a tensor is 0 where nothing is trained.
     if isinstance(tokens.weight, torch.Tensor):
         return total(loss * tokens.weight)
-    return tokens.total(loss) * tokens.weight
+    return (tokens.total(loss) if known is None else known) * tokens.weight
 
 
 def _inside(tokens: Tokens, gradient: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from rollmath.loss._batch import BatchObjective
 from rollmath.loss._compiled import compiled
 from rollmath.loss._everything import Everything
 from rollmath.loss._places import Piece, pieces
-from rollmath.loss._spans import Spans
+from rollmath.loss._spans import Spans, repeated
 from rollmath.loss._terms import EntropyBonus
 from rollmath.loss._tokens import Tokens
 from rollmath.loss._values import Values, on, put, take
@@ -170,7 +170,7 @@ def _weight(call: Call, piece: Piece, like: torch.Tensor) -> float | torch.Tenso
     if len(live) == 0 or (live == live[0]).all():
         return float(live[0]) if len(live) else 0.0
     per = torch.from_numpy(weights).to(like.dtype)
-    return per.repeat_interleave(on(piece.trained, like), output_size=int(piece.trained.sum()))
+    return repeated(per, piece.trained)
 
 
 def _nothing(call: Call) -> dict[str, torch.Tensor]:

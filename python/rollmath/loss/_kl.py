@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,7 +93,7 @@ class KL(Objective):
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""
-        delta = _finite(self._log_ratio(tokens))
+        delta = _in_reach(self.kind, self._log_ratio(tokens))
         bounded = delta if self.max_log_ratio is None else delta.clamp(-self.max_log_ratio, self.max_log_ratio)
         value, slope = _estimate(self.kind, bounded)
         # d(rho K) = rho (K + dK), of which K + dK = delta for k3, where the sum would cancel.
@@ -109,7 +110,9 @@ class KL(Objective):
         if self.importance is not None:
             slope = tokens.ratio * (both if self.importance == "ratio" else slope)
             value = tokens.ratio * value
-        return TokenLoss(value * self.coef, tokens.weighted(slope * self.coef), {"kl": tokens.total(value)})
+        total = tokens.total(value)
+        weight = tokens.weight * self.coef
+        return TokenLoss(value * self.coef, slope * weight, {"kl": total}, total * self.coef)
 
     def _log_ratio(self, tokens: Tokens) -> torch.Tensor:
         if self.against == "prox":
@@ -171,12 +174,13 @@ def kl_estimate(
     if x.device != y.device:
         msg = f"{who}(): 'ref' must be on {x.device} (= theta.device), got {y.device}"
         raise ValueError(msg)
-    delta = _finite(x - y)
+    delta = _in_reach(kind, x - y)
     value, _ = _estimate(kind, delta if log_bound is None else delta.clamp(-log_bound, log_bound))
     if bound is not None:
         value = value.clamp(-bound, bound)
     dtype = torch.float64 if torch.float64 in {x_type, y_type} else torch.float32
-    result = _finite(value, dtype).to(dtype)
+    most = torch.finfo(dtype).max
+    result = value.clamp(-most, most).to(dtype)
     return result if isinstance(theta, torch.Tensor) else result.numpy()
 
 
@@ -198,10 +202,33 @@ def _wide(who: str, name: str, x: ArrayLike) -> tuple[torch.Tensor, torch.dtype]
     return torch.from_numpy(array.astype("float64")), torch.float32 if narrow else torch.float64
 
 
-def _finite(x: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """Infinities become the largest finite numbers (of ``dtype``); NaN stays."""
-    most = torch.finfo(dtype or x.dtype).max
+def _finite(x: torch.Tensor) -> torch.Tensor:
+    """Infinities become the largest finite numbers; NaN stays."""
+    most = torch.finfo(x.dtype).max
     return x.clamp(-most, most)
+
+
+def _in_reach(kind: str, delta: torch.Tensor) -> torch.Tensor:
+    """A log-ratio of which the estimate is finite. NaN stays."""
+    if kind != "k3":
+        return _finite(delta)
+    # exp() of more is infinite.
+    largest = 88.0 if delta.dtype == torch.float32 else 709.0
+    return delta.clamp(-largest, torch.finfo(delta.dtype).max)
+
+
+def _k3(delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``exp(-d) - 1 + d`` without cancellation where d is small, and its derivative."""
+    less = delta.neg().expm1_()
+    # d^2 (1/2 - d/6 + d^2/24 - ...): what is left out is below the last digit within the bound.
+    bound, terms = (0.125, 6) if delta.dtype == torch.float32 else (0.5, 18)
+    near = delta.clamp(-bound, bound)
+    series = near * ((-1) ** terms / math.factorial(terms))
+    for n in range(terms - 1, 2, -1):
+        series.add_((-1) ** n / math.factorial(n)).mul_(near)
+    series.add_(0.5).mul_(near).mul_(near)
+    value = torch.lerp(less + delta, series, near.eq_(delta))
+    return value, less.neg_()
 
 
 def _estimate(kind: str, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -209,9 +236,6 @@ def _estimate(kind: str, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     if kind == "k2":
         return _finite(delta.square().mul_(0.5)), delta
     if kind == "k3":
-        # exp(-d) - 1 and d cancel where d is small: in float64 enough digits of float32 are left.
-        wide = delta.double()
-        less = torch.expm1(-wide)
-        return _finite(wide + less, delta.dtype).to(delta.dtype), _finite(-less, delta.dtype).to(delta.dtype)
+        return _k3(delta)
     # sign() of NaN is 0.
     return (delta, delta * 0 + 1) if kind == "k1" else (delta.abs(), delta.sign() + delta * 0)

@@ -21,11 +21,13 @@ class TokenLoss(NamedTuple):
         gradient: derivative of ``sum_t weight_t L_t`` with respect to the log-probability of each token.
         counts: named sums over the trained tokens, 0-d each, such as how many were clipped; they become metrics,
             divided by the trained tokens of the step.
+        total: sum of ``loss`` over the trained tokens, 0-d float64, where it is known anyway.
     """
 
     loss: torch.Tensor
     gradient: torch.Tensor
     counts: Mapping[str, torch.Tensor] = NOTHING
+    total: torch.Tensor | None = None
 
 
 class Objective:

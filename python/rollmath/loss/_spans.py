@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from rollmath.ops import expand
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -87,11 +89,7 @@ class Spans:
         """One value a row, rollout or turn for each of its positions."""
         if level == "rollout":
             x, level = x[self._cached("rollout", lambda: self._rollout)], "row"
-        if self.width is not None and level == "row":
-            return x[:, None].expand(-1, self.width).reshape(-1)
-        lengths = self._lengths(level)
-        on = self._cached(f"lengths {level}", lambda: lengths)
-        return x.repeat_interleave(on, output_size=int(lengths.sum()))
+        return repeated(x, self._lengths(level))
 
     @cached_property
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -106,3 +104,19 @@ class Spans:
             # A copy: columns of rows are read-only, which torch does not know.
             self._on[name] = torch.from_numpy(host.copy()).to(self.device, non_blocking=True)
         return self._on[name]
+
+
+def repeated(x: torch.Tensor, counts: NDArray[np.int64]) -> torch.Tensor:
+    """Each number of ``x`` as many times as ``counts`` says."""
+    if len(counts) and (counts == counts[0]).all():
+        # A single row would be a view of one number.
+        return x[:, None].expand(-1, int(counts[0])).reshape(-1).contiguous()
+    if x.device.type == "cpu" and int(counts.sum()) > 1 << 20:
+        made: torch.Tensor = expand(x, lengths=counts).values
+        return made
+    if x.device.type == "cpu":
+        # Not by threads of our own: those of torch still spin for the next piece.
+        return torch.from_numpy(np.repeat(x.numpy(), counts))
+    # A copy if read-only, as columns of rows are, which torch does not know.
+    on = torch.from_numpy(counts if counts.flags.writeable else counts.copy()).to(x.device, non_blocking=True)
+    return x.repeat_interleave(on, output_size=int(counts.sum()))

@@ -12,7 +12,8 @@ from rollmath._arrays import describe
 from rollmath.loss._everything import Everything
 from rollmath.loss._objectives import NOTHING
 from rollmath.loss._places import Piece, check_shape, pieces
-from rollmath.loss._values import Values, on, put, take
+from rollmath.loss._spans import repeated
+from rollmath.loss._values import Values, put, take
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -137,4 +138,4 @@ def _weight(weights: NDArray[np.float64], piece: Piece, like: torch.Tensor) -> f
     if (live == live[0]).all():
         return float(live[0])
     per = torch.from_numpy(weights).to(like.dtype)
-    return per.repeat_interleave(on(piece.trained, per), output_size=int(piece.trained.sum()))
+    return repeated(per, piece.trained)

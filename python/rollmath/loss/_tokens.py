@@ -221,18 +221,20 @@ class Tokens:
 
 
 def total(x: torch.Tensor) -> torch.Tensor:
-    """Sum of a 1-D tensor, 0-d float64: of float32 in float32 over 512 at a time, in float64 beyond."""
+    """Sum of a 1-D tensor, 0-d float64: of float32 in float32 over 2^18 at a time, pairwise, in float64 beyond."""
     # torch sums float32 in float64 by converting all of it first, which costs more than the sum.
     if x.dtype == torch.float64 or len(x) < 4096:
         return x.sum(dtype=torch.float64)
-    whole = len(x) // 512 * 512
-    blocks = x[:whole].view(-1, 512).sum(1).sum(dtype=torch.float64)
-    return blocks if whole == len(x) else blocks + x[whole:].sum(dtype=torch.float64)
+    if len(x) <= 1 << 19:
+        return x.sum().double()
+    whole = len(x) >> 18 << 18
+    blocks = x[:whole].view(-1, 1 << 18).sum(1).sum(dtype=torch.float64)
+    return blocks if whole == len(x) else blocks + x[whole:].sum().double()
 
 
 def exp(x: torch.Tensor) -> torch.Tensor:
     """``e^x``, at most the largest finite number of the dtype. NaN stays NaN."""
-    return x.exp().clamp(max=torch.finfo(x.dtype).max)
+    return x.exp().clamp_(max=torch.finfo(x.dtype).max)
 
 
 # 1.0 and 0.0 instead of bools: on a CPU torch compares floats in place, and multiplies by the result, an order of

@@ -12,6 +12,7 @@ from rollmath._arrays import ArrayLike, choice, host
 from rollmath._columns import flat_positions
 from rollmath._logprobs import unnested
 from rollmath.loss._places import Piece, check_offsets, check_shape, runs_of
+from rollmath.loss._spans import repeated
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
@@ -66,9 +67,7 @@ class Values:
         else:
             live = on(np.flatnonzero(counts), given)
             self._finite_or_raise(found[live.to(found.device)], given[live])
-        if len(counts) and (counts == counts[0]).all():
-            return found[:, None].expand(-1, int(counts[0])).reshape(-1)
-        return found.repeat_interleave(on(counts, found), output_size=int(counts.sum()))
+        return repeated(found, counts)
 
     def per_row(self, like: torch.Tensor) -> torch.Tensor:
         """One number a row, of values at the level of rollouts or rows."""
