@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from rollmath.loss._check import check_token_loss
+from rollmath.loss._metrics import add_counts
 from rollmath.loss._objectives import Objective
 from rollmath.loss._terms import Correction
 from rollmath.loss._tokens import Tokens, total
@@ -27,6 +28,13 @@ class Rules:
     correction: Correction | None = None
     kl: Objective | None = None
     coef: float | torch.Tensor | None = None
+
+    @property
+    def whole_rollouts(self) -> bool:
+        """Whether tokens of a rollout must be seen together."""
+        terms = (self.objective,) if self.kl is None else (self.objective, self.kl)
+        coupled = any(term.coupling == "sequence" for term in terms)
+        return coupled or (self.correction is not None and self.correction.coupled)
 
 
 class Part(NamedTuple):
@@ -57,10 +65,9 @@ def core(
     drift = tokens.total(tokens.log_ratio)
     # rho - 1 without cancellation; a ratio of inf would make its mean inf.
     excess = tokens.total(torch.expm1(tokens.log_ratio).clamp_(max=torch.finfo(tokens.theta.dtype).max))
+    sums |= {"policy_loss": weighted_sum(policy, out.loss, out.total), "signal": tokens.nonzero(gradient)}
+    add_counts(sums, out.counts)
     sums |= {
-        "policy_loss": weighted_sum(policy, out.loss, out.total),
-        "signal": tokens.nonzero(gradient),
-        **out.counts,
         "log_ratio": drift,
         "approx_kl": excess - drift,
         "ratio": excess + tokens.trained,
@@ -68,7 +75,8 @@ def core(
     }
     if rules.kl is not None:
         term = check_token_loss(rules.who, rules.kl.token_loss(tokens), tokens.theta, name="kl")
-        sums |= {"kl_loss": weighted_sum(tokens, term.loss, term.total), **term.counts}
+        sums["kl_loss"] = weighted_sum(tokens, term.loss, term.total)
+        add_counts(sums, term.counts)
         gradient = gradient + _inside(tokens, term.gradient)
     g_entropy: torch.Tensor | float = 0.0
     if rules.coef is not None and entropy is not None:

@@ -20,8 +20,8 @@ def compiled(rules: Rules, tokens: Tokens, *others: torch.Tensor | None) -> Part
     Raises:
         ValueError: rules that look at rows or rollouts.
     """
-    if rules.objective.coupling == "sequence" or (rules.correction is not None and rules.correction.coupled):
-        msg = f"{rules.who}(): 'compiled' takes objectives and corrections that look at one token at a time"
+    if rules.whole_rollouts:
+        msg = f"{rules.who}(): 'compiled' takes objectives, KL terms and corrections that look at one token at a time"
         raise ValueError(msg)
     weight, coef = tokens.weight, rules.coef
     columns = {name: getattr(tokens, name) for name in ("behaviour", "ref", "version", "selected", "mask")}

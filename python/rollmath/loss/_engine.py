@@ -52,8 +52,7 @@ class Call:
     @property
     def whole_rollouts(self) -> bool:
         """Whether tokens of a rollout must be seen together."""
-        rules = self.rules
-        return rules.objective.coupling == "sequence" or (rules.correction is not None and rules.correction.coupled)
+        return self.rules.whole_rollouts
 
 
 class Result(NamedTuple):
