@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -30,11 +30,20 @@ class Rules:
     coef: float | torch.Tensor | None = None
 
     @property
-    def whole_rollouts(self) -> bool:
-        """Whether tokens of a rollout must be seen together."""
-        terms = (self.objective,) if self.kl is None else (self.objective, self.kl)
-        coupled = any(term.coupling == "sequence" for term in terms)
-        return coupled or (self.correction is not None and self.correction.coupled)
+    def coupled(self) -> bool:
+        """Whether tokens of a row or rollout must be seen together."""
+        return bool(self._coupled)
+
+    @property
+    def whole(self) -> list[Any]:
+        """What looks at whole rollouts and says so, by its unit or level."""
+        return [x for x in self._coupled if "rollout" in (getattr(x, "unit", None), getattr(x, "level", None))]
+
+    @property
+    def _coupled(self) -> list[Any]:
+        found: list[Any] = [x for x in (self.objective, self.kl) if x is not None and x.coupling == "sequence"]
+        parts = getattr(self.correction, "parts", () if self.correction is None else (self.correction,))
+        return found + [x for x in parts if x.coupled]
 
 
 class Part(NamedTuple):
