@@ -87,6 +87,19 @@ def test_ids_of_any_type_in_any_order(ids):
     assert {(order[i], t) for i, t in zip(*moved, strict=True)} == set(zip(row, position, strict=True))
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_draw_does_not_see_whether_an_id_is_a_number_of_numpy(objective):
+    made = []
+    for number in (int, np.int64, np.uint8):
+        for ids in ([number(i) for i in range(9)], [(number(i), "x") for i in range(9)]):
+            rows = Rows(ids, [7] * 9)
+            lp = LogProbs(torch.full((63,), -1.0))  # all tie, so that hashes decide
+            chosen = objective.with_parts([objective.prepare(lp, [-1.0] * 5 + [-2.0] * 4, rows)]).selection
+            made.append([x.tolist() for x in chosen.among("test", rows)])
+    assert made[0::2] == [made[0]] * 3
+    assert made[1::2] == [made[1]] * 3
+
+
 def test_the_choice_is_that_of_the_step_whatever_theta_is_now():
     step = Step(6)
     objective = step.prepared(KLCov(share=0.3, coef=2.0), step.logprobs())

@@ -67,6 +67,15 @@ def test_a_token_that_is_certain(dtype):
     assert out.gradient.tolist() == [-1.0, 0.0, 0.0]
 
 
+def test_a_log_probability_that_rounding_left_over_0():
+    """It counts as 0: likelier than prox by far, so the token is not kept."""
+    for theta in (1e-7, 0.0):
+        given = torch.tensor([theta]), torch.ones(1)
+        out = DPPO("kl").token_loss(Tokens.of(*given, prox=torch.tensor([-0.7])))
+        assert out.gradient.item() == 0
+        assert out.counts["clip_high"] == 1
+
+
 def test_no_thresholds():
     out = DPPO(bounds=math.inf, cap=None).token_loss(tokens([0.99, 0.01], [0.01, 0.99], [1.0, -1.0]))
     assert out.gradient.tolist() == pytest.approx([-99, 1 / 99])

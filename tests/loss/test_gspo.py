@@ -229,3 +229,13 @@ def test_a_value():
 def test_options(kind, arguments, error, match):
     with pytest.raises(error, match=kind.__name__ + match):
         kind(**arguments)
+
+
+@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("unit", ["rollout", "row", "turn"])
+def test_rows_without_a_position(kind, unit):
+    rows, theta = Rows(["a", "b"], [0, 0]), torch.zeros(2, 0, requires_grad=True)
+    with form(kind):
+        out = policy_loss(LogProbs(theta), [1.0, 1.0], rows, GSPO(unit=unit), normalizer=Normalizer.local(rows))
+    assert out.loss.item() == 0
+    assert torch.autograd.grad(out.loss, theta)[0].shape == (2, 0)

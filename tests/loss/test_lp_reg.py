@@ -157,6 +157,19 @@ def test_nan_stays_nan():
         assert out.gradient.isnan().all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_penalty_does_not_fall_far_out(dtype):
+    theta = torch.tensor([-2.0, -20.0, -200.0, -1e4, -1e30, -math.inf], dtype=dtype)
+    given = theta, torch.full_like(theta, -1.0)
+    policies = {"prox": torch.zeros_like(theta), "ref": torch.zeros_like(theta), "selected": torch.ones_like(theta)}
+    out = LpReg().token_loss(Tokens.of(*given, **policies))
+    assert (out.loss.diff() >= 0).all()
+    assert (out.gradient.diff() <= 0).all()
+    capped = LpReg(max_kl=10.0).token_loss(Tokens.of(*given, **policies))
+    assert capped.loss[1:].tolist() == pytest.approx([10.0] * 5)
+    assert (capped.gradient[2:].abs() < 1e-80).all()
+
+
 def test_the_proxy_is_needed():
     with pytest.raises(
         ValueError, match=r"LpReg\(\): 'logprobs' must have 'ref', the log-probabilities under the proxy"

@@ -148,3 +148,33 @@ def test_any_micro_batches_give_the_gradient_of_the_batch(name, way, dtype):
         # Relative to the gradient: single entries may be differences of large ones.
         assert (whole - split).abs().max().item() <= rtol * largest, label
         assert merged.to_dict() == pytest.approx(metrics.to_dict(), rel=10 * rtol, abs=rtol), label
+
+
+@pytest.mark.parametrize("form", ["in_pieces", "at_once"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize(("name", "way"), [(name, way) for name, way in ALL if name not in TERMS])
+def test_a_weight_of_0_silences_a_token_however_far_it_is(name, way, dtype, form, use_form):
+    """Its ratio overflows, and its advantage makes an infinity of that; 0 times it is 0."""
+    rows = Rows(["a", "b"], [3, 1], mask=[1, 1, 0, 1])
+    for far in ((-1.0, -1e4, -1e4), (-1e4, -1.0, -1e4), (-1.0, -1.0, -1e4)):
+        for a in (-0.75, 0.75) if name == "NFT" else (-3.0, 3.0):
+            columns = [torch.tensor([x, -1.0, np.nan, -1.0], dtype=dtype) for x in (*far, -0.5)]
+            logprobs = LogProbs(columns[0].requires_grad_(), *columns[1:])
+            objective = ways(name)[way](exported()[name])
+            if objective.coupling == "batch":
+                part = objective.prepare(logprobs, [a] * 4, rows, level="token")
+                objective = objective.with_parts([part])
+            with use_form(form):
+                out = policy_loss(
+                    logprobs,
+                    [a] * 4,
+                    rows,
+                    objective,
+                    normalizer=Normalizer.local(rows),
+                    level="token",
+                    weight=[0.0, 1.0, 1.0, 1.0],
+                )
+            (gradient,) = torch.autograd.grad(out.loss, logprobs.theta)
+            assert not out.loss.isnan()
+            assert not gradient.isnan().any()
+            assert objective.coupling == "sequence" or gradient[0] == 0

@@ -100,7 +100,7 @@ def weighted_sum(tokens: Tokens, loss: torch.Tensor, known: torch.Tensor | None 
     """``sum_t weight_t loss_t``, 0-d float64; ``known`` is the sum without weights, if it is known."""
     # A weight that is a tensor is 0 where nothing is trained.
     if isinstance(tokens.weight, torch.Tensor):
-        return total(loss * tokens.weight)
+        return total(tokens.weighted(loss))
     return (tokens.total(loss) if known is None else known) * tokens.weight
 
 

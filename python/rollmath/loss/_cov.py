@@ -119,7 +119,8 @@ class KLCov(BatchObjective):
 
     Attributes:
         share: fraction of the trained tokens that get the penalty, in [0, 1].
-        coef: the coefficient, not negative.
+        coef: the coefficient, not negative. 1.0 is what verl's function falls back to; its default configuration gives
+            it 0.1.
         least: how many get it at least.
         selection: the tokens with the penalty; set by ``with_parts``.
 

@@ -10,8 +10,8 @@ from rollmath._arrays import choice
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import bounds_of, over
 from rollmath.loss._ppo import PPO
-from rollmath.loss._score import behaviour_of, finite
-from rollmath.loss._tokens import Tokens, above, exp
+from rollmath.loss._score import behaviour_of
+from rollmath.loss._tokens import Tokens, above, exp, finite
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from rollmath._arrays import choice
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import over, thresholds_of
-from rollmath.loss._score import finite, score_loss
-from rollmath.loss._tokens import Tokens, above, below, exp
+from rollmath.loss._score import score_loss
+from rollmath.loss._tokens import Tokens, above, below, exp, finite
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ class DPPO(Objective):
 
     def _binary_kl(self, tokens: Tokens) -> torch.Tensor:
         """KL of prox from theta for two outcomes: this token, or another."""
-        rest, rest_prox = -torch.expm1(tokens.theta), -torch.expm1(tokens.prox)
+        # Rounding may leave a log-probability a little over 0, whose rest would have no logarithm.
+        rest, rest_prox = (-torch.expm1(x.clamp(max=0)) for x in (tokens.theta, tokens.prox))
         other = (rest_prox + self.eps).div_(rest + self.eps).log_().mul_(rest_prox)
         return other.addcmul_(exp(tokens.prox), finite(tokens.log_ratio), value=-1)

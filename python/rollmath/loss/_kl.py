@@ -12,7 +12,7 @@ from rollmath._arrays import Array, ArrayLike, choice, host
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import over
-from rollmath.loss._tokens import Tokens, equal
+from rollmath.loss._tokens import Tokens, equal, finite
 
 KINDS = ("k1", "k2", "k3", "abs")
 
@@ -97,7 +97,7 @@ class KL(Objective):
         bounded = delta if self.max_log_ratio is None else delta.clamp(-self.max_log_ratio, self.max_log_ratio)
         value, slope = _estimate(self.kind, bounded)
         # d(rho K) = rho (K + dK), of which K + dK = delta for k3, where the sum would cancel.
-        both = bounded if self.kind == "k3" else _finite(value + slope)
+        both = bounded if self.kind == "k3" else finite(value + slope)
         if self.max_value is not None:
             capped = value.clamp(-self.max_value, self.max_value)
             inside = equal(capped, value)
@@ -106,7 +106,7 @@ class KL(Objective):
             inside = equal(bounded, delta)
             slope, both = slope * inside, both * inside + value * (1 - inside)
         if self.gradient == "k2":
-            slope, both = delta, _finite(value + delta)
+            slope, both = delta, finite(value + delta)
         if self.importance is not None:
             slope = tokens.ratio * (both if self.importance == "ratio" else slope)
             value = tokens.ratio * value
@@ -202,16 +202,10 @@ def _wide(who: str, name: str, x: ArrayLike) -> tuple[torch.Tensor, torch.dtype]
     return torch.from_numpy(array.astype("float64")), torch.float32 if narrow else torch.float64
 
 
-def _finite(x: torch.Tensor) -> torch.Tensor:
-    """Infinities become the largest finite numbers; NaN stays."""
-    most = torch.finfo(x.dtype).max
-    return x.clamp(-most, most)
-
-
 def _in_reach(kind: str, delta: torch.Tensor) -> torch.Tensor:
     """A log-ratio of which the estimate is finite. NaN stays."""
     if kind != "k3":
-        return _finite(delta)
+        return finite(delta)
     # exp() of more is infinite.
     largest = 88.0 if delta.dtype == torch.float32 else 709.0
     return delta.clamp(-largest, torch.finfo(delta.dtype).max)
@@ -234,7 +228,7 @@ def _k3(delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _estimate(kind: str, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``K`` and ``dK / d delta`` of finite numbers or NaN."""
     if kind == "k2":
-        return _finite(delta.square().mul_(0.5)), delta
+        return finite(delta.square().mul_(0.5)), delta
     if kind == "k3":
         return _k3(delta)
     # sign() of NaN is 0.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -94,7 +95,8 @@ class LpReg(BatchObjective):
         # L = gain max(rho, 1 - lo) - want min(rho, 1 + hi), and no lower bound for tokens that are regularised.
         want, gain = a.clamp(min=0), (-a).clamp(min=0)
         low, high = torch.maximum(ratio, (1 - lo) * (1 - kept)), ratio.clamp(max=min(1 + hi, largest))
-        d = (proxy.clamp(min=-largest) - tokens.theta).clamp_(0, largest).mul_(kept)
+        # At most the logarithm of the largest finite number, so that the penalty grows with d.
+        d = (proxy.clamp(min=-largest) - tokens.theta).clamp_(0, math.log(largest)).mul_(kept)
         e = torch.expm1(d).clamp_(max=largest)
         penalty, pull = e - d, e
         if self.max_kl is not None:

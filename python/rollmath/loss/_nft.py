@@ -11,8 +11,7 @@ from rollmath._arrays import choice
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import over
-from rollmath.loss._score import finite
-from rollmath.loss._tokens import Tokens, above, below, exp
+from rollmath.loss._tokens import Tokens, above, below, exp, finite
 
 
 @dataclass(frozen=True)

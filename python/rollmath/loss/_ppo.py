@@ -94,4 +94,4 @@ class PPO(Objective):
         outside = tokens.count(unwanted) - tokens.count(unwanted, inside_low)
         clip_low = tokens.count(unwanted, below(ratio, 1 - lo))
         counts = {"clip_high": clip_high, "clip_low": clip_low, "dual_clip": outside - clip_low}
-        return TokenLoss(loss, slope.mul_(tokens.weight), counts)
+        return TokenLoss(loss, tokens.weighted_(slope), counts)

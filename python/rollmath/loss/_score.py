@@ -7,13 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from rollmath.loss._objectives import NOTHING, TokenLoss
-from rollmath.loss._tokens import Tokens, equal, exp
-
-
-def finite(x: torch.Tensor) -> torch.Tensor:
-    """``x``, infinities replaced by the largest finite numbers, so that 0 times it is 0. NaN stays NaN."""
-    largest = torch.finfo(x.dtype).max
-    return x.clamp(-largest, largest)
+from rollmath.loss._tokens import Tokens, equal, exp, finite
 
 
 def score_loss(tokens: Tokens, slope: torch.Tensor, counts: Mapping[str, torch.Tensor] = NOTHING) -> TokenLoss:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import over
-from rollmath.loss._score import clamped_ratio, finite
-from rollmath.loss._tokens import Tokens, above
+from rollmath.loss._score import clamped_ratio
+from rollmath.loss._tokens import Tokens, above, finite
 
 
 @dataclass(frozen=True)

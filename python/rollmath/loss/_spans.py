@@ -75,7 +75,7 @@ class Spans:
             index = self._cached("rollout", lambda: self._rollout)
             out = rows.new_zeros(self.rollouts)
             out = out.scatter_reduce(0, index, rows, "amax" if how == "max" else "sum")
-        elif self.width is not None and level == "row":
+        elif self.width and level == "row":
             table = x.view(-1, self.width)
             out = table.amax(1).double() if how == "max" else table.sum(1, dtype=torch.float64)
         else:

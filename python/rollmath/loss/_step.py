@@ -134,7 +134,8 @@ class Step:
     def uid(self, index: NDArray[np.int64], seed: int = 0) -> NDArray[np.uint64]:
         """A random number of each of some tokens that depends on its row, its position and the seed alone."""
         rows, at = np.unique(self.row[index], return_inverse=True)
-        digests = [hashlib.blake2b(repr((*self.keys[i], seed)).encode(), digest_size=8).digest() for i in rows.tolist()]
+        keys = [repr((*_plain(self.keys[i]), seed)) for i in rows.tolist()]
+        digests = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in keys]
         of_row = np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)[at]
         # The steps of splitmix64; they wrap.
         z = of_row + (self.position[index].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
@@ -160,6 +161,13 @@ class Step:
         cuts = np.searchsorted(self.row[index], np.arange(len(self.keys) + 1))
         position, trained = self.position[index].astype(np.int64), self.trained.tolist()
         return TokenSet({key: (trained[i], position[cuts[i] : cuts[i + 1]]) for i, key in enumerate(self.keys)})
+
+
+def _plain(x: Any) -> Any:
+    """A key without NumPy's scalars, whose repr is not that of the Python number that they equal."""
+    if isinstance(x, tuple):
+        return tuple(_plain(part) for part in x)
+    return x.item() if isinstance(x, np.generic) else x
 
 
 def covariance(step: Step) -> NDArray[np.float64]:

@@ -52,6 +52,7 @@ class Tokens:
         self._log_ratio: torch.Tensor | None = None
         self._ratio: torch.Tensor | None = None
         self.selected = selected
+        self._gated = False
 
     @classmethod
     def of(
@@ -178,8 +179,12 @@ class Tokens:
         return found if self.mask is None else torch.where(self.mask != 0, found, 0)
 
     def weighted(self, x: torch.Tensor) -> torch.Tensor:
-        """``x`` times the weight of each token."""
-        return x * self.weight
+        """``x`` times the weight of each token: 0 where a correction made that 0, even if ``x`` is infinite."""
+        return (finite(x) if self._gated else x) * self.weight
+
+    def weighted_(self, x: torch.Tensor) -> torch.Tensor:
+        """:meth:`weighted` in place."""
+        return (finite(x) if self._gated else x).mul_(self.weight)
 
     def share(self, x: torch.Tensor, level: Level, how: How = "mean") -> torch.Tensor:
         """The derivative of each token if ``x`` is that with respect to :meth:`reduce` of the log-probabilities.
@@ -192,7 +197,9 @@ class Tokens:
 
     def reweighted(self, weight: torch.Tensor) -> Tokens:
         """The same tokens, their weight multiplied by one number a token."""
-        return self._with(weight=weight * self.weight)._like(self)
+        made = self._with(weight=weight * self.weight)._like(self)
+        made._gated = True
+        return made
 
     def with_advantages(self, advantages: torch.Tensor) -> Tokens:
         """The same tokens with other advantages."""
@@ -213,7 +220,9 @@ class Tokens:
         }
         fields |= {"prox": None if self.prox is self.theta else self.prox}
         fields |= {name: getattr(self, name) for name in ("behaviour", "ref", "version", "selected", "mask")}
-        return Tokens(**(fields | changed))
+        made = Tokens(**(fields | changed))
+        made._gated = self._gated
+        return made
 
     def _like(self, other: Tokens) -> Tokens:
         self._log_ratio, self._ratio = other._log_ratio, other._ratio
@@ -236,6 +245,12 @@ def total(x: torch.Tensor) -> torch.Tensor:
 def exp(x: torch.Tensor) -> torch.Tensor:
     """``e^x``, at most the largest finite number of the dtype. NaN stays NaN."""
     return x.exp().clamp_(max=torch.finfo(x.dtype).max)
+
+
+def finite(x: torch.Tensor) -> torch.Tensor:
+    """``x``, infinities replaced by the largest finite numbers, so that 0 times it is 0. NaN stays NaN."""
+    largest = torch.finfo(x.dtype).max
+    return x.clamp(-largest, largest)
 
 
 # 1.0 and 0.0 instead of bools: on a CPU torch compares floats in place, and multiplies by the result, an order of

@@ -18,7 +18,8 @@ class TOPR(Objective):
     In general ``c = positive_weight clip(rho, *positive)`` or ``clip(rho, *negative)``, and the derivative is ``-A c``.
     Positive examples are imitated however unlikely they have become; negative ones lose their weight as the policy
     moves away from them, so that off-policy training does not diverge. ``rho = exp(theta - prox)``: give as prox the
-    policy that sampled.
+    policy that sampled. The paper's ratio is that of the whole *response*; Trinity, ROLL, and this take that of each
+    token.
 
     What is a positive example is the sign of the *advantage* here, as in Trinity (which has a threshold, 0). In the
     paper it is the sign of the reward, which is the same if you pass rewards as advantages. ROLL decides by the raw
