@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch._dynamo  # noqa: E402
 from torch._dynamo.testing import CompileCounter  # noqa: E402
 
 from rollmath import LogProbs, Rows, loss  # noqa: E402
