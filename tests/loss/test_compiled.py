@@ -128,7 +128,7 @@ def test_small_steps_and_dtypes(compilations, lengths, masked, dtype):
 
 def test_errors(compilations):
     step = a_step([3, 2])
-    match = r"policy_loss\(\): 'compiled' takes objectives and corrections that look at one token at a time"
+    match = r"policy_loss\(\): 'compiled' takes objectives, KL terms and corrections that look at one token at a time"
     with pytest.raises(ValueError, match=match):
         called(step, GSPO(clip=0.2), True)
     with pytest.raises(ValueError, match=match):
