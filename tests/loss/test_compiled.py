@@ -8,7 +8,6 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-import torch._dynamo  # noqa: E402
 from torch._dynamo.testing import CompileCounter  # noqa: E402
 
 from rollmath import LogProbs, Rows, loss  # noqa: E402
@@ -149,6 +148,4 @@ def test_errors(compilations):
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="no C++ compiler")
 def test_with_the_compiler_itself():
     step, objective = a_step([3, 4, 5, 2]), PPO(dual_clip=3.0)
-    torch.testing.assert_close(
-        called(step, objective, True), called(step, objective, False), rtol=2e-6, atol=1e-6
-    )
+    torch.testing.assert_close(called(step, objective, True), called(step, objective, False), rtol=2e-6, atol=1e-6)

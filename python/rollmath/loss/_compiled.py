@@ -34,7 +34,7 @@ def compiled(rules: Rules, tokens: Tokens, *others: torch.Tensor | None) -> Part
     function = _function(replace(rules, objective=objective, coef=None if coef is None else 0.0))
     for x in (tokens.theta, tokens.advantages, weight, *columns.values(), *others):
         if isinstance(x, torch.Tensor) and x.dim():
-            torch._dynamo.maybe_mark_dynamic(x, 0)  # type: ignore[no-untyped-call]
+            torch._dynamo.maybe_mark_dynamic(x, 0)
     # Numbers go in as tensors, or each one would be compiled anew.
     gradient, entropy, sums = function(
         tokens.theta,

@@ -102,7 +102,7 @@ class NFT(Objective):
 
 
 def _label_minus_rate(a: torch.Tensor) -> torch.Tensor:
-    """The advantages, if they can be; NaN in place of an error where asking would wait for the device or break the graph."""
+    """The advantages, if they can be; NaN in place of an error where asking would wait or break a graph."""
     if a.device.type != "cpu" or torch.compiler.is_compiling():
         return a + (1 - a.abs()).sqrt_().mul_(0)
     if len(a) and float(worst := a.abs().amax()) > 1:
