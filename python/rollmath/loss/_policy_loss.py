@@ -88,8 +88,8 @@ def policy_loss(
             :class:`ImportanceWeight` or :class:`Gate`, or a tuple of them; multiplies the policy term.
         kl: a :class:`KL` term, added.
         entropy: an :class:`EntropyBonus`, subtracted.
-        compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind; for
-            objectives and corrections that look at one token at a time.
+        compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind (of
+            objective and options, not of lengths); for objectives and corrections that look at one token at a time.
 
     Returns:
         A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums run in float64.
