@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import product
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,34 +22,57 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from rollmath import LogProbs, Rows, loss
-from rollmath.loss import Aggregation, EntropyBonus, LossMetrics, Normalizer, Objective, policy_loss
+from rollmath.loss import (
+    KL,
+    PPO,
+    Aggregation,
+    EntropyBonus,
+    Gate,
+    ImportanceWeight,
+    LossMetrics,
+    Normalizer,
+    Objective,
+    aggregate,
+    policy_loss,
+    value_loss,
+)
 from rollmath.loss._aggregate import AGGREGATIONS
 
 AGGREGATED = {**{name: name for name in AGGREGATIONS}, "dr_grpo": Aggregation(unit="row", within="sum", divisor=64)}
 
 
-def objectives() -> dict[str, Objective]:
-    """Those of test_partition.py but for terms, and what needs two passes."""
+#: A case that is no policy loss: what a critic and an auxiliary loss call.
+VALUES = "value_loss and aggregate"
+
+#: What a case has beside its objective, in turn.
+EXTRAS: list[dict[str, Any]] = [
+    {},
+    {"kl": KL(0.1)},
+    {"correction": ImportanceWeight(2.0)},
+    {"kl": KL(0.1, kind="k2"), "correction": (ImportanceWeight(2.0, level="rollout"), Gate("k1", 1.0, level="row"))},
+]
+
+
+def objectives() -> dict[str, Objective | None]:
+    """All of test_partition.py, and one case without."""
     table = runpy.run_path(str(Path(__file__).with_name("test_partition.py")))
     made = {f"{name} {way}": table["ways"](name)[way](getattr(loss, name)) for name, way in table["ALL"]}
-    return {
-        label: objective
-        for label, objective in made.items()
-        if label.split()[0] not in table["TERMS"] and objective.coupling != "batch"
-    }
+    assert {x.split()[0] for x in made} >= table["TERMS"] == {"KL"}
+    return made | {VALUES: None}
 
 
 class Model(torch.nn.Module):
-    """Log-probabilities and entropies of tokens, each given the one before it."""
+    """Log-probabilities, entropies and values of tokens, each given the one before it."""
 
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.embed = torch.nn.Embedding(vocabulary, 4)
         self.head = torch.nn.Linear(4, vocabulary)
 
-    def forward(self, before: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logp = self.head(self.embed(before)).log_softmax(-1)
-        return logp.gather(1, tokens[:, None]).sum(-1), -(logp.exp() * logp).sum(-1)
+    def forward(self, before: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logits = self.head(self.embed(before))
+        logp = logits.log_softmax(-1)
+        return logp.gather(1, tokens[:, None]).sum(-1), -(logp.exp() * logp).sum(-1), logits.mean(-1)
 
 
 class Step:
@@ -71,7 +95,7 @@ class Step:
         self.advantage = {f"r{i}": float(rng.uniform(-1, 1)) for i in range(12)}
         torch.manual_seed(seed)
         with torch.no_grad():
-            theta, _ = Model(11).double()(self.before, self.tokens)
+            theta, _, _ = Model(11).double()(self.before, self.tokens)
         self.others = [theta + 0.3 * torch.from_numpy(rng.standard_normal(total)) for _ in range(3)]
 
     def part(self, rollouts: np.ndarray) -> tuple[Rows, np.ndarray]:
@@ -85,33 +109,71 @@ class Step:
         """Of some rows alone."""
         return Normalizer.local(rows, prompts=[self.prompt[key] for key in rows.rollouts.ids])
 
+    def micro_batches(self, world: int, rank: int, seed: int) -> list[np.ndarray]:
+        """Two micro-batches of a rank, of whole rollouts at random; some have none. The last rank has as ever."""
+        rng = np.random.default_rng([seed, world])
+        rank_of = np.where(self.rank_of == world - 1, world - 1, rng.integers(0, world - 1, 12))
+        second = rng.random(12) < 0.5
+        return [np.flatnonzero((rank_of == rank) & (second == late)) for late in (False, True)]
+
+    def prepared(
+        self, model: torch.nn.Module, micro: list[np.ndarray], objective: Objective, share: Callable[[Any], list[Any]]
+    ) -> Objective:
+        """An objective that knows the whole step, if it must: the first pass, and what all ranks found in it."""
+        if objective.coupling != "batch":
+            return objective
+        parts = []
+        for rollouts in micro:
+            rows, at = self.part(rollouts)
+            with torch.no_grad():
+                theta = model(self.before[at], self.tokens[at])[0]
+            logprobs = LogProbs(theta, *(x[at] for x in self.others))
+            parts.append(objective.prepare(logprobs, self.advantages(rows), rows, level="rollout"))
+        return objective.with_parts([part for found in share(parts) for part in found])
+
+    def advantages(self, rows: Rows) -> list[float]:
+        """Of the rollouts of some rows."""
+        return [self.advantage[key] for key in rows.rollouts.ids]
+
+    def loss(
+        self, model: torch.nn.Module, rollouts: np.ndarray, objective: Objective | None, **options: Any
+    ) -> tuple[torch.Tensor, LossMetrics]:
+        """Of one micro-batch."""
+        rows, at = self.part(rollouts)
+        theta, entropy, value = model(self.before[at], self.tokens[at])
+        if objective is None:
+            common = {name: options[name] for name in ("normalizer", "aggregation")}
+            old = self.others[0][at]
+            out = value_loss(value, self.advantages(rows), rows, old_values=old, clip=0.2, level="rollout", **common)
+            return out.loss + aggregate(theta.square(), rows, coef=0.3, **common), out.metrics
+        if isinstance(objective, KL):
+            options["kl"], objective = objective, PPO()
+        out = policy_loss(
+            LogProbs(theta, *(x[at] for x in self.others)),
+            self.advantages(rows),
+            rows,
+            objective,
+            level="rollout",
+            entropy=EntropyBonus(entropy, coef=0.01),
+            **options,
+        )
+        return out.loss, out.metrics
+
     def backward(
         self,
         model: torch.nn.Module,
         micro: list[np.ndarray],
-        objective: Objective,
-        aggregation: str | Aggregation,
-        norm: Normalizer,
+        objective: Objective | None,
         sync: Callable[[bool], None],
+        **options: Any,
     ) -> LossMetrics:
         """One backward for each micro-batch, divided as a trainer divides."""
         seen = []
         for number, rollouts in enumerate(micro):
-            rows, at = self.part(rollouts)
             sync(number == len(micro) - 1)
-            theta, entropy = model(self.before[at], self.tokens[at])
-            out = policy_loss(
-                LogProbs(theta, *(x[at] for x in self.others)),
-                [self.advantage[key] for key in rows.rollouts.ids],
-                rows,
-                objective,
-                normalizer=norm,
-                aggregation=aggregation,
-                level="rollout",
-                entropy=EntropyBonus(entropy, coef=0.01),
-            )
-            seen.append(out.metrics)
-            (out.loss / norm.accumulation).backward()
+            value, metrics = self.loss(model, rollouts, objective, **options)
+            seen.append(metrics)
+            (value / options["normalizer"].accumulation).backward()
         return LossMetrics.merge(seen)
 
 
@@ -153,14 +215,12 @@ def everywhere(x: object) -> list:
     return found
 
 
-def work(rank: int, world: int, folder: str, made: dict[str, Objective]) -> None:
+def work(rank: int, world: int, folder: str, made: dict[str, Objective | None]) -> None:
     """What one process does."""
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
     step = Step(world)
     mine = np.flatnonzero(step.rank_of == rank)
-    # Two micro-batches on each rank, with different numbers of tokens.
-    micro = [mine[:1], mine[1:]]
     rows = step.part(mine)[0]
     gathered, whole = Normalizer.gather(step.local(rows)), step.local(step.rows)
     report: dict = {
@@ -174,21 +234,35 @@ def work(rank: int, world: int, folder: str, made: dict[str, Objective]) -> None
     alone = Model(11).double()
     wrappers = list(product(("ddp", "fsdp2"), ("mean", "sum")))
     models = {way: wrapped(*way, world) for way in wrappers}
-    for number, ((name, objective), (label, aggregation)) in enumerate(product(made.items(), AGGREGATED.items())):
+    known: dict[tuple[str, str], Objective | None] = {}
+    cases = product(made.items(), AGGREGATED.items())
+    for number, ((name, objective), (label, aggregation)) in enumerate(cases):
         alone.zero_grad()
-        case = (objective, aggregation)
-        expected = step.backward(alone, [np.arange(12)], *case, whole, lambda _: None)
+        everything = [np.arange(12)]
+        case = EXTRAS[number % len(EXTRAS)] | {"aggregation": aggregation}
+        if (name, "alone") not in known and objective is not None:
+            known[name, "alone"] = step.prepared(alone, everything, objective, lambda x: [x])
+        expected = step.backward(
+            alone, everything, known.get((name, "alone")), lambda _: None, normalizer=whole, **case
+        )
         largest = float(flat(alone).abs().max())
-        # All ways for one objective; for the others they take turns.
-        for way in wrappers if name == "PPO 0" else [wrappers[number % len(wrappers)]]:
-            model, sync = models[way]
+        # Each wrapper for each case, averaging or adding: with two processes the one, with four the other.
+        for kind, reduce in wrappers:
+            if name != "PPO 0" and ((kind == "ddp") == (reduce == "mean")) != ((number + world // 2) % 2 == 0):
+                continue
+            model, sync = models[kind, reduce]
+            # Before the first pass, which leaves FSDP2 with whole parameters, not the shards that have the gradients.
             model.zero_grad()
-            norm = gathered.under(grad_reduce=way[1], ranks=world, accumulation=len(micro))
-            metrics = step.backward(model, micro, *case, norm, sync)
+            micro = step.micro_batches(world, rank, number)
+            if (name, kind) not in known and objective is not None:
+                known[name, kind] = step.prepared(model, micro, objective, everywhere)
+            norm = gathered.under(grad_reduce=reduce, ranks=world, accumulation=len(micro))
+            metrics = step.backward(model, micro, known.get((name, kind)), sync, normalizer=norm, **case)
             off = float((flat(model) - flat(alone)).abs().max())
-            report["gradients"][", ".join((*way, name, label))] = off / largest if largest > 0 else float("inf")
-        merged = LossMetrics.merge(everywhere(metrics))
-        report["metrics"][f"{name}, {label}"] = float((merged.values_tensor - expected.values_tensor).abs().max())
+            report["gradients"][f"{kind}, {reduce}, {name}, {label}"] = off / largest if largest > 0 else float("inf")
+            merged = LossMetrics.merge(everywhere(metrics))
+            apart = float((merged.values_tensor - expected.values_tensor).abs().max())
+            report["metrics"][f"{kind}, {reduce}, {name}, {label}"] = apart
     if rank == 0:
         Path(folder, f"{world}.json").write_text(json.dumps(report))
     distributed.barrier()

@@ -211,6 +211,7 @@ def test_no_second_derivative():
 
 ROWS = Rows(["a", "b"], [3, 1])
 NORM = Normalizer.local(ROWS)
+HOLES = torch.tensor([2, 1])
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,11 @@ NORM = Normalizer.local(ROWS)
             {"values": torch.nested.nested_tensor_from_jagged(torch.zeros(4), torch.tensor([0, 2, 4]))},
             ValueError,
             r"'values' as a jagged tensor must have the offsets of the rows, got 2 ",
+        ),
+        (
+            {"values": torch.nested.nested_tensor_from_jagged(torch.zeros(4), torch.tensor([0, 3, 4]), HOLES)},
+            TypeError,
+            "'values' as a nested tensor must be jagged .* without holes between rows",
         ),
         ({"rows": [3, 1]}, TypeError, "'rows' must be Rows, got an object of type list"),
         ({"normalizer": 4}, TypeError, "'normalizer' must be a Normalizer"),

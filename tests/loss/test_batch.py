@@ -173,3 +173,12 @@ def test_a_kl_term_cannot_be_one_that_chooses():
         policy_loss(
             step.logprobs(), step.advantages, step.rows, PPO(), normalizer=step.normalizer, level="token", kl=kl
         )
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_jagged_tensors_of_other_rows():
+    jagged = torch.nested.nested_tensor_from_jagged(torch.zeros(4), torch.tensor([0, 2, 4]))
+    with pytest.raises(
+        ValueError, match=r"KLCov.prepare\(\): 'logprobs.theta' as a jagged tensor must have the offsets"
+    ):
+        KLCov().prepare(LogProbs(jagged), [1.0, 1.0], Rows([0, 1], [1, 3]))

@@ -115,6 +115,16 @@ def test_errors(options, error, match):
         sequence_scores(given.pop("logprobs"), given.pop("rows"), **given)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_jagged_tensors_of_other_rows():
+    jagged = torch.nested.nested_tensor_from_jagged(torch.zeros(4), torch.tensor([0, 2, 4]))
+    match = (
+        r"sequence_scores\(\): 'logprobs.theta' as a jagged tensor must have the offsets of the rows, got 2 positions"
+    )
+    with pytest.raises(ValueError, match=match):
+        sequence_scores(LogProbs(jagged), Rows([0, 1], [1, 3]))
+
+
 def test_no_second_derivative():
     rows, theta, _ = batch(2)
     with pytest.raises(RuntimeError, match="no second derivative"):

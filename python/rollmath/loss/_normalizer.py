@@ -45,7 +45,8 @@ class Normalizer:
         grad_reduce: ``"mean"`` if the trainer averages gradients over ranks (DDP and FSDP do), ``"sum"`` if it adds.
         ranks: ranks over which gradients are reduced.
         context_parallel: ranks that share the tokens of a row and are not counted in ``ranks``, each of which calls the
-            loss for its own tokens; 1 where log-probabilities are gathered to whole rows first.
+            loss for its own tokens, as rows with the same rollout ids; only for terms that look at one token at a time.
+            1 where log-probabilities are gathered to whole rows first.
         accumulation: number by which the trainer divides each loss because of gradient accumulation; 1 if it does not.
         rollout_tokens: trained tokens of each rollout by its id; None if made from counts.
         rollout_prompts: the prompt of each rollout by its id; None if no prompts were given.
@@ -187,7 +188,13 @@ class Normalizer:
         context_parallel: int = 1,
         accumulation: int = 1,
     ) -> Normalizer:
-        """The same counts for a trainer that treats gradients so; see the attributes."""
+        """The same counts for a trainer that treats gradients so; see the attributes.
+
+        Say all of it in one call: what is not given is at its default again, whatever it was before.
+
+        >>> Normalizer(tokens=4, rows=1, rollouts=1).under(accumulation=2).under(grad_reduce="mean", ranks=8).scale
+        8
+        """
         return replace(
             self, grad_reduce=grad_reduce, ranks=ranks, context_parallel=context_parallel, accumulation=accumulation
         )

@@ -83,13 +83,13 @@ def policy_loss(
             gradient; ``Normalizer.local(rows)`` if these rows are all of it.
         aggregation: the name of an :class:`Aggregation`, or one.
         level: what ``advantages`` has one value of; needed for turns, and where its length fits several.
-        weight: constants that multiply the policy term, at any level as advantages, say a mask of high entropy.
+        weight: constants that multiply the policy term, one a rollout, row or token, say a mask of high entropy.
         correction: a :class:`Correction` of the mismatch between sampler and trainer, such as
             :class:`ImportanceWeight` or :class:`Gate`, or a tuple of them; multiplies the policy term.
         kl: a :class:`KL` term, added.
         entropy: an :class:`EntropyBonus`, subtracted.
-        compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind; for
-            objectives and corrections that look at one token at a time.
+        compiled: send the arithmetic through ``torch.compile``, which takes seconds at the first call of a kind (of
+            objective and options, not of lengths); for objectives and corrections that look at one token at a time.
 
     Returns:
         A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums run in float64.

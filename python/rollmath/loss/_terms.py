@@ -54,8 +54,8 @@ class EntropyBonus:
         values: entropy of the policy at each position, in the shape of the log-probabilities; its gradient flows
             (:func:`rollmath.vocab.row_stats` gives it).
         coef: the coefficient, of any sign.
-        weight: constants that the bonus is multiplied by, at any level that advantages may have, say the 0/1 mask of
-            high entropy; None for 1.
+        weight: constants that the bonus is multiplied by, one a rollout, row or token, say the 0/1 mask of high
+            entropy; None for 1.
 
     Raises:
         ValueError: a coefficient that is not finite.

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LEVELS = ("rollout", "row", "turn", "token")
 
+#: Arguments that ``level=`` speaks of.
+LEVELED = ("advantages", "returns")
+
 
 class Values:
     """Numbers of an argument and the level that they are of."""
@@ -155,7 +158,9 @@ def _level(who: str, name: str, shape: tuple[int, ...], rows: Rows, level: str |
     if "token" in fits and len(fits) > 1 and bool((rows.lengths == 1).all()):
         fits.remove("token")
     if len(fits) > 1:
-        options = " or ".join(f"level={kind!r}" for kind in fits)
-        msg = f"{who}(): {name!r} of length {shape[0]} could be one a {' or one a '.join(fits)}; say {options}"
+        options = "say " + " or ".join(f"level={kind!r}" for kind in fits)
+        if name not in LEVELED:
+            options = "give one a token, see Rows.expand"
+        msg = f"{who}(): {name!r} of length {shape[0]} could be one a {' or one a '.join(fits)}; {options}"
         raise ValueError(msg)
     return fits[0]
