@@ -227,7 +227,7 @@ NORM = Normalizer.local(ROWS)
         (
             {"values": torch.nested.nested_tensor_from_jagged(torch.zeros(4), torch.tensor([0, 2, 4]))},
             ValueError,
-            "'values' as a jagged tensor must have the offsets of the rows",
+            r"'values' as a jagged tensor must have the offsets of the rows, got 2 ",
         ),
         ({"rows": [3, 1]}, TypeError, "'rows' must be Rows, got an object of type list"),
         ({"normalizer": 4}, TypeError, "'normalizer' must be a Normalizer"),

@@ -184,3 +184,9 @@ def test_kinds():
     out = disco_constraint(torch.tensor([0.5, 1.0]), torch.tensor([1, 2]), valid=torch.tensor([True, False]))
     assert [x.dtype for x in out] == [torch.float32] * 3
     assert out.coefficient[1] == 0
+
+
+def test_a_temperature_far_below_the_scores():
+    with np.errstate(all="raise"):
+        out = disco(np.array([1.0, -1e38, -1.0, -2e38]), [1, 0, 1, 0], ["a", "a", "b", "b"], tau=1e-300)
+    assert out.coefficient.tolist() == [-0.5, 0.5, -0.5, 0.5]

@@ -84,3 +84,9 @@ def test_k1_as_a_reward_has_the_gradient_of_the_reverse_kl(softmax):
 def test_errors(coef, error, match):
     with pytest.raises(error, match=match):
         distillation_reward([0.0], [0.0], coef=coef)
+
+
+def test_a_reward_that_is_turned_off_is_zero():
+    out = distillation_reward([-1.0, -2.0, -3.0], [-0.5, -np.inf, np.nan], coef=0.0)
+    assert out[:2].tolist() == [0.0, 0.0]
+    assert np.isnan(out[2])

@@ -205,7 +205,30 @@ def test_arguments():
         Corrections([ImportanceWeight()])
     with pytest.raises(TypeError, match=r"Corrections\(\): 'parts\[0\]' must be a Correction"):
         Corrections((1,))
+    with pytest.raises(TypeError, match=r"'correction' must be .*\(objects with coupled and weigh\), got an object"):
+        loss(PPO())
     for weight, got in ((torch.ones(()), r"\(\)"), (torch.ones(3), r"\(3,\)"), (1.0, "float")):
         match = rf"'parts\[0\]' must give weights of shape \(2,\) \(= trained tokens\), got {got}"
         with pytest.raises(ValueError, match=match):
             loss(Broken(weight))
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "match"),
+    [
+        ({"mine": 1.0}, TypeError, r"must give the count 'mine' as a 0-d tensor on cpu.*got an object of type float"),
+        ({"mine": torch.ones(2)}, TypeError, r"must give the count 'mine' as a 0-d .* got a 1-D float32 array on cpu"),
+        ([1.0], TypeError, r"must give its counts as a mapping from names to 0-d tensors, got an object of type list"),
+        ({"ratio": torch.ones(())}, ValueError, r"must not name a count 'ratio': the loss has a metric of this name"),
+    ],
+)
+def test_counts_that_are_no_metrics(counts, error, match):
+    class Mine:
+        coupled = False
+
+        def weigh(self, tokens):
+            return torch.ones_like(tokens.theta), counts
+
+    rows = Rows([0], [2])
+    with pytest.raises(error, match=rf"Corrections\(\): 'parts\[0\]' {match}"):
+        policy_loss(LogProbs(torch.zeros(2)), [1.0], rows, PPO(), normalizer=Normalizer.local(rows), correction=Mine())

@@ -171,3 +171,14 @@ def test_arguments():
     plain = policy_loss(lp, [1.0], rows, PPO(), normalizer=Normalizer.local(rows)).metrics
     with pytest.raises(ValueError, match=r"mismatch_report\(\): 'metrics' must be those of a loss with a correction"):
         mismatch_report(plain)
+
+
+def test_no_score_at_all_in_any_split():
+    # 49 times 1/49 is a little less than 1.
+    rows = Rows(range(49), [1] * 49)
+    norm = Normalizer.local(rows)
+    lp = LogProbs(torch.zeros(1), behaviour=torch.tensor([math.nan]))
+    report = mismatch_report(LossMetrics.merge(mismatch(lp, rows.take([i]), normalizer=norm) for i in range(49)))
+    assert report.missing < 1
+    assert math.isnan(report.k1)
+    assert math.isnan(report.perplexity_ratio)

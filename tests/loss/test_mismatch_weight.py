@@ -286,3 +286,21 @@ def test_a_value():
 def test_options(arguments, error, match):
     with pytest.raises(error, match=match):
         ImportanceWeight(**arguments)
+
+
+def test_the_mean_of_the_step_does_not_depend_on_padding():
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 3000, (6,), generator=generator).tolist()
+    rows = Rows(range(6), lengths)
+    theta, behaviour = -torch.rand(2, 6, max(lengths), dtype=torch.float64, generator=generator)
+    correction = ImportanceWeight(2.0, normalize=True)
+
+    def mean(form):
+        logprobs = LogProbs(form(theta), behaviour=form(behaviour))
+        return correction.with_parts([correction.prepare(logprobs, rows)]).step_mean
+
+    def wider(n):
+        return lambda x: torch.nn.functional.pad(x, (0, n), value=math.nan)
+
+    packed = mean(lambda x: torch.cat([row[:n] for row, n in zip(x, lengths, strict=True)]))
+    assert {mean(wider(n)) for n in (0, 1, 7, 100, 1000)} == {packed}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from rollmath import LogProbs, Ragged, Rows  # noqa: E402
 from rollmath.loss import (  # noqa: E402
+    KL,
     PPO,
     Aggregation,
     EntropyBonus,
@@ -333,7 +334,7 @@ def call(logprobs=LogProbs(X), rows=ROWS, objective=PPO(), **options):  # noqa: 
         (
             {"correction": 2.0},
             TypeError,
-            "'correction' must be a Correction or a tuple of them, got an object of type float",
+            r"'correction' must be a Correction or a tuple of them \(objects with coupled and weigh\), got .* float",
         ),
         ({"entropy": X}, TypeError, "'entropy' must be an EntropyBonus, got a 1-D float32 array"),
         (
@@ -390,3 +391,57 @@ def test_what_an_objective_returns_does_not_broadcast(name, result, error, match
 
     with pytest.raises(error, match=rf"policy_loss\(\): '{name}' {match}"):
         call(**{name: Mine()})
+
+
+@pytest.mark.parametrize(
+    ("counts", "error", "match"),
+    [
+        ({"mine": 1.0}, TypeError, r"must give the count 'mine' as a 0-d tensor on cpu.*got an object of type float"),
+        ({"mine": X}, TypeError, r"must give the count 'mine' as a 0-d tensor .* got a 1-D float32 array on cpu"),
+        (3, TypeError, r"must give its counts as a mapping from names to 0-d tensors, got an object of type int"),
+        ({"loss": X.sum()}, ValueError, r"must not name a count 'loss': the loss has a metric of this name already"),
+        ({"kl_loss": X.sum()}, ValueError, "must not name a count 'kl_loss'"),
+    ],
+)
+@pytest.mark.parametrize("name", ["objective", "kl"])
+def test_counts_that_are_no_metrics(name, counts, error, match):
+    class Mine(Objective):
+        def token_loss(self, tokens):
+            return PPO().token_loss(tokens)._replace(counts=counts)
+
+    with pytest.raises(error, match=rf"policy_loss\(\): '{name}' {match}"):
+        call(**{name: Mine()})
+
+
+def test_two_terms_that_count_under_one_name():
+    logprobs = LogProbs(X, prox=X - 0.5, ref=X + 0.25)
+    metrics = call(logprobs, objective=KL(1.0, kind="k2"), kl=KL(0.1, kind="k2", against="prox")).metrics
+    assert metrics["kl"] == pytest.approx(0.25**2 / 2)
+    assert metrics["kl_2"] == pytest.approx(0.5**2 / 2)
+
+
+@dataclass(frozen=True)
+class MeanSquare(Objective):
+    """Half the square of the mean log-probability of the rollout."""
+
+    coupling = "sequence"
+
+    def token_loss(self, tokens):
+        mean = tokens.spread(tokens.reduce(tokens.theta, "rollout"), "rollout")
+        return TokenLoss(mean * mean / 2, tokens.share(tokens.weighted(mean), "rollout"))
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_a_kl_term_that_is_coupled_sees_whole_rollouts(make_batch, use_piece, size):
+    b = make_batch(1, n_rows=9)
+    given = {"normalizer": Normalizer.local(b.rows), "level": "rollout"}
+    with use_piece(size):
+        alone = policy_loss(b.logprobs, b.advantages, b.rows, MeanSquare(), **given)
+        added = policy_loss(b.logprobs, 0 * b.advantages, b.rows, PPO(), kl=MeanSquare(), **given)
+    torch.testing.assert_close(added.loss, alone.loss, rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient(added.loss, b.theta), gradient(alone.loss, b.theta), rtol=1e-12, atol=1e-15)
+
+
+def test_a_kl_term_that_is_coupled_is_not_compiled():
+    with pytest.raises(ValueError, match=r"'compiled' takes objectives, KL terms and corrections that look at one tok"):
+        call(kl=MeanSquare(), compiled=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from rollmath.loss._check import check_token_loss
+from rollmath.loss._metrics import add_counts
 from rollmath.loss._objectives import Objective
 from rollmath.loss._terms import Correction
 from rollmath.loss._tokens import Tokens, total
@@ -27,6 +28,22 @@ class Rules:
     correction: Correction | None = None
     kl: Objective | None = None
     coef: float | torch.Tensor | None = None
+
+    @property
+    def coupled(self) -> bool:
+        """Whether tokens of a row or rollout must be seen together."""
+        return bool(self._coupled)
+
+    @property
+    def whole(self) -> list[Any]:
+        """What looks at whole rollouts and says so, by its unit or level."""
+        return [x for x in self._coupled if "rollout" in (getattr(x, "unit", None), getattr(x, "level", None))]
+
+    @property
+    def _coupled(self) -> list[Any]:
+        found: list[Any] = [x for x in (self.objective, self.kl) if x is not None and x.coupling == "sequence"]
+        parts = getattr(self.correction, "parts", () if self.correction is None else (self.correction,))
+        return found + [x for x in parts if x.coupled]
 
 
 class Part(NamedTuple):
@@ -57,10 +74,9 @@ def core(
     drift = tokens.total(tokens.log_ratio)
     # rho - 1 without cancellation; a ratio of inf would make its mean inf.
     excess = tokens.total(torch.expm1(tokens.log_ratio).clamp_(max=torch.finfo(tokens.theta.dtype).max))
+    sums |= {"policy_loss": weighted_sum(policy, out.loss, out.total), "signal": tokens.nonzero(gradient)}
+    add_counts(sums, out.counts)
     sums |= {
-        "policy_loss": weighted_sum(policy, out.loss, out.total),
-        "signal": tokens.nonzero(gradient),
-        **out.counts,
         "log_ratio": drift,
         "approx_kl": excess - drift,
         "ratio": excess + tokens.trained,
@@ -68,7 +84,8 @@ def core(
     }
     if rules.kl is not None:
         term = check_token_loss(rules.who, rules.kl.token_loss(tokens), tokens.theta, name="kl")
-        sums |= {"kl_loss": weighted_sum(tokens, term.loss, term.total), **term.counts}
+        sums["kl_loss"] = weighted_sum(tokens, term.loss, term.total)
+        add_counts(sums, term.counts)
         gradient = gradient + _inside(tokens, term.gradient)
     g_entropy: torch.Tensor | float = 0.0
     if rules.coef is not None and entropy is not None:

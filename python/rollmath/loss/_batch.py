@@ -18,7 +18,7 @@ from rollmath._arrays import ArrayLike
 from rollmath._logprobs import LogProbs
 from rollmath.loss._check import require
 from rollmath.loss._objectives import Objective
-from rollmath.loss._places import Piece, check_shape
+from rollmath.loss._places import Piece, check_offsets, check_shape
 from rollmath.loss._step import Given, Step, StepPart, TokenSet
 from rollmath.loss._tokens import Tokens
 from rollmath.loss._values import Values, take
@@ -63,6 +63,8 @@ class BatchObjective(Objective):
         require(who, "logprobs", logprobs, LogProbs, "LogProbs(theta=..., prox=...)")
         require(who, "rows", rows, Rows, "Rows")
         check_shape(who, "logprobs", rows, logprobs.shape)
+        for name, offsets in logprobs.jagged.items():
+            check_offsets(who, f"logprobs.{name}", rows, offsets)
         values = Values(who, "advantages", advantages, rows, level)
         everything = Piece(rows, range(rows.n_rows))
         where = everything.at(logprobs.shape)
@@ -85,7 +87,7 @@ class BatchObjective(Objective):
         ids, index, segment = rows.rollouts.ids, rows.rollouts.index.tolist(), rows.segment.tolist()
         keys = tuple((ids[index[i]], segment[i]) for i in np.flatnonzero(rows.trained).tolist())
         columns = self._columns(Given(theta.numpy(), prox.numpy(), values.at(everything, theta).numpy()))
-        return StepPart(self._selecting(None), keys, trained, position.astype(np.int32), columns)
+        return StepPart(self.bare(), keys, trained, position.astype(np.int32), columns)
 
     def with_parts(self, parts: Iterable[StepPart]) -> Self:
         """Second pass: this objective with the tokens chosen, once for the whole step.
@@ -102,7 +104,7 @@ class BatchObjective(Objective):
         """
         who = f"{type(self).__name__}.with_parts"
         require(who, "parts", parts, Iterable, "an iterable of what prepare() returns")
-        given, bare = list(parts), self._selecting(None)
+        given, bare = list(parts), self.bare()
         for number, part in enumerate(given):
             require(who, f"parts[{number}]", part, StepPart, "what prepare() returns")
             if part.objective != bare:
@@ -131,6 +133,10 @@ class BatchObjective(Objective):
         if tokens.selected is None:
             raise ValueError(unprepared(type(self).__name__, self))
         return tokens.selected
+
+    def bare(self) -> Self:
+        """The objective without a selection."""
+        return self._selecting(None)
 
     def _selecting(self, selection: TokenSet | None) -> Self:
         return cast("Self", replace(cast("Any", self), selection=selection))

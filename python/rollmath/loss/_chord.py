@@ -42,7 +42,7 @@ def chord_phi(logprobs: ArrayLike | Ragged) -> Array:
     column = read("chord_phi", "logprobs", logprobs)
     log_p = column.exact.clamp(max=0.0)
     # Not p (1 - p): 1 - p loses its digits where p is near 1.
-    return column.back(log_p.exp() * -torch.expm1(log_p))
+    return column.back(log_p.exp() * (0.0 - torch.expm1(log_p)))
 
 
 @overload

@@ -12,7 +12,7 @@ from rollmath._checks import column, finite, mask, rows
 from rollmath._checks import real as real_number
 from rollmath.groups import Groups
 from rollmath.loss._group_loss import GroupLoss, Scores, log_sum_exp, read, refuse_grad
-from rollmath.ops import segment_logmeanexp, segment_mean, segment_weighted_mean
+from rollmath.ops import gather, segment_logmeanexp, segment_max, segment_mean, segment_weighted_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,7 +237,10 @@ def _contrast(
         share = wrong / np.maximum(n_wrong, 1)[s.groups.index]
     else:
         rival = np.asarray(segment_logmeanexp(s.x, s.groups, 1.0 / tau, valid=wrong))
-        _, share = log_sum_exp(s.x / tau, s.groups, wrong)
+        # From the largest, so that a small tau makes no infinity of it.
+        with np.errstate(over="ignore"):
+            z = (s.x - gather(segment_max(s.x, s.groups, valid=wrong), s.groups)) / tau
+        _, share = log_sum_exp(z, s.groups, wrong)
     per_group = np.where(paired, rival - s.sums(weights * s.x), 0.0)
     slope = np.where(paired[s.groups.index], share - weights, 0.0)
     counted = paired if unpaired == "skip" else s.n > 0

@@ -30,8 +30,8 @@ def distillation_reward(theta: ArrayLike | Ragged, teacher: ArrayLike | Ragged, 
         In the shape, kind and float type of ``theta``.
 
     Edge cases:
-        A token that the teacher finds impossible gets minus infinity; NaN gives NaN. Values are not checked, because
-        padding may hold anything.
+        A token that the teacher finds impossible gets minus infinity, or 0 if ``coef`` is 0. NaN gives NaN, and so does
+        a token that is impossible for both. Values are not checked, because padding may hold anything.
 
     Raises:
         TypeError: wrong dtype or rank.
@@ -47,4 +47,6 @@ def distillation_reward(theta: ArrayLike | Ragged, teacher: ArrayLike | Ragged, 
     weight = real(who, "coef", coef, 0.0)
     student = read(who, "theta", theta)
     other = read_like(who, "teacher", teacher, student, "theta")
-    return student.back(weight * (other - student.exact))
+    gap = other - student.exact
+    # A reward that is turned off is 0, not 0 times infinity.
+    return student.back(weight * gap if weight else gap.masked_fill(gap.isinf(), 0.0) * 0.0)

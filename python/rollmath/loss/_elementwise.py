@@ -41,7 +41,7 @@ def read(who: str, name: str, x: ArrayLike | Ragged, ranks: tuple[int, ...] = (1
     """
     given = x.values if isinstance(x, Ragged) else x
     values, is_torch = (
-        (_dense(who, name, given), True) if isinstance(given, torch.Tensor) else (_numpy(who, name, given), False)
+        (_dense(who, name, given), True) if isinstance(given, torch.Tensor) else (from_host(who, name, given), False)
     )
     if values.dim() not in ranks:
         shapes = "1-D" if ranks == (1,) else "one number a token, [tokens] or [B, T]"
@@ -82,11 +82,16 @@ def _dense(who: str, name: str, x: torch.Tensor) -> torch.Tensor:
     return x.detach().to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
 
-def _numpy(who: str, name: str, x: Any) -> torch.Tensor:
+def from_host(who: str, name: str, x: Any) -> torch.Tensor:
+    """Numbers of NumPy or of lists as a writable tensor: float32 if they were of 16 or 32 bits, else float64.
+
+    Raises:
+        TypeError: no numbers.
+    """
     array, _ = host(who, name, x)
     if array.dtype.kind not in "fiub" and array.size:
         msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
         raise TypeError(msg)
     # By name, so that the byte order of a file does not matter; writable, because torch knows no read-only arrays.
-    dtype = "float32" if array.dtype.name in {"float16", "float32"} else "float64"
+    dtype: Any = "float32" if array.dtype.name in {"float16", "float32"} else "float64"
     return torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "A", "W"]))

@@ -49,12 +49,6 @@ class Call:
         """The dtype of the arithmetic."""
         return torch.float64 if self.logprobs.theta.dtype == torch.float64 else torch.float32
 
-    @property
-    def whole_rollouts(self) -> bool:
-        """Whether tokens of a rollout must be seen together."""
-        rules = self.rules
-        return rules.objective.coupling == "sequence" or (rules.correction is not None and rules.correction.coupled)
-
 
 class Result(NamedTuple):
     """Derivatives with respect to flattened theta and entropies, before the scale of the trainer, and named sums."""
@@ -66,8 +60,14 @@ class Result(NamedTuple):
 
 def evaluate(call: Call) -> Result:
     """Dispatch: by pieces on a CPU; elsewhere, or to be compiled, at once, with shapes that depend on no value."""
-    if call.logprobs.theta.device.type == "cpu" and not call.compiled:
-        return in_pieces(call)
+    if call.logprobs.theta.device.type == "cpu":
+        if not call.compiled:
+            return in_pieces(call)
+        # What in_pieces checks as it goes: constants are finite where tokens are trained.
+        everything = Piece(call.rows, range(call.rows.n_rows))
+        for constants in (call.advantages, call.weight, call.entropy_weight):
+            if constants is not None:
+                constants.at(everything, torch.empty(0, dtype=call.dtype))
     return at_once(call)
 
 
@@ -89,7 +89,7 @@ def in_pieces(call: Call) -> Result:
         flat["selected"] = chosen
     version = None if rows.version is None else torch.from_numpy(rows.version.values.copy())
     sums: dict[str, torch.Tensor] = {}
-    for piece in pieces(rows, whole_rollouts=call.whole_rollouts):
+    for piece in pieces(rows, whole_rollouts=call.rules.coupled):
         where = piece.at(shape)
         columns = {name: take(x, where).to(dtype) for name, x in flat.items()}
         tokens = Tokens(

@@ -83,3 +83,14 @@ class LossMetrics(Mapping[str, torch.Tensor]):
 
     def __repr__(self) -> str:
         return f"LossMetrics({', '.join(self._names)})"
+
+
+def add_counts(counts: dict[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+    """Puts named sums beside others; a name that is there already gets a number, ``gate_high_2``."""
+    for name, x in found.items():
+        # The number goes before _max, which says how a metric merges.
+        stem, tail = (name.removesuffix("_max"), "_max") if name.endswith("_max") else (name, "")
+        number, free = 2, name
+        while free in counts:
+            free, number = f"{stem}_{number}{tail}", number + 1
+        counts[free] = x

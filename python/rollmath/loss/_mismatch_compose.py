@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rollmath.loss._check import require
+from rollmath.loss._check import check_counts, require
+from rollmath.loss._metrics import add_counts
 from rollmath.loss._mismatch_ratio import FAR, LARGEST
 from rollmath.loss._terms import Correction
 from rollmath.loss._tokens import Tokens, equal
@@ -72,9 +73,9 @@ class Corrections:
                 got = tuple(one.shape) if isinstance(one, torch.Tensor) else type(one).__name__
                 msg = f"Corrections(): 'parts[{number}]' must give weights of shape {tuple(tokens.theta.shape)} "
                 raise ValueError(msg + f"(= trained tokens), got {got}")
+            check_counts("Corrections", f"parts[{number}]", found, tokens.theta)
             weight = one if weight is None else weight * one
-            for name, x in found.items():
-                counts[_free(name, counts)] = x
+            add_counts(counts, found)
         if weight is None:
             weight = torch.ones_like(tokens.theta)
         if tokens.mask is not None:
@@ -118,17 +119,14 @@ def as_correction(who: str, correction: object) -> Corrections:
     if isinstance(correction, Corrections):
         return correction
     if not isinstance(correction, (tuple, list)):
-        require(who, "correction", correction, Correction, "a Correction or a tuple of them")
+        require(
+            who,
+            "correction",
+            correction,
+            Correction,
+            "a Correction or a tuple of them (objects with coupled and weigh)",
+        )
         correction = (correction,)
     for number, part in enumerate(correction):
         require(who, f"correction[{number}]", part, Correction, "a Correction")
     return Corrections(tuple(correction))
-
-
-def _free(name: str, taken: dict[str, torch.Tensor]) -> str:
-    # The number goes before _max, which says how a metric merges.
-    stem, tail = (name.removesuffix("_max"), "_max") if name.endswith("_max") else (name, "")
-    number, free = 2, name
-    while free in taken:
-        free, number = f"{stem}_{number}{tail}", number + 1
-    return free

@@ -9,6 +9,7 @@ import torch
 
 from rollmath._arrays import choice
 from rollmath._checks import real
+from rollmath.loss._score import behaviour_of
 from rollmath.loss._tokens import Tokens, equal
 
 Ratio: TypeAlias = Literal[
@@ -28,21 +29,6 @@ FAR = 1e15
 LARGEST = torch.finfo(torch.float32).max
 
 
-def needs_behaviour(who: str, tokens: Tokens) -> torch.Tensor:
-    """The log-probabilities of the sampler.
-
-    Raises:
-        ValueError: there are none.
-    """
-    if tokens.behaviour is None:
-        msg = (
-            f"{who}(): 'logprobs' must have 'behaviour', the log-probabilities that the sampler reported: "
-            "LogProbs(theta, behaviour=...)"
-        )
-        raise ValueError(msg)
-    return tokens.behaviour
-
-
 def log_ratio(who: str, tokens: Tokens, ratio: str, missing: str = "nan") -> tuple[torch.Tensor, torch.Tensor | None]:
     """Log of the ratio of each token, and 1.0 where its ``behaviour`` is a number; None if ``missing`` is "nan".
 
@@ -55,7 +41,7 @@ def log_ratio(who: str, tokens: Tokens, ratio: str, missing: str = "nan") -> tup
         if name != "behaviour":
             x: torch.Tensor = getattr(tokens, name)
             return x.clamp(-FAR, FAR)
-        x = needs_behaviour(who, tokens)
+        x = behaviour_of(who, tokens)
         if missing == "nan":
             return x.clamp(-FAR, FAR)
         present = equal(x, x)

@@ -27,6 +27,9 @@ from rollmath.rows import Rows
 #: Counts of the pass over the tokens that are not of a correction.
 NOT_OURS = ("policy_loss", "signal", "log_ratio", "approx_kl", "ratio", "ratio_max")
 
+#: Less than one token in any step, more than what rounding leaves of none.
+LEAST_SHARE = 1e-12
+
 
 class MismatchReport(NamedTuple):
     """What :func:`mismatch_report` makes of metrics. ``r = prox / behaviour`` of a token.
@@ -148,7 +151,8 @@ def mismatch_report(metrics: LossMetrics) -> MismatchReport:
         raise ValueError(msg)
     m = metrics.to_dict()
     missing = m.get("mismatch_missing", 1.0)
-    share = math.nan if missing == 1 else 1 - missing
+    # The shares of micro-batches may add up to a little less than 1.
+    share = math.nan if 1 - missing < LEAST_SHARE else 1 - missing
     k1 = m.get("mismatch_k1", math.nan) / share
     square = m["mismatch_weight_square"]
     return MismatchReport(

@@ -191,11 +191,11 @@ class ImportanceWeight:
 
         raw = replace(self, normalize=False, step_mean=None)
         weights = weights_of("ImportanceWeight.prepare", logprobs, rows, raw)[0].double()
+        lengths = torch.from_numpy(rows.lengths.copy()).to(weights.device)
         if weights.dim() == 2:
-            sums = weights.sum(1).cpu().numpy()
-        else:
-            lengths = torch.from_numpy(rows.lengths.copy()).to(weights.device)
-            sums = torch.segment_reduce(weights, "sum", lengths=lengths, unsafe=True, initial=0).cpu().numpy()
+            # Packed first: how torch sums a padded row depends on its width, and the last bit with it.
+            weights = weights[torch.arange(weights.shape[1], device=weights.device) < lengths[:, None]]
+        sums = torch.segment_reduce(weights, "sum", lengths=lengths, unsafe=True, initial=0).cpu().numpy()
         live = rows.trained > 0
         if self.level in {"token", "turn"}:
             return WeightPart(sums[live], int(rows.trained.sum()))

@@ -101,8 +101,8 @@ class NFT(Objective):
 
 
 def _label_minus_rate(a: torch.Tensor) -> torch.Tensor:
-    """The advantages, if they can be; NaN in place of an error where asking would wait for the device."""
-    if a.device.type != "cpu":
+    """The advantages, if they can be; NaN in place of an error where asking would wait or break the graph."""
+    if a.device.type != "cpu" or torch.compiler.is_compiling():
         return a + (1 - a.abs()).sqrt_().mul_(0)
     if len(a) and float(worst := a.abs().amax()) > 1:
         msg = (

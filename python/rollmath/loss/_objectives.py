@@ -19,8 +19,8 @@ class TokenLoss(NamedTuple):
     Attributes:
         loss: the loss L_t of each token, before its weight.
         gradient: derivative of ``sum_t weight_t L_t`` with respect to the log-probability of each token.
-        counts: named sums over the trained tokens, 0-d each, such as how many were clipped; they become metrics,
-            divided by the trained tokens of the step.
+        counts: named sums over the trained tokens, 0-d tensors each (``tokens.total``), such as how many were clipped;
+            they become metrics, divided by the trained tokens of the step. Names that end in ``_max`` are maxima.
         total: sum of ``loss`` over the trained tokens, 0-d float64, where it is known anyway.
     """
 

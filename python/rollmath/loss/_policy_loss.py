@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
 from rollmath._arrays import ArrayLike
@@ -101,7 +102,8 @@ def policy_loss(
     Raises:
         ValueError: shapes that do not fit the rows, constants that require grad or could be of two levels, a
             normalizer of another batch or with fewer tokens than the rows have, a policy that a term needs and
-            ``logprobs`` lacks.
+            ``logprobs`` lacks, a part of a rollout for a term that looks at all of it (where the normalizer was made
+            by :meth:`Normalizer.local` and can tell).
         TypeError: arguments of the wrong type.
 
     Source: PPO, arXiv 1707.06347; the mean over all tokens of the batch: DAPO, arXiv 2503.14476.
@@ -136,8 +138,10 @@ def policy_loss(
         check_offsets(who, "entropy.values", rows, entropy.offsets)
     weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
     corrected = None if correction is None else as_correction(who, correction)
+    rules = Rules(who, objective, corrected, kl, None if entropy is None else entropy.coef)
+    _check_whole(rules, rows, normalizer)
     call = Call(
-        rules=Rules(who, objective, corrected, kl, None if entropy is None else entropy.coef),
+        rules=rules,
         logprobs=logprobs,
         rows=rows,
         advantages=Values(who, "advantages", advantages, rows, level),
@@ -158,3 +162,27 @@ def policy_loss(
     if entropy is not None and result.entropy is not None:
         known.append((entropy.values, result.entropy))
     return PolicyLoss(closed_form(who, value, *known, scale=normalizer.scale), metrics)
+
+
+def _check_whole(rules: Rules, rows: Rows, normalizer: Normalizer) -> None:
+    """Raises ValueError where a term that looks at several tokens sees only some of them."""
+    if not rules.coupled:
+        return
+    if normalizer.context_parallel > 1:
+        msg = (
+            f"{rules.who}(): 'objective', 'kl' and 'correction' must look at one token at a time where the tokens of a "
+            f"row are split (context_parallel={normalizer.context_parallel}); gather log-probabilities to whole rows"
+        )
+        raise ValueError(msg)
+    totals = normalizer.totals(rules.who, rows) if rules.whole else None
+    if totals is None:
+        return
+    here = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts)
+    torn = np.flatnonzero((here < totals) & (here > 0))
+    if len(torn):
+        at = torn[0]
+        msg = (
+            f"{rules.who}(): 'rows' must hold whole rollouts, at which {type(rules.whole[0]).__name__} looks, but of "
+            f"rollout {rows.rollouts.ids[at]!r} they have {int(here[at])} of {totals[at]} trained tokens"
+        )
+        raise ValueError(msg)

@@ -12,7 +12,7 @@ from rollmath._logprobs import LogProbs
 from rollmath.loss._check import require
 from rollmath.loss._closed_form import eager
 from rollmath.loss._everything import Everything
-from rollmath.loss._places import check_shape
+from rollmath.loss._places import check_offsets, check_shape
 from rollmath.rows import Rows
 
 
@@ -60,6 +60,8 @@ def sequence_scores(
     choice(who, "how", how, ("sum", "mean"))
     choice(who, "unit", unit, ("rollout", "row"))
     check_shape(who, "logprobs", rows, logprobs.shape)
+    for name, offsets in logprobs.jagged.items():
+        check_offsets(who, f"logprobs.{name}", rows, offsets)
     other = None
     if against is not None:
         choice(who, "against", against, ("prox", "behaviour", "ref"))

@@ -17,7 +17,21 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Correction(Protocol):
-    """What reweights the policy term because the policy that sampled is not the one that is trained."""
+    """What reweights the policy term because the policy that sampled is not the one that is trained.
+
+    One of your own is any object with these two, say a frozen dataclass. If it reads ``tokens.advantages``, give it
+    ``reads_advantages = True`` too, so that :func:`mismatch` and :func:`correction_weights` ask for them.
+
+    >>> @dataclass(frozen=True)
+    ... class RootWeight:
+    ...     coupled = False
+    ...
+    ...     def weigh(self, tokens):
+    ...         weight = (0.5 * (tokens.prox - tokens.behaviour)).exp()
+    ...         return weight, {"root_weight": tokens.total(weight)}
+    >>> isinstance(RootWeight(), Correction)
+    True
+    """
 
     @property
     def coupled(self) -> bool:
@@ -25,7 +39,10 @@ class Correction(Protocol):
         ...
 
     def weigh(self, tokens: Tokens) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """A constant weight for each token, and named sums over the trained tokens for the metrics."""
+        """A constant weight for each token, and named sums over the trained tokens for the metrics.
+
+        The sums are 0-d tensors (``tokens.total``); those whose name ends in ``_max`` are maxima instead.
+        """
         ...
 
 

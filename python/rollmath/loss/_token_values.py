@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 
 from rollmath._arrays import describe
+from rollmath._logprobs import unnested
 from rollmath.loss._everything import Everything
 from rollmath.loss._objectives import NOTHING
-from rollmath.loss._places import Piece, check_shape, pieces
+from rollmath.loss._places import Piece, check_offsets, check_shape, pieces
 from rollmath.loss._spans import repeated
 from rollmath.loss._values import Values, put, take
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -48,13 +49,9 @@ def read(who: str, x: Any, rows: Rows) -> torch.Tensor:
         TypeError: no float tensor.
         ValueError: a shape or offsets that are not those of the rows.
     """
-    if isinstance(x, torch.Tensor) and x.is_nested and x.layout == torch.jagged:
-        jagged: Any = x
-        offsets = jagged.offsets()
-        if offsets.device.type == "cpu" and not np.array_equal(offsets.numpy(), rows.offsets):
-            msg = f"{who}(): 'values' as a jagged tensor must have the offsets of the rows"
-            raise ValueError(msg)
-        x = x.values()
+    if isinstance(x, torch.Tensor):
+        x, offsets = unnested(who, "values", x)
+        check_offsets(who, "values", rows, offsets)
     if not isinstance(x, torch.Tensor) or not x.is_floating_point() or x.layout != torch.strided:
         msg = f"{who}(): 'values' must be a float tensor, packed, jagged or padded, got {describe(x)}"
         raise TypeError(msg)

@@ -232,7 +232,8 @@ class Tokens:
 def total(x: torch.Tensor) -> torch.Tensor:
     """Sum of a 1-D tensor, 0-d float64: of float32 in float32 over 2^18 at a time, pairwise, in float64 beyond."""
     # torch sums float32 in float64 by converting all of it first, which costs more than the sum.
-    if x.dtype == torch.float64 or len(x) < 4096:
+    # A compiler fuses that, and would compile each branch on the length anew.
+    if x.dtype == torch.float64 or torch.compiler.is_compiling() or len(x) < 4096:
         return x.sum(dtype=torch.float64)
     if len(x) <= 1 << 19:
         return x.sum().double()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from rollmath._arrays import ArrayLike, choice, host
+from rollmath._arrays import ArrayLike, choice
 from rollmath._columns import flat_positions
 from rollmath._logprobs import unnested
+from rollmath.loss._elementwise import from_host
 from rollmath.loss._places import Piece, check_offsets, check_shape, runs_of
 from rollmath.loss._spans import repeated
 from rollmath.ragged import Ragged
@@ -129,13 +130,7 @@ def _numbers(who: str, name: str, x: ArrayLike, rows: Rows) -> torch.Tensor:
             msg = f"{who}(): {name!r} must be a dense tensor of real numbers, got {x.dtype}, "
             raise TypeError(msg + f"{x.layout} on {x.device}")
         return torch.as_tensor(x)
-    array = host(who, name, x)[0]
-    if array.dtype.kind not in "fiub":
-        msg = f"{who}(): {name!r} must hold floats, ints or bools, got {array.dtype}"
-        raise TypeError(msg)
-    # By name, so that the byte order of a file does not matter.
-    dtype: Any = array.dtype.name if array.dtype.name in {"float16", "float32"} else "float64"
-    return torch.from_numpy(np.require(array, dtype=dtype, requirements=["C", "A", "W"]))
+    return from_host(who, name, x)
 
 
 def _level(who: str, name: str, shape: tuple[int, ...], rows: Rows, level: str | None) -> str:
