@@ -167,7 +167,7 @@ def test_the_penalty_does_not_fall_far_out(dtype):
     assert (out.gradient.diff() <= 0).all()
     capped = LpReg(max_kl=10.0).token_loss(Tokens.of(*given, **policies))
     assert capped.loss[1:].tolist() == pytest.approx([10.0] * 5)
-    assert (capped.gradient[2:].abs() < 1e-80).all()
+    assert (capped.gradient[2:].abs() < 1e-30).all()
 
 
 def test_the_proxy_is_needed():

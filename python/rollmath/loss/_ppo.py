@@ -25,7 +25,7 @@ class PPO(Objective):
         dual clipped  A < 0 and rho > c (or delta)
 
     The inequalities are strict: exactly on a boundary, where L has a kink, the gradient is the one of the unclipped
-    side, as autograd has it for ``torch.clamp``.
+    side. (Autograd of the plain formula gives half of it with torch 2.15, whose ``clamp`` has none on a bound.)
 
     Attributes:
         clip: ``(lo, hi)``, or one number for both. ``lo`` in [0, 1], ``hi`` at least 0 (``math.inf``: no upper clip).
