@@ -25,7 +25,7 @@ def test_by_hand():
     masked = DecoupledPPO(cap=3.0).token_loss(batch)
     assert masked.gradient.tolist() == pytest.approx([-0.55, 3.0, 0.0, 0.0])
     assert masked.counts["over_cap"] == 2
-    truncated = DecoupledPPO(cap=3.0, mode="truncate").token_loss(batch)
+    truncated = DecoupledPPO(cap=3.0, outside="truncate").token_loss(batch)
     assert truncated.gradient.tolist() == pytest.approx([-0.55, 3.0, -3.3, 0.0])
 
 
@@ -52,24 +52,24 @@ class Weigh:
     """What a correction of the mismatch does."""
 
     cap: float
-    mode: str
+    outside: str
     coupled: bool = False
 
     def weigh(self, tokens):
         w = (tokens.prox - tokens.behaviour).exp()
-        return (w.clamp(max=self.cap) if self.mode == "truncate" else torch.where(w > self.cap, 0, w)), {}
+        return (w.clamp(max=self.cap) if self.outside == "truncate" else torch.where(w > self.cap, 0, w)), {}
 
 
-@pytest.mark.parametrize("mode", ["mask", "truncate"])
+@pytest.mark.parametrize("outside", ["zero", "truncate"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_correction_beside_ppo_does_the_same(mode, dtype):
+def test_a_correction_beside_ppo_does_the_same(outside, dtype):
     generator = torch.Generator().manual_seed(3)
     theta, prox, behaviour = (-3 * torch.rand(60, generator=generator, dtype=dtype) for _ in range(3))
     rows = rm.Rows(["a", "b", "c"], [10, 30, 20])
     results = []
     for objective, correction in (
-        (DecoupledPPO(clip=(0.2, 0.28), dual_clip=3.0, cap=1.5, mode=mode), None),
-        (PPO(clip=(0.2, 0.28), dual_clip=3.0), Weigh(1.5, mode)),
+        (DecoupledPPO(clip=(0.2, 0.28), dual_clip=3.0, cap=1.5, outside=outside), None),
+        (PPO(clip=(0.2, 0.28), dual_clip=3.0), Weigh(1.5, outside)),
     ):
         leaf = theta.clone().requires_grad_()
         logprobs = rm.LogProbs(leaf, prox=prox, behaviour=behaviour)
@@ -112,7 +112,7 @@ def test_no_behaviour():
         ({"dual_clip": 1.0}, ValueError, "'dual_clip' must be finite and above 1, got 1.0"),
         ({"cap": 0.0}, ValueError, "'cap' must be finite and positive, got 0.0"),
         ({"cap": math.inf}, ValueError, "'cap' must be finite and positive, got inf"),
-        ({"mode": "clamp"}, ValueError, "'mode' must be one of 'mask', 'truncate', got 'clamp'"),
+        ({"outside": "clamp"}, ValueError, "'outside' must be one of 'zero', 'truncate', got 'clamp'"),
         ({"clip": None}, TypeError, "'clip' must hold numbers, got None"),
     ],
 )

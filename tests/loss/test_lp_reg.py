@@ -18,7 +18,7 @@ seeds = st.integers(0, 10**6)
 options = st.fixed_dictionaries(
     {
         "clip": st.sampled_from([(0.2, 0.28), (1.0, 9.0)]),
-        "fraction": st.sampled_from([0.0, 0.3, 0.6, 1.0]),
+        "share": st.sampled_from([0.0, 0.3, 0.6, 1.0]),
         "of": st.sampled_from(["negative", "all"]),
         "coef": st.sampled_from([0.0, 0.7]),
         "max_kl": st.sampled_from([None, 0.3]),
@@ -87,7 +87,7 @@ def test_closed_form_is_the_gradient_of_plain_operations(seed, max_kl):
 def test_finite_differences(kind):
     step = Step(8)
     given = step.logprobs(poison=0.0)
-    prepared = step.prepared(LpReg(fraction=0.8), given)
+    prepared = step.prepared(LpReg(share=0.8), given)
     assert len(prepared.selection) > 1
     with form(kind):
         assert torch.autograd.gradcheck(
@@ -111,8 +111,8 @@ def test_any_split_in_any_order_gives_the_same_bits(same_bits, seed, options, pa
 def test_the_two_meanings_of_the_fraction():
     step = Step(21, n_rows=40)
     negative = (step.of_tokens(step.advantages) < 0).sum()
-    of_negative = step.prepared(LpReg(fraction=0.5), step.logprobs()).selection
-    of_all = step.prepared(LpReg(fraction=0.5, of="all"), step.logprobs()).selection
+    of_negative = step.prepared(LpReg(share=0.5), step.logprobs()).selection
+    of_all = step.prepared(LpReg(share=0.5, of="all"), step.logprobs()).selection
     assert len(of_negative) == int(0.5 * negative)
     lowest = np.sort(step.of_tokens(step.theta))[: step.normalizer.tokens // 2].max()
     assert len(of_all) == ((step.of_tokens(step.advantages) < 0) & (step.of_tokens(step.theta) <= lowest)).sum()
@@ -131,7 +131,7 @@ def test_the_ratio_of_a_regularised_token_is_not_clipped():
 @given(seeds)
 def test_without_a_choice_it_is_ppo(seed):
     step = Step(seed)
-    reg = step.prepared(LpReg(fraction=0.0), step.logprobs())
+    reg = step.prepared(LpReg(share=0.0), step.logprobs())
     (a, x), (b, y) = step.loss(reg, step.logprobs()), step.loss(PPO(), step.logprobs())
     assert a.loss.item() == pytest.approx(b.loss.item(), rel=1e-13, abs=1e-300)
     np.testing.assert_allclose(x, y, rtol=1e-13)
@@ -181,7 +181,7 @@ def test_the_proxy_is_needed():
     ("arguments", "error", "match"),
     [
         ({"clip": (2, 0)}, ValueError, r"LpReg\(\): 'clip' must be \(lo, hi\) with lo in \[0, 1\]"),
-        ({"fraction": 2}, ValueError, r"LpReg\(\): 'fraction' must be between 0 and 1, got 2"),
+        ({"share": 2}, ValueError, r"LpReg\(\): 'share' must be between 0 and 1, got 2"),
         ({"of": "positive"}, ValueError, r"LpReg\(\): 'of' must be one of 'negative', 'all', got 'positive'"),
         ({"coef": -1}, ValueError, r"LpReg\(\): 'coef' must be finite and not negative, got -1"),
         ({"max_kl": 0}, ValueError, r"LpReg\(\): 'max_kl' must be finite and positive, got 0"),

@@ -98,7 +98,7 @@ S, R, G = [1.0, 2.0, 0.0], [1.0, 0.0, 1.0], [0] * 3
         (lambda: tbrm(S, R, S, R, G, beta=0), r"tbrm\(\): 'beta' must be finite and positive, got 0"),
         (lambda: tbrm(S, [1.0], S, R, G, beta=1), r"tbrm\(\): 'first_lse' must have length 3 \(= len\(groups\)\)"),
         (lambda: tbrm(S, R, [1.0], R, G, beta=1), r"tbrm\(\): 'rewards' must have length 3 \(= len\(groups\)\)"),
-        (lambda: tbrm(S, R, S, [1.0], G, beta=1), r"tbrm\(\): 'reference' must have length 3 \(= len\(groups\)\)"),
+        (lambda: tbrm(S, R, S, [1.0], G, beta=1), r"tbrm\(\): 'ref' must have length 3 \(= len\(groups\)\)"),
     ],
 )
 def test_errors(call, message):

@@ -96,10 +96,10 @@ def shifted_clip(t, p, b, a, eps=0.2):
     return torch.maximum(-a * rho, -a * torch.clamp(rho, (center - eps).clamp(min=0), center + eps))
 
 
-def decoupled(t, p, b, a, clip=(0.2, 0.2), dual_clip=None, cap=None, mode="mask"):
+def decoupled(t, p, b, a, clip=(0.2, 0.2), dual_clip=None, cap=None, outside="zero"):
     w = (p - b).exp()
     if cap is not None:
-        w = w.clamp(max=cap) if mode == "truncate" else torch.where(w > cap, 0.0, w)
+        w = w.clamp(max=cap) if outside == "truncate" else torch.where(w > cap, 0.0, w)
     return w * ppo((t - p).exp(), a, clip, dual_clip)
 
 
@@ -167,7 +167,7 @@ CASES = [
         DecoupledPPO,
         "decoupled_ppo",
         options(
-            clip=two, dual_clip=st.none() | st.floats(1.1, 5), cap=maybe, mode=st.sampled_from(["mask", "truncate"])
+            clip=two, dual_clip=st.none() | st.floats(1.1, 5), cap=maybe, outside=st.sampled_from(["zero", "truncate"])
         ),
         decoupled,
         behaviour=True,

@@ -26,7 +26,7 @@ class DecoupledPPO(Objective):
         clip: as in :class:`PPO`.
         dual_clip: as in :class:`PPO`.
         cap: bound of w, positive, or None as in the paper. AReaL's examples have 5.0.
-        mode: what happens where ``w > cap``: ``"mask"`` gives the token weight 0, ``"truncate"`` weight cap. In AReaL
+        outside: what happens where ``w > cap``: ``"zero"`` gives the token weight 0, ``"truncate"`` weight cap. In AReaL
             these were ``token_mask`` and ``token_truncate``, and are the actions ``mask`` and ``clamp`` of its
             rejection sampling now. A masked token still counts in the mean, there and here.
 
@@ -36,7 +36,7 @@ class DecoupledPPO(Objective):
         ``over_cap``.
 
     Raises:
-        ValueError: a bound out of range, an unknown mode, log-probabilities without behaviour.
+        ValueError: a bound out of range, an unknown ``outside``, log-probabilities without behaviour.
         TypeError: a bound that is no number.
 
     Source: Hilton et al. 2021, arXiv 2110.00641; AReaL, arXiv 2505.24298.
@@ -51,13 +51,13 @@ class DecoupledPPO(Objective):
     clip: tuple[float, float] | float = (0.2, 0.2)
     dual_clip: float | None = None
     cap: float | None = None
-    mode: Literal["mask", "truncate"] = "mask"
+    outside: Literal["zero", "truncate"] = "zero"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clip", bounds_of("DecoupledPPO", "clip", self.clip))
         object.__setattr__(self, "dual_clip", over("DecoupledPPO", "dual_clip", self.dual_clip, 1.0))
         object.__setattr__(self, "cap", over("DecoupledPPO", "cap", self.cap, 0.0))
-        choice("DecoupledPPO", "mode", self.mode, ("mask", "truncate"))
+        choice("DecoupledPPO", "outside", self.outside, ("zero", "truncate"))
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""
@@ -66,7 +66,7 @@ class DecoupledPPO(Objective):
         if self.cap is not None:
             beyond = above(weight, self.cap)
             counts["over_cap"] = tokens.total(beyond)
-            weight = weight.clamp(max=self.cap) if self.mode == "truncate" else weight.mul_(1 - beyond)
+            weight = weight.clamp(max=self.cap) if self.outside == "truncate" else weight.mul_(1 - beyond)
         # PPO's loss is linear in the size of the advantage, so the weight can go there; a masked token then has none.
         scaled = copy(tokens)
         scaled.advantages = finite(weight.mul_(tokens.advantages))

@@ -38,7 +38,7 @@ def flowrl(
     scores: ArrayLike,
     log_z: ArrayLike,
     rewards: ArrayLike,
-    reference: ArrayLike,
+    ref: ArrayLike,
     groups: Groups | ArrayLike,
     *,
     beta: float = 15.0,
@@ -56,7 +56,7 @@ def flowrl(
         log_z: logarithm of the partition function of the prompt, one a group (in the order of ``groups.ids``) or one a
             response. It is learned.
         rewards: one number a response, ``[n]``; the official code gives group-normalised advantages.
-        reference: mean log-probability of the tokens under the reference, ``[n]``.
+        ref: mean log-probability of the tokens under the reference, ``[n]``.
         groups: a :class:`~rollmath.Groups` or one prompt id a response, ``[n]``; any order and sizes.
         beta: inverse temperature of the target, 15 in the official code.
         log_ratios: ``sum_t (log pi - log pi_old)`` for the weight, ``[n]``.
@@ -85,7 +85,7 @@ def flowrl(
     width = None if clip is None else real(who, "clip", clip, 0.0)
     s = read(who, scores, groups, valid)
     partition, by_group = s.column_or_group("log_z", log_z)
-    residual = partition + s.x - inverse * s.column("rewards", rewards) - s.column("reference", reference)
+    residual = partition + s.x - inverse * s.column("rewards", rewards) - s.column("ref", ref)
     weight = np.ones(len(s.x)) if log_ratios is None else _weight(s, log_ratios, width)
     slope = 2.0 * weight * residual
     by = s.share(int(s.seen.sum()), divisor)

@@ -34,7 +34,7 @@ class LpReg(BatchObjective):
     A token is regularised if all of these hold; the ratio loss is then unclipped::
 
         A_t < 0
-        theta_t is among the lowest ``fraction`` of log-probabilities        in the step, when prepared
+        theta_t is among the lowest ``share`` of log-probabilities        in the step, when prepared
         theta_t < log q_t                                                    when the loss is taken
 
     The derivative is ``-A_t rho_t + coef (1 - e^d)``. All other tokens have the loss of :class:`PPO` without dual clip.
@@ -42,8 +42,8 @@ class LpReg(BatchObjective):
 
     Attributes:
         clip: ``(lo, hi)`` of the others. The authors' scripts have 1.0 and 9.0, which is almost no clip.
-        fraction: in [0, 1]; ``floor(fraction n)`` tokens. The authors' scripts have 0.01 and 0.005.
-        of: what it is a fraction of: ``"negative"``, tokens with ``A < 0`` (the authors' code), or ``"all"``, all
+        share: in [0, 1]; ``floor(share n)`` tokens. The authors' scripts have 0.01 and 0.005.
+        of: what it is a share of: ``"negative"``, tokens with ``A < 0`` (the authors' code), or ``"all"``, all
             trained tokens, of which those with ``A < 0`` are then regularised (as others describe it; unverified).
         coef: the coefficient, not negative.
         max_kl: the penalty is at most this, with derivative 0 beyond; the authors' code: 10. None: as it is.
@@ -51,7 +51,7 @@ class LpReg(BatchObjective):
 
     Edge cases:
         Of tokens that tie at the threshold some are chosen by a hash of rollout id, segment and position. The authors'
-        code takes fraction and threshold of each micro-batch, and regularises nothing where that is a single token.
+        code takes share and threshold of each micro-batch, and regularises nothing where that is a single token.
         A NaN in ``ref`` at a trained token makes the loss NaN. Batch-coupled. Counts ``clip_high``, ``clip_low`` and
         ``lp_reg`` (regularised).
 
@@ -64,13 +64,13 @@ class LpReg(BatchObjective):
     >>> from rollmath import LogProbs, Rows
     >>> rows = Rows(["a", "b"], [2, 2])
     >>> logprobs = LogProbs(torch.tensor([-0.1, -3.0, -0.2, -4.0]))
-    >>> objective = LpReg(fraction=0.5)
+    >>> objective = LpReg(share=0.5)
     >>> objective.with_parts([objective.prepare(logprobs, [1.0, -1.0], rows)]).selection
     TokenSet(1 of 4 tokens)
     """
 
     clip: tuple[float, float] | float = (0.2, 0.2)
-    fraction: float = 0.01
+    share: float = 0.01
     of: Literal["negative", "all"] = "negative"
     coef: float = 1.0
     max_kl: float | None = None
@@ -78,7 +78,7 @@ class LpReg(BatchObjective):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clip", bounds_of("LpReg", "clip", self.clip))
-        object.__setattr__(self, "fraction", real("LpReg", "fraction", self.fraction, 0.0, 1.0))
+        object.__setattr__(self, "share", real("LpReg", "share", self.share, 0.0, 1.0))
         choice("LpReg", "of", self.of, ("negative", "all"))
         object.__setattr__(self, "coef", real("LpReg", "coef", self.coef, 0.0))
         object.__setattr__(self, "max_kl", over("LpReg", "max_kl", self.max_kl, 0.0))
@@ -120,5 +120,5 @@ class LpReg(BatchObjective):
         # Tokens that may not be chosen sort behind all that may.
         theta = np.where(negative, step.columns["theta"], np.inf) if self.of == "negative" else step.columns["theta"]
         n = int(negative.sum()) if self.of == "negative" else len(step)
-        lowest = step.largest(-theta, int(self.fraction * n))
+        lowest = step.largest(-theta, int(self.share * n))
         return np.asarray(lowest[negative[lowest]], np.int64)

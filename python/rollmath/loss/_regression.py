@@ -64,7 +64,7 @@ def tbrm(
     scores: ArrayLike,
     first_lse: ArrayLike,
     rewards: ArrayLike,
-    reference: ArrayLike,
+    ref: ArrayLike,
     groups: Groups | ArrayLike,
     *,
     beta: float,
@@ -81,7 +81,7 @@ def tbrm(
         scores: log-probability of the response, ``s = sum_t log pi``, ``[n]``.
         first_lse: ``V``, log-sum-exp of the (not normalised) logits at the first token, ``[n]``.
         rewards: outcome of each trajectory, ``[n]``.
-        reference: log-probability of the response under the reference, ``[n]``.
+        ref: log-probability of the response under the reference, ``[n]``.
         groups: a :class:`~rollmath.Groups` or one prompt id a response, ``[n]``; one response a prompt will do.
         beta: strength of the KL; no default, because the paper's value is unverified.
         divisor: of the sum. None: the number of valid responses.
@@ -104,7 +104,7 @@ def tbrm(
     who = "tbrm"
     strength = real(who, "beta", beta, above=0.0)
     s = read(who, scores, groups, valid)
-    target = s.column("rewards", rewards) / strength + s.column("reference", reference)
+    target = s.column("rewards", rewards) / strength + s.column("ref", ref)
     return _squares(s, s.x + s.column("first_lse", first_lse) - target, 1.0, divisor)
 
 

@@ -14,7 +14,7 @@ def LpReg(
     keys,
     positions,
     clip=(0.2, 0.2),
-    fraction=0.01,
+    share=0.01,
     of="negative",
     coef=1.0,
     max_kl=None,
@@ -24,7 +24,7 @@ def LpReg(
     negative = [(i, t) for i, t in everything if advantages[i][t] < 0]
     pool = negative if of == "negative" else everything
     lowest = sorted(pool, key=lambda at: (theta[at[0]][at[1]], uid(keys[at[0]], positions[at[0]][at[1]])))
-    chosen = set(lowest[: math.floor(fraction * len(pool))]) & set(negative)
+    chosen = set(lowest[: math.floor(share * len(pool))]) & set(negative)
     losses = [[0.0] * len(row) for row in theta]
     gradients = [[0.0] * len(row) for row in theta]
     for i, t in everything:
