@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,7 +16,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def eager(function: F) -> F:
     """A function that ``torch.compile`` leaves alone: what it does on the host depends on values."""
-    return cast("F", torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+    left_alone: list[Any] = []
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        # The compiler takes seconds to import, and who has not imported it does not compile.
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not left_alone:
+            left_alone.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+        return left_alone[0](*args, **kwargs)
+
+    return cast("F", call)
 
 
 def closed_form(

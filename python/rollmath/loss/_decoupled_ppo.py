@@ -26,8 +26,8 @@ class DecoupledPPO(Objective):
         clip: as in :class:`PPO`.
         dual_clip: as in :class:`PPO`.
         cap: bound of w, positive, or None as in the paper. AReaL's examples have 5.0.
-        outside: what happens where ``w > cap``: ``"zero"`` gives the token weight 0, ``"truncate"`` weight cap. In AReaL
-            these were ``token_mask`` and ``token_truncate``, and are the actions ``mask`` and ``clamp`` of its
+        outside: what happens where ``w > cap``: ``"zero"`` gives the token weight 0, ``"truncate"`` weight cap. In
+            AReaL these were ``token_mask`` and ``token_truncate``, and are the actions ``mask`` and ``clamp`` of its
             rejection sampling now. A masked token still counts in the mean, there and here.
 
     Edge cases:

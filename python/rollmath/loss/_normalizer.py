@@ -14,6 +14,7 @@ from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import flag, whole
 from rollmath.groups import Groups, as_groups
 from rollmath.loss._check import require
+from rollmath.loss._closed_form import eager
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Normalizer:
             raise ValueError(msg)
 
     @classmethod
+    @eager
     def local(cls, rows: Rows, *, prompts: Groups | ArrayLike | None = None) -> Normalizer:
         """The counts of these rows alone: of all rows of the step, or of a part, to be added up.
 

@@ -92,7 +92,8 @@ def policy_loss(
             objective and options, not of lengths); for objectives and corrections that look at one token at a time.
 
     Returns:
-        A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums run in float64.
+        A :class:`PolicyLoss`; the loss float32, or float64 if theta is float64. Sums of float32 run in
+        float32 over a piece of 2^18 tokens, pairwise, and in float64 beyond.
 
     Edge cases:
         No trained token here, or in the whole step: loss 0 and gradient 0, never NaN. A NaN log-probability at a
