@@ -191,3 +191,13 @@ def test_the_proxy_is_needed():
 def test_options(arguments, error, match):
     with pytest.raises(error, match=match):
         LpReg(**arguments)
+
+
+def test_a_small_penalty_keeps_its_digits():
+    theta = torch.full((3,), -1.0)
+    ref = theta + torch.tensor([1e-5, 1e-3, 0.05])
+    tokens = Tokens.of(theta, torch.full_like(theta, -1.0), ref=ref, selected=torch.ones_like(theta))
+    d = (ref - theta).double()
+    # -A rho is 1, beside which the penalty would vanish.
+    penalty = (LpReg(coef=1e6).token_loss(tokens).loss - 1) / 1e6
+    assert penalty.tolist() == pytest.approx((torch.expm1(d) - d).tolist(), rel=1e-5, abs=2e-13)

@@ -93,7 +93,7 @@ class KL(Objective):
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""
-        delta = _in_reach(self.kind, self._log_ratio(tokens))
+        delta = in_reach(self.kind, self._log_ratio(tokens))
         bounded = delta if self.max_log_ratio is None else delta.clamp(-self.max_log_ratio, self.max_log_ratio)
         value, slope = _estimate(self.kind, bounded)
         # d(rho K) = rho (K + dK), of which K + dK = delta for k3, where the sum would cancel.
@@ -174,7 +174,7 @@ def kl_estimate(
     if x.device != y.device:
         msg = f"{who}(): 'ref' must be on {x.device} (= theta.device), got {y.device}"
         raise ValueError(msg)
-    delta = _in_reach(kind, x - y)
+    delta = in_reach(kind, x - y)
     value, _ = _estimate(kind, delta if log_bound is None else delta.clamp(-log_bound, log_bound))
     if bound is not None:
         value = value.clamp(-bound, bound)
@@ -202,7 +202,7 @@ def _wide(who: str, name: str, x: ArrayLike) -> tuple[torch.Tensor, torch.dtype]
     return torch.from_numpy(array.astype("float64")), torch.float32 if narrow else torch.float64
 
 
-def _in_reach(kind: str, delta: torch.Tensor) -> torch.Tensor:
+def in_reach(kind: str, delta: torch.Tensor) -> torch.Tensor:
     """A log-ratio of which the estimate is finite. NaN stays."""
     if kind != "k3":
         return finite(delta)
@@ -211,7 +211,7 @@ def _in_reach(kind: str, delta: torch.Tensor) -> torch.Tensor:
     return delta.clamp(-largest, torch.finfo(delta.dtype).max)
 
 
-def _k3(delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def k3(delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """``exp(-d) - 1 + d`` without cancellation where d is small, and its derivative."""
     less = delta.neg().expm1_()
     # d^2 (1/2 - d/6 + d^2/24 - ...): what is left out is below the last digit within the bound.
@@ -230,6 +230,6 @@ def _estimate(kind: str, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tenso
     if kind == "k2":
         return finite(delta.square().mul_(0.5)), delta
     if kind == "k3":
-        return _k3(delta)
+        return k3(delta)
     # sign() of NaN is 0.
     return (delta, delta * 0 + 1) if kind == "k1" else (delta.abs(), delta.sign() + delta * 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +11,7 @@ import torch
 from rollmath._arrays import choice
 from rollmath._checks import real
 from rollmath.loss._batch import BatchObjective
+from rollmath.loss._kl import in_reach, k3
 from rollmath.loss._objectives import TokenLoss
 from rollmath.loss._options import bounds_of, over
 from rollmath.loss._step import Given, Step, TokenSet
@@ -95,16 +95,15 @@ class LpReg(BatchObjective):
         # L = gain max(rho, 1 - lo) - want min(rho, 1 + hi), and no lower bound for tokens that are regularised.
         want, gain = a.clamp(min=0), (-a).clamp(min=0)
         low, high = torch.maximum(ratio, (1 - lo) * (1 - kept)), ratio.clamp(max=min(1 + hi, largest))
-        # At most the logarithm of the largest finite number, so that the penalty grows with d.
-        d = (proxy.clamp(min=-largest) - tokens.theta).clamp_(0, math.log(largest)).mul_(kept)
-        e = torch.expm1(d).clamp_(max=largest)
-        penalty, pull = e - d, e
+        # e^d - d - 1 is k3 of -d, bounded where e^d would be infinite, so that the penalty grows with d.
+        d = (proxy.clamp(min=-largest) - tokens.theta).clamp_(min=0)
+        penalty, push = k3(in_reach("k3", -d).mul_(kept))
         if self.max_kl is not None:
             capped = penalty.clamp(max=self.max_kl)
-            pull, penalty = e * equal(capped, penalty), capped
+            push, penalty = push * equal(capped, penalty), capped
         loss = torch.addcmul(gain * low, want, high, value=-1).add_(penalty, alpha=self.coef)
         inside_low, inside_high = equal(low, ratio), equal(high, ratio)
-        slope = torch.addcmul(gain * inside_low, want, inside_high, value=-1).mul_(ratio).sub_(pull, alpha=self.coef)
+        slope = torch.addcmul(gain * inside_low, want, inside_high, value=-1).mul_(ratio).add_(push, alpha=self.coef)
         counts = {
             "clip_high": tokens.total(above(a, 0).mul_(above(ratio, 1 + hi))),
             "clip_low": tokens.total(below(a, 0).mul_(below(ratio, 1 - lo)).mul_(1 - kept)),
