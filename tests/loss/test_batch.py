@@ -12,7 +12,7 @@ from loss_steps import FORMS, Step, form  # noqa: E402
 from rollmath import LogProbs, Rows  # noqa: E402
 from rollmath.loss import PPO, ClipCov, KLCov, LpReg, Normalizer, Tokens, policy_loss  # noqa: E402
 
-OBJECTIVES = [ClipCov(share=0.3, bounds=(-9, 9)), KLCov(share=0.3), LpReg(fraction=0.3)]
+OBJECTIVES = [ClipCov(share=0.3, bounds=(-9, 9)), KLCov(share=0.3), LpReg(share=0.3)]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -182,3 +182,12 @@ def test_jagged_tensors_of_other_rows():
         ValueError, match=r"KLCov.prepare\(\): 'logprobs.theta' as a jagged tensor must have the offsets"
     ):
         KLCov().prepare(LogProbs(jagged), [1.0, 1.0], Rows([0, 1], [1, 3]))
+
+
+def test_a_mask_that_moved_is_seen():
+    theta = torch.tensor([-0.1, -3.0, -0.2, -4.0])
+    before, after = Rows(["a"], [4], mask=[1, 1, 1, 0]), Rows(["a"], [4], mask=[0, 1, 1, 1])
+    objective = KLCov(share=1.0)
+    prepared = objective.with_parts([objective.prepare(LogProbs(theta), [1.0, 2.0, 3.0, 4.0], before, level="token")])
+    with pytest.raises(ValueError, match="prepared with another mask: it chose position 0 of rollout 'a', segment 0"):
+        policy_loss(LogProbs(theta), [1.0], after, prepared, normalizer=Normalizer.local(after), level="rollout")

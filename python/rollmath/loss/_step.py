@@ -55,7 +55,18 @@ class TokenSet(Immutable):
         if not found:
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
         row_of = np.repeat([row for row, _ in found], [len(chosen) for _, chosen in found])
-        return row_of, np.concatenate([chosen for _, chosen in found])
+        position = np.concatenate([chosen for _, chosen in found])
+        inside = position < rows.lengths[row_of]
+        if rows.mask is not None:
+            inside[inside] = rows.mask[(rows.offsets[row_of] + position)[inside]] != 0
+        if not inside.all():
+            at = int(np.flatnonzero(~inside)[0])
+            msg = (
+                f"{who}(): 'objective' was prepared with another mask: it chose position {position[at]} of rollout "
+                f"{ids[index[row_of[at]]]!r}, segment {segment[row_of[at]]}, which is not trained here"
+            )
+            raise ValueError(msg)
+        return row_of, position
 
     def __len__(self) -> int:
         return sum(len(chosen) for _, chosen in self._rows.values())
