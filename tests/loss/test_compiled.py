@@ -8,9 +8,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from loss_objectives import exported, made  # noqa: E402
 from torch._dynamo.testing import CompileCounter  # noqa: E402
 
-from rollmath import LogProbs, Rows, loss  # noqa: E402
+from rollmath import LogProbs, Rows  # noqa: E402
 from rollmath.loss import (  # noqa: E402
     GSPO,
     KL,
@@ -20,21 +21,11 @@ from rollmath.loss import (  # noqa: E402
     ImportanceWeight,
     KLCov,
     Normalizer,
-    Objective,
     policy_loss,
 )
 from rollmath.loss import _compiled as module  # noqa: E402
 
-#: Options where the defaults are not enough.
-MADE = {"CISPO": (0.2,), "KL": (0.1,), "Quadratic": (0.5,)}
-ALL = sorted(
-    name
-    for name in loss.__all__
-    if isinstance(cls := getattr(loss, name), type)
-    and issubclass(cls, Objective)
-    and cls is not Objective
-    and cls.coupling != "sequence"
-)
+ALL = sorted(exported("separable", "batch"))
 
 
 @pytest.fixture
@@ -88,7 +79,7 @@ def called(step, objective, compiled, **options):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_objective_compiles_once_for_all_lengths(compilations, name):
-    objective = getattr(loss, name)(*MADE.get(name, ()))
+    objective = made(name)
     for seed, lengths in enumerate([[3, 4, 5, 2], [7, 0, 9, 2, 8, 4], [400] * 16]):
         step = a_step(lengths, seed)
         for a, b in zip(called(step, objective, True), called(step, objective, False), strict=True):

@@ -7,7 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rollmath import LogProbs, Rows, loss  # noqa: E402
+from loss_objectives import exported, made  # noqa: E402
+
+from rollmath import LogProbs, Rows  # noqa: E402
 from rollmath.loss import (  # noqa: E402
     GSPO,
     KL,
@@ -18,22 +20,13 @@ from rollmath.loss import (  # noqa: E402
     ImportanceWeight,
     LossMetrics,
     Normalizer,
-    Objective,
     aggregate,
     policy_loss,
     value_loss,
 )
 from rollmath.loss._aggregate import AGGREGATIONS  # noqa: E402
 
-MADE = {"CISPO": (0.2,), "KL": (0.1,), "Quadratic": (0.5,)}
-SEPARABLE = sorted(
-    name
-    for name in loss.__all__
-    if isinstance(cls := getattr(loss, name), type)
-    and issubclass(cls, Objective)
-    and cls is not Objective
-    and cls.coupling == "separable"
-)
+SEPARABLE = sorted(exported("separable"))
 #: All but the mean over the tokens of a row, which a rank does not know.
 ALLOWED = {name: x for name, x in AGGREGATIONS.items() if (x.unit, x.within) != ("row", "mean")}
 ALLOWED["dr_grpo"] = Aggregation(unit="row", within="sum", divisor=64)
@@ -92,7 +85,7 @@ def compare(step, call):
 @pytest.mark.parametrize("name", SEPARABLE)
 def test_gradients_are_those_of_whole_rows(name, ranks):
     for seed, (_, aggregation) in enumerate(ALLOWED.items()):
-        step, objective = Split(seed, ranks), getattr(loss, name)(*MADE.get(name, ()))
+        step, objective = Split(seed, ranks), made(name)
 
         def call(logprobs, entropy, advantages, rows, normalizer, objective=objective, aggregation=aggregation):
             return policy_loss(

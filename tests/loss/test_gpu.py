@@ -4,22 +4,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rollmath import LogProbs, Ragged, loss  # noqa: E402
+from loss_objectives import exported, made  # noqa: E402
+
+from rollmath import LogProbs, Ragged  # noqa: E402
 from rollmath.loss import KL, EntropyBonus, Gate, ImportanceWeight, Normalizer, policy_loss, sequence_scores  # noqa: E402
 
 pytestmark = pytest.mark.gpu
 
-#: Objectives that need an argument; those of two passes copy to the host by design and are not here.
-MADE = {"CISPO": (0.2,), "KL": (0.1,), "Quadratic": (0.5,)}
-OBJECTIVES = sorted(
-    name
-    for name in loss.__all__
-    if isinstance(value := getattr(loss, name), type)
-    and issubclass(value, loss.Objective)
-    and value is not loss.Objective
-    and value.coupling != "batch"
-    and name != "NFT"  # takes labels minus rates, not any advantages
-)
+#: Those of two passes copy to the host by design; NFT takes labels minus rates, not any advantages.
+OBJECTIVES = sorted(exported("separable", "sequence").keys() - {"NFT"})
 
 
 def step(b, objective, device, form):
@@ -52,7 +45,7 @@ def step(b, objective, device, form):
 @pytest.mark.parametrize("form", ["packed", "padded"])
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_numbers_of_the_cpu(make_batch, name, form):
-    objective = getattr(loss, name)(*MADE.get(name, ()))
+    objective = made(name)
     for seed in (5, 6, 7):
         b = make_batch(seed, 7)
         here, there = (step(b, objective, device, form) for device in ("cpu", "cuda"))
@@ -66,7 +59,7 @@ def test_the_numbers_of_the_cpu(make_batch, name, form):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_nothing_waits(make_batch, name, form):
     """The first call loads kernels, which may wait."""
-    objective, b = getattr(loss, name)(*MADE.get(name, ())), make_batch(6, 7)
+    objective, b = made(name), make_batch(6, 7)
     step(b, objective, "cuda", form)
     moved = b.theta.detach().cuda().requires_grad_()
     logprobs = LogProbs(moved, *(x.cuda() for x in (b.prox, b.behaviour, b.ref)))

@@ -1,6 +1,5 @@
 """Every objective, every aggregation: micro-batches that keep rollouts whole give the gradient of the batch."""
 
-import inspect
 import zlib
 
 import numpy as np
@@ -8,47 +7,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rollmath import LogProbs, Rows, loss  # noqa: E402
-from rollmath.loss import Aggregation, EntropyBonus, LossMetrics, Normalizer, Objective, policy_loss  # noqa: E402
+from loss_objectives import ALL, TERMS, made  # noqa: E402
+
+from rollmath import LogProbs, Rows  # noqa: E402
+from rollmath.loss import PPO, Aggregation, EntropyBonus, LossMetrics, Normalizer, Objective, policy_loss  # noqa: E402
 from rollmath.loss._aggregate import AGGREGATIONS  # noqa: E402
-
-#: Ways to make an objective, by its name, where its defaults are not enough (or more than one way is worth a test).
-MADE = {
-    "PPO": [lambda cls: cls(), lambda cls: cls(clip=(0.2, 0.28), dual_clip=3.0), lambda cls: cls(delta=2.0)],
-    "CISPO": [lambda cls: cls(clip=(0.2, 0.28)), lambda cls: cls(cap=2.0)],
-    "DPPO": [lambda cls: cls(), lambda cls: cls(divergence="kl")],
-    "GSPO": [lambda cls: cls(clip=0.2), lambda cls: cls(clip=0.2, unit="row", gradient="token")],
-    "KL": [lambda cls: cls(0.1), lambda cls: cls(0.1, kind="k2", importance="ratio")],
-    "LUSPO": [lambda cls: cls(clip=0.2)],
-    "Quadratic": [lambda cls: cls(0.5)],
-}
-
-#: Objectives that are no policy loss: terms given as ``policy_loss(kl=...)``.
-TERMS = {"KL"}
-
-
-def exported():
-    """Names of all objectives."""
-    values = {name: getattr(loss, name) for name in loss.__all__}
-    return {
-        name: cls
-        for name, cls in values.items()
-        if inspect.isclass(cls) and issubclass(cls, Objective) and cls is not Objective
-    }
-
-
-def ways(name):
-    """Functions of a class that make an objective."""
-    return MADE.get(name, [lambda cls: cls()])
-
-
-ALL = [(name, way) for name in exported() for way in range(len(ways(name)))]
 
 
 @pytest.mark.parametrize(("name", "way"), ALL)
 def test_every_objective_can_be_made(name, way):
     """One that has no defaults needs a line in MADE."""
-    assert isinstance(ways(name)[way](exported()[name]), Objective)
+    assert isinstance(made(name, way), Objective)
 
 
 AGGREGATED = {
@@ -115,7 +84,7 @@ class Step:
                 logprobs,
                 advantages,
                 rows,
-                loss.PPO() if term else objective,
+                PPO() if term else objective,
                 normalizer=normalizer,
                 aggregation=aggregation,
                 level="rollout",
@@ -132,7 +101,7 @@ class Step:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(("name", "way"), ALL)
 def test_any_micro_batches_give_the_gradient_of_the_batch(name, way, dtype):
-    objective = ways(name)[way](exported()[name])
+    objective = made(name, way)
     rng = np.random.default_rng([zlib.crc32(name.encode()), way])
     for number, (label, aggregation) in enumerate(AGGREGATED.items()):
         if number % 3 == 0:  # another step, with prompts or without
@@ -160,7 +129,7 @@ def test_a_weight_of_0_silences_a_token_however_far_it_is(name, way, dtype, form
         for a in (-0.75, 0.75) if name == "NFT" else (-3.0, 3.0):
             columns = [torch.tensor([x, -1.0, np.nan, -1.0], dtype=dtype) for x in (*far, -0.5)]
             logprobs = LogProbs(columns[0].requires_grad_(), *columns[1:])
-            objective = ways(name)[way](exported()[name])
+            objective = made(name, way)
             if objective.coupling == "batch":
                 part = objective.prepare(logprobs, [a] * 4, rows, level="token")
                 objective = objective.with_parts([part])

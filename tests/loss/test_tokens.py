@@ -12,6 +12,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from rollmath import Rows  # noqa: E402
 from rollmath.loss import Tokens  # noqa: E402
+from rollmath.loss._spans import Spans  # noqa: E402
 from rollmath.loss._tokens import above, below, equal, exp  # noqa: E402
 
 LEVELS = ["row", "rollout", "turn"]
@@ -161,3 +162,19 @@ def test_float_masks():
 def test_errors(arguments, error, match):
     with pytest.raises(error, match=rf"Tokens.of\(\): {match}"):
         Tokens.of(**{"theta": torch.zeros(2), "advantages": torch.zeros(2)} | arguments)
+
+
+def test_versions_are_made_when_asked_for():
+    asked = []
+
+    def version():
+        asked.append(1)
+        return torch.tensor([3, 4])
+
+    x = torch.zeros(2)
+    tokens = Tokens(x, x, 1.0, Spans.none(x.device), version=version)
+    halved = tokens.reweighted(x + 0.5)
+    assert not asked
+    assert halved.version.tolist() == halved.version.tolist() == [3, 4]
+    assert asked == [1]
+    assert tokens.version.tolist() == [3, 4]

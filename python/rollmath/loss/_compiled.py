@@ -29,7 +29,9 @@ def compiled(rules: Rules, tokens: Tokens, *others: torch.Tensor | None) -> Part
     weight, coef, objective = tokens.weight, rules.coef, rules.objective
     if isinstance(objective, BatchObjective):
         objective = objective.bare()  # tokens.selected has what was chosen, another set in every step
-    columns = {name: getattr(tokens, name) for name in ("behaviour", "ref", "version", "selected", "mask")}
+    columns = {name: getattr(tokens, name) for name in ("behaviour", "ref", "selected", "mask")}
+    # Only a correction looks at versions, which otherwise need not be made.
+    columns["version"] = None if rules.correction is None else tokens.version
     columns["prox"] = None if tokens.prox is tokens.theta else tokens.prox
     function = _function(replace(rules, objective=objective, coef=None if coef is None else 0.0))
     for x in (tokens.theta, tokens.advantages, weight, *columns.values(), *others):

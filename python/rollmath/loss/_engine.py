@@ -15,10 +15,11 @@ from rollmath.loss._batch import BatchObjective
 from rollmath.loss._compiled import compiled
 from rollmath.loss._everything import Everything
 from rollmath.loss._places import Piece, pieces
-from rollmath.loss._spans import Spans, repeated
+from rollmath.loss._spans import Spans
 from rollmath.loss._terms import EntropyBonus
 from rollmath.loss._tokens import Tokens
-from rollmath.loss._values import Values, on, put, take
+from rollmath.loss._values import Values, on, put, take, weight_of
+from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -79,15 +80,16 @@ def in_pieces(call: Call) -> Result:
     make = torch.empty if covered else torch.zeros
     g_theta = make(given.theta.numel(), dtype=dtype)
     bonus = call.entropy
-    g_entropy = None if bonus is None else make(given.theta.numel(), dtype=dtype)
     live = call.weights[rows.trained > 0]
+    g_entropy = None
     if bonus is not None and covered and call.entropy_weight is None and len(live) and (live == live[0]).all():
         g_entropy = torch.tensor(-bonus.coef * float(live[0]), dtype=dtype)
+    elif bonus is not None:
+        g_entropy = make(given.theta.numel(), dtype=dtype)
     entropies = None if bonus is None else bonus.values.detach().reshape(-1)
     flat = {name: x.detach().reshape(-1) for name, x in given.given().items()}
     if (chosen := _selected(call)) is not None:
         flat["selected"] = chosen
-    version = None if rows.version is None else torch.from_numpy(rows.version.values.copy())
     sums: dict[str, torch.Tensor] = {}
     for piece in pieces(rows, whole_rollouts=call.rules.coupled):
         where = piece.at(shape)
@@ -95,9 +97,9 @@ def in_pieces(call: Call) -> Result:
         tokens = Tokens(
             columns.pop("theta"),
             call.advantages.at(piece, g_theta),
-            _weight(call, piece, g_theta),
-            Spans(piece.trained, piece.trained, piece.rollout, partial(_turns, piece), g_theta.device),
-            version=None if version is None else take(version, piece.at((len(version),))),
+            weight_of(call.weights, piece, g_theta),
+            Spans(piece.trained, piece.trained, partial(_rollout, piece), partial(_turns, piece), g_theta.device),
+            version=None if rows.version is None else partial(_version, rows.version, piece),
             **columns,
         )
         part = core(
@@ -132,7 +134,7 @@ def at_once(call: Call) -> Result:
         layout.values(call.advantages, like),
         weights,
         layout.spans,
-        version=layout.version(),
+        version=None if rows.version is None else partial(layout.version, rows.version),
         mask=layout.mask(dtype),
         **columns,
     )
@@ -160,17 +162,16 @@ def _selected(call: Call) -> torch.Tensor | None:
     return torch.zeros(theta.numel(), dtype=call.dtype, device=theta.device).index_fill_(0, on(flat, theta), 1)
 
 
+def _version(column: Ragged, piece: Piece) -> torch.Tensor:
+    return torch.from_numpy(np.array(column.values[piece.at((len(column.values),))]))
+
+
+def _rollout(piece: Piece) -> NDArray[np.int64]:
+    return piece.rollout
+
+
 def _turns(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return piece.runs.trained, piece.runs.trained
-
-
-def _weight(call: Call, piece: Piece, like: torch.Tensor) -> float | torch.Tensor:
-    weights = call.weights[piece.index]
-    live = weights[piece.trained > 0]
-    if len(live) == 0 or (live == live[0]).all():
-        return float(live[0]) if len(live) else 0.0
-    per = torch.from_numpy(weights).to(like.dtype)
-    return repeated(per, piece.trained)
 
 
 def _nothing(call: Call) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ import torch
 from rollmath.loss._places import Piece, runs_of
 from rollmath.loss._spans import Spans
 from rollmath.loss._values import Values, on
+from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Everything:
         self._mask: tuple[torch.Tensor | None] | None = None
         width = shape[1] if len(shape) == 2 else None
         self.lengths = rows.lengths if width is None else np.full(rows.n_rows, width)
-        self.spans = Spans(self.lengths, rows.trained, rows.rollouts.index, self._runs, device, width)
+        self.spans = Spans(self.lengths, rows.trained, lambda: rows.rollouts.index, self._runs, device, width)
 
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         runs = runs_of(self.rows, np.arange(self.rows.n_rows))
@@ -82,11 +83,9 @@ class Everything:
         mask = self.mask(like.dtype)
         return found if mask is None else torch.where(mask != 0, found, 0)
 
-    def version(self) -> torch.Tensor | None:
+    def version(self, column: Ragged) -> torch.Tensor:
         """The policy version of each position, -1 in padding."""
-        if self.rows.version is None:
-            return None
-        values = self.rows.version.values
+        values = column.values
         if len(self.shape) == 2:
             padded = np.full(int(self.lengths.sum()), -1, np.int64)
             all_trained = Rows(self.rows.rollouts, self.rows.lengths)

@@ -33,13 +33,17 @@ class Spans:
         self,
         lengths: NDArray[np.int64],
         trained: NDArray[np.int64],
-        rollout: NDArray[np.int64],
+        rollout: Callable[[], NDArray[np.int64]],
         runs: Callable[[], tuple[NDArray[np.int64], NDArray[np.int64]]],
         device: torch.device,
         width: int | None = None,
     ) -> None:
-        """``runs()`` has the positions and the trained tokens of each turn, of gaps too, which have 0 of the latter."""
-        self.lengths, self._trained, self._rollout, self._make_runs = lengths, trained, rollout, runs
+        """What rows and turns are; ``rollout`` and ``runs`` are called when they are asked for.
+
+        ``rollout()`` has the rollout of each row, numbered from 0; ``runs()`` the positions and the trained tokens of
+        each turn, of gaps too, which have 0 of the latter.
+        """
+        self.lengths, self._trained, self._make_rollout, self._make_runs = lengths, trained, rollout, runs
         self.device, self.width = device, width
         self._on: dict[str, torch.Tensor] = {}
 
@@ -47,7 +51,7 @@ class Spans:
     def none(cls, device: torch.device) -> Spans:
         """No rows."""
         empty = np.zeros(0, np.int64)
-        return cls(empty, empty, empty, lambda: (empty, empty), device)
+        return cls(empty, empty, lambda: empty, lambda: (empty, empty), device)
 
     @property
     def rollouts(self) -> int:
@@ -90,6 +94,10 @@ class Spans:
         if level == "rollout":
             x, level = x[self._cached("rollout", lambda: self._rollout)], "row"
         return repeated(x, self._lengths(level))
+
+    @cached_property
+    def _rollout(self) -> NDArray[np.int64]:
+        return self._make_rollout()
 
     @cached_property
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -11,9 +11,9 @@ from rollmath._arrays import describe
 from rollmath._logprobs import unnested
 from rollmath.loss._everything import Everything
 from rollmath.loss._objectives import NOTHING
-from rollmath.loss._places import Piece, check_offsets, check_shape, pieces
-from rollmath.loss._spans import repeated
-from rollmath.loss._values import Values, put, take
+from rollmath.loss._places import check_offsets, check_shape, pieces
+from rollmath.loss._tokens import total
+from rollmath.loss._values import Values, put, take, weight_of
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -96,13 +96,10 @@ def _in_pieces(
     loss, sums = torch.zeros((), dtype=torch.float64), dict(formula(like, *[like for _ in constants]).sums)
     for piece in pieces(rows, whole_rollouts=False):
         where = piece.at(shape)
-        weight = _weight(weights[piece.index], piece, like)
+        weight = weight_of(weights, piece, like)
         term = formula(take(flat, where).to(dtype), *[x.at(piece, like) for x in constants])
-        if isinstance(weight, float):
-            loss = loss + term.loss.sum(dtype=torch.float64) * weight
-        else:
-            loss = loss + (term.loss * weight).sum(dtype=torch.float64)
-        sums = {name: total + term.sums[name] for name, total in sums.items()}
+        loss = loss + (total(term.loss) * weight if isinstance(weight, float) else total(term.loss * weight))
+        sums = {name: x + term.sums[name] for name, x in sums.items()}
         if gradient is not None:
             put(gradient, where, weight if term.slope is None else term.slope * weight)
     return Weighed(loss, gradient, sums)
@@ -118,21 +115,9 @@ def _at_once(
 ) -> Weighed:
     layout = Everything(rows, tuple(values.shape), values.device)
     like = values.new_empty(0, dtype=arithmetic(values))
-    mask, weight = layout.mask(like.dtype), layout.spread_rows(weights, like)
-    flat = values.reshape(-1).to(like.dtype)
-    # What is behind the mask may be NaN, which no multiplication by 0 takes away.
-    flat = flat if mask is None else torch.where(mask != 0, flat, 0)
-    term = formula(flat, *[layout.values(x, like) for x in constants])
+    weight = layout.spread_rows(weights, like)
+    term = formula(layout.column(values, like.dtype), *[layout.values(x, like) for x in constants])
     gradient = None
     if wanted:
         gradient = weight if term.slope is None else term.slope * weight
-    return Weighed((term.loss * weight).sum(dtype=torch.float64), gradient, dict(term.sums))
-
-
-def _weight(weights: NDArray[np.float64], piece: Piece, like: torch.Tensor) -> float | torch.Tensor:
-    """The weight of each trained token, one number if they have the same."""
-    live = weights[piece.trained > 0]
-    if (live == live[0]).all():
-        return float(live[0])
-    per = torch.from_numpy(weights).to(like.dtype)
-    return repeated(per, piece.trained)
+    return Weighed(total(term.loss * weight), gradient, dict(term.sums))

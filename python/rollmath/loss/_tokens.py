@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,6 @@ class Tokens:
         ref: under the reference policy; None if not given.
         advantages: of each token.
         weight: what the loss of a token is multiplied by in that of the batch: a number, or one a token.
-        version: version of the policy that sampled the token, int64; None if not given.
         selected: 1.0 for the tokens that a batch-coupled objective has chosen in the whole step, else 0.0; None for
             other objectives.
         mask: 1.0 where a position is trained, else 0.0; None if all are.
@@ -43,12 +43,13 @@ class Tokens:
         prox: torch.Tensor | None = None,
         behaviour: torch.Tensor | None = None,
         ref: torch.Tensor | None = None,
-        version: torch.Tensor | None = None,
+        version: torch.Tensor | Callable[[], torch.Tensor] | None = None,
         selected: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
     ) -> None:
         self.theta, self.prox, self.behaviour, self.ref = theta, theta if prox is None else prox, behaviour, ref
-        self.advantages, self.weight, self.version, self.mask, self._spans = advantages, weight, version, mask, spans
+        self.advantages, self.weight, self.mask, self._spans = advantages, weight, mask, spans
+        self._version = version
         self._log_ratio: torch.Tensor | None = None
         self._ratio: torch.Tensor | None = None
         self.selected = selected
@@ -108,7 +109,7 @@ class Tokens:
         rollout = index if rows is None else rows.rollouts.index
         turns = trained if rows is None else runs_of(rows, index).trained
         dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
-        spans = Spans(trained, trained, rollout, lambda: (turns, turns), theta.device)
+        spans = Spans(trained, trained, lambda: rollout, lambda: (turns, turns), theta.device)
         version = policies.pop("version", None)
         columns = {name: x.detach().to(dtype) for name, x in policies.items() if x is not None}
         return cls(theta.detach().to(dtype), advantages.detach().to(dtype), weight, spans, version=version, **columns)
@@ -117,6 +118,13 @@ class Tokens:
         return len(self.theta)
 
     # Kept by hand: the lock of functools.cached_property is more than torch.compile can read.
+
+    @property
+    def version(self) -> torch.Tensor | None:
+        """Version of the policy that sampled each token, int64, made when it is asked for; None if not given."""
+        if self._version is not None and not isinstance(self._version, torch.Tensor):
+            self._version = self._version()
+        return self._version
 
     @property
     def log_ratio(self) -> torch.Tensor:
@@ -219,7 +227,8 @@ class Tokens:
             "spans": self._spans,
         }
         fields |= {"prox": None if self.prox is self.theta else self.prox}
-        fields |= {name: getattr(self, name) for name in ("behaviour", "ref", "version", "selected", "mask")}
+        fields |= {name: getattr(self, name) for name in ("behaviour", "ref", "selected", "mask")}
+        fields |= {"version": self._version}
         made = Tokens(**(fields | changed))
         made._gated = self._gated
         return made

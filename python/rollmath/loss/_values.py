@@ -96,6 +96,15 @@ class Values:
             raise ValueError(msg)
 
 
+def weight_of(weights: NDArray[np.float64], piece: Piece, like: torch.Tensor) -> float | torch.Tensor:
+    """The weight of each trained token of a piece, one number if they have the same; ``weights`` has one a row."""
+    weights = weights[piece.index]
+    live = weights[piece.trained > 0]
+    if len(live) == 0 or (live == live[0]).all():
+        return float(live[0]) if len(live) else 0.0
+    return repeated(torch.from_numpy(weights).to(like.dtype), piece.trained)
+
+
 def take(flat: torch.Tensor, where: slice | NDArray[np.int64]) -> torch.Tensor:
     """``flat[where]``, a view if it can be one."""
     return flat[where] if isinstance(where, slice) else flat.index_select(0, on(where, flat))
