@@ -22,16 +22,18 @@ LAYERS = [
     {"_columns", "_layout", "_logprobs", "_token_rows", "_turns_report"},
     {"rows", "_turns", "forest"},
     {"ops"},
-    {"group", "temporal", "tree", "loss", "vocab"},
+    {"group", "temporal", "tree", "loss", "select", "vocab"},
     {"_audit_inputs"},
     {"_audit_reasons", "_audit_match"},
     {"_audit_findings", "_audit_summary", "_audit_text"},
     {"_audit_result", "_audit_rich"},
     {"_audit", "metrics", "_metrics_estimate", "_metrics_interval", "_metrics_majority"},
+    {"distributed", "recipes"},
+    {"adapters", "testing"},
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-METHODS = ["group", "temporal", "tree", "loss", "vocab"]
+METHODS = ["group", "temporal", "tree", "loss", "select", "vocab"]
 SOURCES = [
     p
     for folder in ("python", "rust", "kernels", "tests", "bench", "examples")

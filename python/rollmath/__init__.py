@@ -12,7 +12,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, ops, temporal, tree
+from rollmath import conventions, group, ops, select, temporal, tree
 from rollmath._core import __version__, num_threads, set_num_threads
 from rollmath._logprobs import LogProbs
 from rollmath.conventions import Convention
@@ -22,12 +22,13 @@ from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
-    from rollmath import loss, metrics, vocab
+    from rollmath import adapters, distributed, loss, metrics, recipes, testing, vocab
     from rollmath._audit import audit
     from rollmath._audit_result import Audit
 
 #: Loaded when first used: an import should cost little, and torch may be missing.
-_LAZY = ("loss", "metrics", "vocab")
+_LAZY = ("adapters", "distributed", "loss", "metrics", "recipes", "testing", "vocab")
+_NEED_TORCH = ("distributed", "loss", "recipes", "vocab")
 _LATE = {"audit": "_audit", "Audit": "_audit_result"}
 
 __all__ = [
@@ -40,15 +41,20 @@ __all__ = [
     "Ragged",
     "Rows",
     "__version__",
+    "adapters",
     "audit",
     "conventions",
+    "distributed",
     "group",
     "loss",
     "metrics",
     "num_threads",
     "ops",
+    "recipes",
+    "select",
     "set_num_threads",
     "temporal",
+    "testing",
     "tree",
     "vocab",
 ]
@@ -56,8 +62,8 @@ __all__ = [
 
 # Without torch they would make `help(rollmath)` and a star import raise. It is looked for, and not imported.
 if sys.modules.get("torch") is None and ("torch" in sys.modules or find_spec("torch") is None):
-    __all__.remove("loss")
-    __all__.remove("vocab")
+    for _name in _NEED_TORCH:
+        __all__.remove(_name)
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 

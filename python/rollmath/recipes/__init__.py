@@ -1,0 +1,3 @@
+"""Recipes: named, serialisable compositions of filter, advantage, objective and aggregation."""
+
+__all__: list[str] = []

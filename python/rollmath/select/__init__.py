@@ -1,0 +1,3 @@
+"""Selection: which rollouts to train on."""
+
+__all__: list[str] = []
