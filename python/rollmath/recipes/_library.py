@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from rollmath._checks import real
 from rollmath import loss
+from rollmath._checks import real
 from rollmath.loss import KL, PPO, Aggregation, Reinforce
 from rollmath.recipes._advantage import Advantage
 from rollmath.recipes._parts import Filter, Overlong
