@@ -95,6 +95,11 @@ class Batch:
         """The rewards, one number a token."""
         return _dense.tokens(self.who, "token_level_rewards", self.rewards, self.trained.shape)
 
+    @cached_property
+    def outcomes(self) -> NDArray[Any] | None:
+        """One reward a row, if only the last trained token of each row has one; else None."""
+        return _dense.outcomes(self.token_rewards(), self.trained)
+
     # One number a rollout: of the last output of a session.
 
     @property

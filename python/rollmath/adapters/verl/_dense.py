@@ -122,6 +122,16 @@ def scores(who: str, token_level_rewards: Any, shape: tuple[int, int]) -> NDArra
     return host(who, "token_level_rewards", token_level_rewards.sum(dim=-1))[0]
 
 
+def outcomes(rewards: NDArray[Any], trained: Trained) -> NDArray[Any] | None:
+    """The reward of each row if nothing but the last trained token has one, which is then not read token by token."""
+    if trained.mask is not None or not rewards.size or rewards.dtype != np.float32 or not rewards.flags.c_contiguous:
+        return None
+    last = rewards[np.arange(len(rewards)), np.maximum(trained.counts - 1, 0)]
+    last = np.where(trained.counts > 0, last, np.float32(0))
+    # By their bits: integers are counted many times as fast as floats.
+    return last if np.count_nonzero(rewards.view(np.int32)) == np.count_nonzero(last.view(np.int32)) else None
+
+
 def tensor(x: NDArray[Any]) -> torch.Tensor:
     """A result as verl wants it, without a copy."""
     return torch.from_numpy(x)

@@ -151,7 +151,8 @@ def optimal_token_baseline(name: str) -> Callable[[Batch, Mapping[str, Any]], Bo
         squares, logprobs = batch.tokens("sum_pi_squared"), batch.tokens("old_log_probs")
         weights = None if batch.columns.get("rollout_is_weights") is None else batch.tokens("rollout_is_weights")
         advantages = batch.trained.fresh()
-        arrays = (batch.token_rewards(), batch.need("uid"), logprobs, squares)
+        rewards = batch.token_rewards() if batch.outcomes is None else batch.outcomes
+        arrays = (rewards, batch.need("uid"), logprobs, squares)
         _float32(batch, function, advantages, *arrays, is_weights=weights, reward_on_gap="drop", **keywords)
         return advantages, reward_to_go(batch)
 
@@ -160,6 +161,8 @@ def optimal_token_baseline(name: str) -> Callable[[Batch, Mapping[str, Any]], Bo
 
 def reward_to_go(batch: Batch) -> NDArray[Any]:
     """The sum of the rewards from each trained token on; those at gaps are lost, as in verl."""
+    if batch.outcomes is not None:
+        return batch.trained.expand(batch.outcomes)
     out = batch.trained.fresh()
     _float32(batch, temporal.discounted_returns, out, batch.token_rewards(), reward_on_gap="drop")
     return out
