@@ -36,11 +36,13 @@ class Gathered:
     Attributes:
         batch: all rollouts.
         here: those of this rank.
+        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``.
         logps: log-probabilities under the old policy and the reference, packed over the positions of all rows.
     """
 
     batch: TRLBatch
     here: slice
+    truncated: NDArray[np.bool_]
     logps: tuple[NDArray[np.float32], ...] = ()
 
 
@@ -62,12 +64,14 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
     ids = [np.asarray(x, np.int64).reshape(-1) for x in seen.completions]
     columns, complaint = _columns(settings.who, seen.inputs, wanted)
+    ends = {*trainer.eos_token_ids, trainer._tokenizer.pad_token_id}
     piece = {
         "complaint": complaint,
         "columns": columns,
         "lengths": lengths,
         "tokens": np.concatenate(ids) if ids else np.zeros(0, np.int64),
         "mask": mask[inside] != 0,
+        "truncated": np.array([len(x) > 0 and int(x[-1]) not in ends for x in ids], np.bool_),
         "logps": [x.detach().float().cpu().numpy()[inside] for x in seen.logps],
     }
     pieces = [piece]
@@ -102,7 +106,8 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
         num_generations=each,
         training=bool(trainer.model.training),
     )
-    return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), logps)
+    truncated = np.concatenate([x["truncated"] for x in pieces])
+    return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps)
 
 
 def _total(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rollmath.adapters.trl._collect import Seen, collect, loss_mask
 from rollmath.adapters.trl._settings import Settings, settings_of
@@ -138,6 +138,8 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
 
         n = len(seen.completions)
         first = n * self.accelerator.process_index
+        if settings.recipe is not None and settings.recipe.reward_kl and settings.grpo:
+            seen.logps = (self._rollmath_old(output), output["ref_per_token_logps"])
         if settings.looks:
             gathered = collect(self, settings, seen, output)
             place(self, settings, gathered, evaluate(self.args, settings, gathered), output)
@@ -149,6 +151,26 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
         if seen.logps and settings.objective is not None:
             output["old_per_token_logps"] = seen.logps[0]
         return output
+
+    def _rollmath_old(self, output: dict[str, Any]) -> torch.Tensor:
+        """Log-probabilities under the policy that sampled, which TRL leaves out where they are those of the loss."""
+        import torch  # noqa: PLC0415 - the trainer has it
+
+        from rollmath.adapters.trl._loss import FIELDS  # noqa: PLC0415
+
+        if "old_per_token_logps" in output:
+            return cast("torch.Tensor", output["old_per_token_logps"])
+        args, completions = self.args, output["completion_ids"]
+        with torch.no_grad():
+            found = self._get_per_token_logps_and_entropies(
+                self.model,
+                torch.cat([output["prompt_ids"], completions], dim=1),
+                torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1),
+                completions.size(1),
+                batch_size=args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size,
+                **{name: output.get(name) for name in FIELDS},
+            )
+        return cast("torch.Tensor", found[0])
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         before = self._buffered_inputs

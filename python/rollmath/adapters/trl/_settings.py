@@ -15,6 +15,8 @@ from rollmath.loss._mismatch_compose import Corrections, as_correction
 
 #: What a recipe decides by itself.
 PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
+#: Columns of a recipe that the trainer knows by itself.
+SUPPLIED = ("logprobs", "truncated")
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def _from_recipe(made: Settings, recipe: Any) -> Settings:
         kl=chosen.kl,
         correction=_correction(made.who, chosen.correction),
         entropy=chosen.entropy,
-        columns={name: name for name in chosen.needs} | dict(made.columns),
+        columns={name: name for name in chosen.needs if name not in SUPPLIED} | dict(made.columns),
     )
 
 
@@ -117,6 +119,9 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
             takes = "a TRLBatch" if name == "advantage" else "rewards and groups"
             msg = f"{who}(): {name!r} must be a function of {takes}, got {describe(parts[name])}"
             raise TypeError(msg)
+    if getattr(parts["filter"], "on", "rewards") != "rewards":
+        msg = f"{who}(): 'filter' must look at rewards (on='rewards'), got {parts['filter']}; put it in a recipe"
+        raise ValueError(msg)
     for name in ("objective", "kl"):
         if parts[name] is not None and not isinstance(parts[name], Objective):
             like = "PPO()" if name == "objective" else "KL(0.001)"

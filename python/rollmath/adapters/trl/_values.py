@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath._arrays import describe
+from rollmath._logprobs import LogProbs
 from rollmath.adapters.trl._config import advantages_of
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
@@ -80,7 +81,38 @@ def evaluate(args: Any, settings: Settings, gathered: Gathered) -> Values:
 
 
 def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
-    raise NotImplementedError
+    """What the recipe makes of the rollouts that have a reward; the others get 0 and stay as TRL has them."""
+    batch, recipe = gathered.batch, settings.recipe
+    drops = recipe.filter is not None or recipe.truncated != "keep"
+    if not batch.training and drops:
+        recipe, drops = recipe.replace(filter=None, truncated="keep"), False
+    at = np.flatnonzero(batch.valid)
+    rows = batch.rows if len(at) == len(batch.rewards) else batch.rows.take(at)
+    columns: dict[str, Any] = {key: [values[i] for i in at.tolist()] for key, values in batch.columns.items()}
+    if "truncated" in recipe.needs:
+        columns["truncated"] = gathered.truncated[at]
+    if recipe.reward_kl:
+        columns["logprobs"] = _logprobs(gathered)
+    prepared = recipe.prepare(batch.rewards[at], batch.groups.take(at), rows=rows, **columns)
+    mask, positions = _mask(batch.rows).copy(), np.repeat(batch.valid, batch.rows.lengths)
+    mask[positions] = _mask(prepared.rows)
+    per_token = isinstance(prepared.advantages, Ragged)
+    flat = np.zeros(len(positions) if per_token else len(batch.rewards), np.float32)
+    found = prepared.advantages.values if isinstance(prepared.advantages, Ragged) else prepared.advantages
+    flat[positions if per_token else at] = np.asarray(found)
+    kept = np.ones(len(batch.rewards), np.bool_)
+    kept[at] = np.asarray(prepared.selection.mask)
+    whole = Rows(batch.rows.rollouts, batch.rows.lengths, mask=mask, tokens=batch.rows.tokens)
+    return Values(flat, whole, kept if drops else None, prepared.metrics)
+
+
+def _logprobs(gathered: Gathered) -> LogProbs:
+    """Of the rollouts that have a reward, packed."""
+    import torch  # noqa: PLC0415 - the trainer has it
+
+    seen = np.repeat(gathered.batch.valid, gathered.batch.rows.lengths)
+    old, ref = (torch.from_numpy(x[seen]) for x in gathered.logps)
+    return LogProbs(old, ref=ref)
 
 
 def _kept(settings: Settings, batch: TRLBatch) -> NDArray[np.bool_]:
@@ -97,7 +129,7 @@ def _kept(settings: Settings, batch: TRLBatch) -> NDArray[np.bool_]:
             f"{describe(found)}"
         )
         raise TypeError(msg)
-    return mask
+    return mask | ~batch.valid  # what has no reward is TRL's to handle: advantage 0, mask as it is
 
 
 def _counts(kept: NDArray[np.bool_] | None) -> dict[str, float]:
