@@ -89,10 +89,10 @@ class Gathered:
         if type(error) not in {TypeError, ValueError}:
             return error
         text = str(error)
-        named = re.search(r"\b(?:index|row) (\d+)\b", text)
-        if named and int(named[1]) < len(self):
-            rank, row = self.where(int(named[1]))
-            text += f" ({named[0]} of all ranks is {row} of {ranks([rank])})"
+        named = re.search(r"\b(index|row) (\d+)\b", text)
+        if named and int(named[2]) < len(self):
+            rank, row = self.where(int(named[2]))
+            text += f" ({named[0]} of all ranks is {named[1]} {row} of {ranks([rank])})"
         return type(error)(text)
 
 

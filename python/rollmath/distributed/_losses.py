@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rollmath._arrays import ArrayLike
-from rollmath.distributed._exchange import by_rank, exchange
+from rollmath.distributed._exchange import by_rank, exchange, ranks
 from rollmath.groups import Groups
 from rollmath.loss import LossMetrics, Normalizer
 from rollmath.loss._check import require
@@ -39,7 +39,17 @@ def normalizer(rows: Rows, *, prompts: Groups | ArrayLike | None = None, group: 
         return Normalizer.local(rows, prompts=prompts)
 
     told = {"prompts": "nothing" if prompts is None else "one id a rollout"}
-    return Normalizer.sum(exchange(who, make, group, told).parts)
+    parts = exchange(who, make, group, told).parts
+    owner: dict[Any, int] = {}
+    for number, part in enumerate(parts):
+        for key in part.rollout_tokens or ():
+            if (before := owner.setdefault(key, number)) != number:
+                msg = (
+                    f"{who}(): 'rows' must have rollout ids that are distinct over all ranks, but {key!r} is on "
+                    f"{ranks([before, number])}"
+                )
+                raise ValueError(msg)
+    return Normalizer.sum(parts)
 
 
 def gather_metrics(metrics: LossMetrics, *, group: Any = None) -> LossMetrics:
