@@ -6,7 +6,9 @@
 
 import json
 import multiprocessing
+import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
@@ -27,6 +29,7 @@ from rollmath.distributed import advantages, gather, gather_metrics, moments, no
 from rollmath.loss import LossMetrics, Normalizer
 
 group = rm.group
+ROOT = Path(__file__).parents[2]
 
 #: Methods with one number a rollout: rewards they want, columns, options.
 METHODS: dict[str, tuple[Callable[..., Any], str, tuple[str, ...], dict[str, Any]]] = {
@@ -245,6 +248,40 @@ def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     yield "all equal", difference(whiten(np.full((2, 3), 7.0)), np.zeros((2, 3)))
 
 
+def doc_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
+    """The examples of docs/distributed.md, one after the other, with a part of the rollouts."""
+    data = rollouts(8)
+    lengths = np.minimum(data["lengths"], 9)
+    marks = torch.from_numpy(np.arange(9) < lengths[:, None])
+    lp = -torch.rand((N, 9), generator=torch.Generator().manual_seed(0))
+    mine = np.array_split(np.arange(N), world)[rank]
+    rows = rm.Rows([f"r{i}" for i in range(N)], lengths, mask=marks)
+    names = {
+        "rm": rm, "rewards": data["binary"][mine], "prompt_ids": data["groups"][mine], "world_size": world,
+        "n_tool_calls": data["strata"][mine], "answers": take(data["answers"], mine), "rows": rows.take(mine),
+        "response_mask": marks[mine], "lp": lp[mine].requires_grad_(), "old": lp[mine] - 0.1,
+    }  # fmt: skip
+    blocks = re.findall(r"(?:^(?:    .*)?\n)+", (ROOT / "docs" / "distributed.md").read_text(), re.MULTILINE)
+    for block in blocks:
+        exec(textwrap.dedent(block), names)
+    whole = group.grpo(data["binary"], data["groups"])
+    yield "doc: advantages", difference(names["advantages"], whole[mine])
+    votes = group.majority_reward(data["answers"], data["groups"])
+    yield "doc: votes", difference(names["votes"], votes[mine])
+    whole = group.stratified(data["binary"], data["groups"], strata=data["strata"], blend=0.8)
+    yield "doc: stratified", difference(names["stratified"], whole[mine])
+    whole = group.reinforce_pp(data["binary"], mask=marks)
+    yield "doc: tokens", difference(names["token_advantages"], whole[mine])
+    yield "doc: normalizer", "" if names["normalizer"].tokens == int(lengths.sum()) else "differs"
+    whole = rm.loss.policy_loss(
+        rm.LogProbs(lp, prox=lp - 0.1), group.grpo(data["binary"], data["groups"]), rows, rm.loss.PPO(),
+        normalizer=Normalizer.local(rows),
+    ).metrics.to_dict()  # fmt: skip
+    # The loss was multiplied by the ranks, since gradients are averaged; the metrics were not.
+    off = [name for name, x in names["metrics"].to_dict().items() if abs(x - whole[name]) > 1e-6]
+    yield "doc: metrics", f"{off}" if off else ""
+
+
 def loss_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     """Counts and metrics."""
     ids = [f"r{i}" for i in range(2 * world)]
@@ -353,7 +390,7 @@ def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
     report: dict[str, Any] = {"cases": {}, "errors": {}}
-    for cases in (method_cases, other_cases, kinds_cases, token_cases, loss_cases, subgroup_cases):
+    for cases in (method_cases, other_cases, kinds_cases, token_cases, doc_cases, loss_cases, subgroup_cases):
         report["cases"] |= dict(cases(world, rank))
     for name, call in errors(world, rank).items():
         report["errors"][name] = raised(call)
