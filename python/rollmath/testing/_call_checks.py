@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 
 from rollmath._arrays import is_tensor
 from rollmath.testing._advantage import AdvantageFunction, Call
 from rollmath.testing._cases import EVEN, EVEN_IDS, ROWS, show
 from rollmath.testing._registry import Remark, check, fail
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _one_call(f: AdvantageFunction) -> Call:
@@ -48,19 +53,21 @@ def aliasing(f: AdvantageFunction) -> str:
     call = _one_call(f)
     out = call.out if isinstance(call.out, tuple) else (call.out,)
     first = _memory(out[0])
-    if len(out) > 1 and first is not None and _memory(out[1]) is not None and np.shares_memory(first, _memory(out[1])):
+    if len(out) > 1 and _shared(first, _memory(out[1])):
         return Remark("advantages and returns are the same memory: a change in place of one is one of both")
-    for given in call.given:
-        other = _memory(given)
-        if first is not None and other is not None and np.shares_memory(first, other):
-            return Remark("the advantages are an input's memory: a change in place of one is one of both")
+    if any(_shared(first, _memory(given)) for given in call.given):
+        return Remark("the advantages are an input's memory: a change in place of one is one of both")
     return "the result has memory of its own"
 
 
-def _memory(x: object) -> np.ndarray | None:
+def _memory(x: Any) -> NDArray[Any] | None:
     if is_tensor(x):
         return np.asarray(x.detach().cpu())
     return x if isinstance(x, np.ndarray) else None
+
+
+def _shared(a: NDArray[Any] | None, b: NDArray[Any] | None) -> bool:
+    return a is not None and b is not None and bool(np.shares_memory(a, b))
 
 
 @check("advantage")
@@ -70,7 +77,7 @@ def determinism(f: AdvantageFunction) -> str:
     Noise or a subsample from the global generator makes every run another one, and a resumed one yet another.
     """
 
-    def once() -> np.ndarray:
+    def once() -> NDArray[np.float64]:
         return f.rollouts(EVEN, EVEN_IDS) if "groups" in f.has else f.tokens(ROWS)[0].ravel()
 
     first = once()

@@ -108,7 +108,7 @@ def uneven_groups(f: AdvantageFunction) -> str:
     for g in range(4):
         rows = g == UNEVEN_IDS
         if not other:
-            alone = f.rollouts(UNEVEN[rows], np.zeros(rows.sum(), dtype=np.int64))
+            alone = f.rollouts(UNEVEN[rows], np.zeros(np.count_nonzero(rows), dtype=np.int64))
             if apart(together[rows], alone) > CLOSE:
                 fail(
                     f"in groups of 3, 2, 4 and 2, rewards {show(UNEVEN[rows])} get {show(together[rows])}; "

@@ -127,18 +127,19 @@ def empty_row_counted(f: LossFunction) -> str:
 
 @check("loss")
 def nothing_trained(f: LossFunction) -> str:
-    """A batch without any trained token has the loss 0 and no gradient.
+    """A micro-batch without any trained token has the loss 0 and no gradient.
 
-    A rank or a micro-batch of filtered rollouts divides 0 by 0; the optimiser step is NaN on all ranks.
+    Where all of its rollouts were filtered, 0 is divided by 0, and the optimiser step is NaN on all ranks. A loss that
+    takes the counts of the step is told those of a step that has trained tokens elsewhere.
     """
-    rows = make_rows([3, 2])
-    rows = replace(rows, mask=torch.zeros_like(rows.mask))
-    out = f.loss(replace(rows, logp=rows.logp.clone().requires_grad_()))
+    step = make_rows([3, 2])
+    rows, told = replace(step, mask=torch.zeros_like(step.mask)), step if "counts" in f.has else None
+    out = f.loss(replace(rows, logp=rows.logp.clone().requires_grad_()), step=told)
     value = float(out.detach())
     if value != 0:
         fail(f"two rows without a trained token have the loss {show(value)}")
     if out.requires_grad:
-        gradient = f(rows).gradient
+        gradient = f(rows, step=told).gradient
         if (gradient != 0).any():
             fail(f"the loss is 0 and its gradient {show(gradient[0])}")
     return "the loss is 0"

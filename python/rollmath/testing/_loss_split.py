@@ -30,13 +30,18 @@ def _split(f: LossFunction, rows: LossRows, parts: Sequence[Sequence[int]]) -> s
     if told is None and far(pieces / len(parts), whole) < CLOSE:
         return "the mean of the gradients of micro-batches is that of the batch"
     mean = 1 if told is not None else len(parts)
-    with np.errstate(all="ignore"):
-        share = [np.nanmedian((pieces / mean / whole)[list(part)][np.abs(whole[list(part)]) > 1e-9]) for part in parts]
-    tokens = [rows.take(part).tokens for part in parts]
-    sizes = [f"{len(p)} rows, {t} tokens" for p, t in zip(parts, tokens, strict=True)]
+    shares, sizes = [], []
+    for part in parts:
+        ours, theirs = whole[list(part)], pieces[list(part)] / mean
+        trained = np.abs(ours) > 1e-9
+        share = theirs[trained] / ours[trained]
+        low, high = (float(x) for x in (share.min(), share.max()))
+        shares.append(f"{low:.3g}" if high - low < 1e-3 else f"{low:.3g} to {high:.3g}")
+        sizes.append(f"{len(part)} row{'s' if len(part) > 1 else ''}, {rows.take(part).tokens} tokens")
     how = "the sum" if told is not None else "the mean"
     return fail(
-        f"micro-batches of {' and '.join(sizes)}: in {how} of their gradients a token has {' and '.join(f'{s:.3g}' for s in share)} times its gradient in one batch"
+        f"micro-batches of {' and '.join(sizes)}: in {how} of their gradients a token has {' and '.join(shares)} "
+        "times its gradient in one batch"
     )
 
 
