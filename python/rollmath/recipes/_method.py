@@ -57,7 +57,6 @@ class Method:
         return (*self.columns, *of_convention)
 
 
-@lru_cache(maxsize=256)
 def method_of(method: str | Callable[..., Any]) -> Method:
     """The function of that name, or a function itself.
 
@@ -65,6 +64,16 @@ def method_of(method: str | Callable[..., Any]) -> Method:
         ValueError: there is none of that name.
         TypeError: it is no function.
     """
+    # Names are found once; a function may be of any kind, and need not be kept.
+    return _named(method) if isinstance(method, str) else _method(method)
+
+
+@lru_cache(maxsize=256)
+def _named(method: str) -> Method:
+    return _method(method)
+
+
+def _method(method: str | Callable[..., Any]) -> Method:
     who = "Advantage"
     own = not isinstance(method, str) or method.split(".")[0] not in PACKAGES or ":" in method
     call = _find(who, method) if isinstance(method, str) else method

@@ -124,7 +124,7 @@ def read(
             raise ValueError(msg)
     for name in recipe.needs if who == "prepare" else recipe.advantage.needs:
         if columns.get(name) is None:
-            raise ValueError(missing(who, f"recipe {recipe.name!r}", name))
+            raise ValueError(missing(who, f"recipe {recipe.name!r}", name, recipe.needs[name]))
     cut = columns.get("truncated")
     truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
     taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
