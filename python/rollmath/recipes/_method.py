@@ -94,7 +94,7 @@ def _find(who: str, name: str) -> Any:
             return getattr(module, function)
     known = [name for p in PACKAGES for name in _functions(p)]
     msg = (
-        f"{who}(): 'method' must be a function of rollmath, one of {nearest(name, known)}, or an import path "
+        f"{who}(): 'method' must be a function of rollmath, one of {nearest(name, known, 10)}, or an import path "
         f"'package.module:function', got {name!r}"
     )
     raise ValueError(msg)

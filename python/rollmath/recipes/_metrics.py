@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,8 @@ def metrics_of(
     rows: Rows,
     values: Array | Ragged,
     level: str,
+    *,
+    sparse: bool,
 ) -> dict[str, float]:
     """Plain floats; means of nothing are 0, so that a dashboard goes on.
 
@@ -36,6 +39,7 @@ def metrics_of(
         rows: what trains.
         values: advantages.
         level: what they have one value of.
+        sparse: advantages of tokens are 0 where nothing is trained.
     """
     there = ~np.isnan(rewards)
     seen = None if there.all() else there
@@ -59,22 +63,23 @@ def metrics_of(
     }
     out |= {f"rollouts/dropped/{one.reason.replace(' ', '_')}": float(one.rollouts) for one in report.dropped}
     out["tokens/trained"] = float(rows.trained.sum())
-    trained = _trained(values, rows, level)
-    out["advantage/mean"] = _mean(trained)
-    out["advantage/abs_mean"] = _mean(np.abs(trained))
-    out["advantage/nonzero"] = _mean(trained != 0)
+    array = host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
+    trained, n = _trained(array, rows, level, sparse)
+    out["advantage/mean"] = float(trained.sum(dtype=np.float64)) / max(n, 1)
+    out["advantage/rms"] = math.sqrt(float(np.dot(trained, trained)) / max(n, 1))
+    out["advantage/nonzero"] = float(np.count_nonzero(trained)) / max(n, 1)
     return out
 
 
-def _trained(values: Any, rows: Rows, level: str) -> NDArray[Any]:
-    """The advantages of what is trained."""
-    array = host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
+def _trained(array: NDArray[Any], rows: Rows, level: str, sparse: bool) -> tuple[NDArray[Any], int]:
+    """The advantages of what is trained, and how many these are; zeros besides where they do not matter."""
     if level == "token":
-        return array if rows.mask is None else array[rows.mask.view(bool)]
+        n = int(rows.trained.sum())
+        return (array if sparse or rows.mask is None else array[rows.mask.view(bool)]), n
     live = rows.trained > 0
     if level == "rollout":
         live = np.bincount(rows.rollouts.index[live], minlength=rows.n_rollouts) > 0
-    return array[live]
+    return array[live], int(live.sum())
 
 
 def _mean(x: NDArray[Any]) -> float:

@@ -54,10 +54,11 @@ def fixed(value: Any) -> Any:
     return value
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known names for an error message, those like ``name`` first."""
+def nearest(name: str, known: Iterable[str], most: int = 20) -> str:
+    """The known names for an error message, those like ``name`` first, and of many the first ``most``."""
     names = sorted(known)
     like = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=3, cutoff=0.5)
     first = [n for wanted in like for n in names if n.lower() == wanted]
     ordered = list(dict.fromkeys([*first, *names]))
-    return ", ".join(map(repr, ordered)) if ordered else "none"
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(map(repr, ordered[:most])) + more if ordered else "none"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _checks
-from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
+from rollmath._arrays import Array, ArrayLike, Kind, describe, frozen, host, is_tensor
 from rollmath._logprobs import LogProbs
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
@@ -43,9 +43,13 @@ def prepare(
     values, level = _leveled(recipe, values, rows, step.kind)
     kept = trained[rows.rollouts.index]
     if not trained.all():
-        values = _zeroed(values, {"rollout": trained, "row": kept, "token": np.repeat(kept, rows.lengths)}[level])
+        values = _zeroed(values, trained if level == "rollout" else kept, rows)
     masked = without(rows, ~kept)
-    metrics = metrics_of(step.x, shaped if shaped is not rewards else None, step.groups, chosen, masked, values, level)
+    # Our methods give gaps 0; what others give there is not read.
+    sparse = not method_of(recipe.advantage.method).own
+    metrics = metrics_of(
+        step.x, shaped if shaped is not rewards else None, step.groups, chosen, masked, values, level, sparse=sparse
+    )
     return Batch(masked, values, level, shaped, chosen, metrics)
 
 
@@ -213,10 +217,10 @@ def _leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array
     raise ValueError(msg)
 
 
-def _zeroed(values: Any, keep: NDArray[np.bool_]) -> Any:
-    """0 where rollouts were dropped."""
+def _zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
+    """0 where rollouts were dropped; ``keep`` is one a rollout, or one a row."""
     if isinstance(values, Ragged):
-        return Ragged(_zeroed(values.values, keep), values.offsets)
+        return Ragged(_zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
     if isinstance(values, np.ndarray):
         return np.where(keep, values, values.dtype.type(0))
     import torch  # noqa: PLC0415 - a tensor came, so it is loaded
@@ -228,19 +232,13 @@ def without(rows: Rows, dropped: NDArray[np.bool_]) -> Rows:
     """The same rows, of which some train no token."""
     if not (dropped & (rows.trained > 0)).any():
         return rows
-    mask = np.repeat(~dropped, rows.lengths)
-    if rows.mask is not None:
-        mask &= rows.mask.view(bool)
-    made = Rows(
-        rows.rollouts,
-        rows.lengths,
-        segment=rows.segment,
-        mask=mask,
-        tokens=rows.tokens,
-        prompts=rows.prompts,
-        logprobs=rows.logprobs,
-        version=rows.version,
-        payload=rows.payload,
-    )
-    made._fill(report=rows.report)
+    mask = np.ones(int(rows.offsets[-1]), np.uint8) if rows.mask is None else rows.mask.copy()
+    # A slice a run of dropped rows, mostly those of a group: many times faster than a mask of all positions.
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], dropped, [False]]).astype(np.int8)))
+    cuts = rows.offsets[edges].tolist()
+    for start, end in zip(cuts[::2], cuts[1::2], strict=True):
+        mask[start:end] = 0
+    made = Rows.__new__(Rows)
+    # All else is that of the rows, which cannot change.
+    made._fill(**{**rows.__dict__, "mask": frozen(mask), "trained": frozen(np.where(dropped, 0, rows.trained))})
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -237,6 +238,51 @@ class Recipe:
             entropy=entropy,
             compiled=compiled,
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a table of strings, numbers, bools, lists and tables alone, for TOML, YAML or JSON; None is left out.
+
+        Raises:
+            TypeError: a part that has no such form: a function without a name, statistics of a step in an objective.
+
+        >>> from rollmath.recipes import DAPO
+        >>> DAPO.to_dict()["objective"], Recipe.from_dict(DAPO.to_dict()) == DAPO
+        ({'type': 'PPO', 'clip': [0.2, 0.28]}, True)
+        """
+        from rollmath.recipes._serial import to_dict  # noqa: PLC0415 - it knows this class
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Recipe:
+        """From what :meth:`to_dict` gives; :func:`get` takes tables that start from a recipe, too.
+
+        Raises:
+            ValueError: unknown keys or types.
+            TypeError: options that a part does not have.
+        """
+        from rollmath.recipes._serial import from_dict  # noqa: PLC0415 - it knows this class
+
+        return from_dict("Recipe.from_dict", table)
+
+    def explain(self) -> str:
+        """The formulas with their numbers, part by part, and where each is from; to print."""
+        from rollmath.recipes._words import explain  # noqa: PLC0415 - it knows this class
+
+        return explain(self)
+
+    def diff(self, other: Recipe) -> str:
+        """What is different in another recipe, in aligned lines; ``"same"`` if nothing is.
+
+        >>> from rollmath.recipes import DAPO
+        >>> print(DAPO.diff(DAPO.replace(convention="VERL")))
+                              dapo     dapo
+        advantage.convention  DEFAULT  VERL
+        """
+        require("Recipe.diff", "other", other, Recipe, "a Recipe")
+        from rollmath.recipes._words import diff  # noqa: PLC0415 - it knows this class
+
+        return diff(self, other)
 
     def __repr__(self) -> str:
         objective = type(self.objective).__name__

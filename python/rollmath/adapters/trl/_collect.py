@@ -1,0 +1,151 @@
+"""The generation batch of all ranks as a TRLBatch: with several ranks, one collective."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath.adapters.trl._batch import TRLBatch
+from rollmath.groups import Groups
+from rollmath.ragged import Ragged
+from rollmath.rows import Rows
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from rollmath.adapters.trl._settings import Settings
+
+
+@dataclass
+class Seen:
+    """What passes through ``_calculate_rewards`` and ``_get_per_token_logps_and_entropies`` of one generation batch."""
+
+    rewards: Any = None
+    inputs: Any = ()
+    completions: Any = ()
+    logps: tuple[torch.Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A batch of all ranks, and which of its rollouts are of this one.
+
+    Attributes:
+        batch: all rollouts.
+        here: those of this rank.
+        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``.
+        logps: log-probabilities under the old policy and the reference, packed over the positions of all rows.
+    """
+
+    batch: TRLBatch
+    here: slice
+    truncated: NDArray[np.bool_]
+    logps: tuple[NDArray[np.float32], ...] = ()
+
+
+def loss_mask(output: dict[str, Any]) -> torch.Tensor:
+    """The trained tokens as TRL's loss sees them, ``[B, T]``."""
+    mask: torch.Tensor = output["completion_mask"]
+    return mask * output["tool_mask"] if "tool_mask" in output else mask
+
+
+def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]) -> Gathered:
+    """Everything of all ranks, in TRL's order: rank after rank.
+
+    Raises:
+        ValueError: a column that the dataset and the rollouts do not have, or with an entry a rollout missing.
+    """
+    mask = loss_mask(output).cpu().numpy()
+    lengths = np.array([len(ids) for ids in seen.completions], np.int64)
+    inside = np.arange(mask.shape[1]) < lengths[:, None]
+    wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
+    ids = [np.asarray(x, np.int64).reshape(-1) for x in seen.completions]
+    columns, complaint = _columns(settings.who, seen.inputs, wanted)
+    ends = {*trainer.eos_token_ids, trainer._tokenizer.pad_token_id}
+    piece = {
+        "complaint": complaint,
+        "columns": columns,
+        "lengths": lengths,
+        "tokens": np.concatenate(ids) if ids else np.zeros(0, np.int64),
+        "mask": mask[inside] != 0,
+        "truncated": np.array([len(x) > 0 and int(x[-1]) not in ends for x in ids], np.bool_),
+        "logps": [x.detach().float().cpu().numpy()[inside] for x in seen.logps],
+    }
+    pieces = [piece]
+    if trainer.accelerator.num_processes > 1:
+        from accelerate.utils import gather_object  # noqa: PLC0415 - comes with TRL
+
+        pieces = gather_object([piece])
+    # Raised after the collective: if one rank raised before it, the others would wait for it.
+    if complaints := [x["complaint"] for x in pieces if x["complaint"]]:
+        raise ValueError(complaints[0])
+    table = seen.rewards.detach().float().cpu().numpy()
+    offsets = np.cumsum([0, *(len(x["lengths"]) for x in pieces)])
+    rank = trainer.accelerator.process_index
+    columns = {key: [value for x in pieces for value in x["columns"][key]] for key in wanted}
+    each = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
+    groups = Groups(columns.pop("") if settings.group_by is not None else np.arange(len(table)) // each)
+    sizes = np.concatenate([x["lengths"] for x in pieces])
+    tokens = Ragged.from_lengths(np.concatenate([x["tokens"] for x in pieces]), sizes)
+    rows = Rows(np.arange(len(sizes)), sizes, mask=np.concatenate([x["mask"] for x in pieces]), tokens=tokens)
+    weights = trainer.reward_weights.float().cpu().numpy()
+    logps = tuple(np.concatenate([x["logps"][i] for x in pieces]) for i in range(len(seen.logps)))
+    missing = np.isnan(table).all(axis=1)
+    batch = TRLBatch(
+        rewards=_total(trainer, settings, table, weights, missing, rows, logps),
+        reward_table=table,
+        reward_names=tuple(trainer.reward_func_names),
+        reward_weights=weights,
+        groups=groups,
+        rows=rows,
+        valid=~missing,
+        columns=columns,
+        num_generations=each,
+        training=bool(trainer.model.training),
+    )
+    truncated = np.concatenate([x["truncated"] for x in pieces])
+    return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps)
+
+
+def _total(
+    trainer: Any,
+    settings: Settings,
+    table: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    missing: NDArray[np.bool_],
+    rows: Rows,
+    logps: tuple[NDArray[np.float32], ...],
+) -> NDArray[np.float32]:
+    """One reward a rollout as TRL adds them up; in RLOO clipped, and less beta times the KL if no recipe does that."""
+    total = np.asarray(np.nansum(table * weights, axis=1, dtype=np.float32), np.float32)
+    total[missing] = np.nan
+    if settings.grpo:
+        return total
+    if trainer.args.reward_clip_range:
+        low, high = trainer.args.reward_clip_range
+        total = np.clip(total, np.float32(low), np.float32(high))
+    if trainer.beta != 0 and settings.recipe is None and rows.mask is not None:
+        log_ratio = np.where(rows.mask != 0, logps[0].astype(np.float64) - logps[1], 0.0)
+        filled = rows.lengths > 0
+        kl = np.zeros(len(total))
+        kl[filled] = np.add.reduceat(log_ratio, rows.offsets[:-1][filled])
+        total = (total - trainer.beta * kl).astype(np.float32)
+    return total
+
+
+def _columns(who: str, inputs: Any, wanted: dict[str, str]) -> tuple[dict[str, list[Any]], str]:
+    """One value a rollout of this rank from each column, and what to complain about."""
+    found = {key: [example.get(name) for example in inputs] for key, name in wanted.items()}
+    for key, values in found.items():
+        lacking = [i for i, value in enumerate(values) if value is None]
+        if lacking:
+            known = ", ".join(sorted({name for example in inputs for name in example})) or "none"
+            return found, (
+                f"{who}(): column {wanted[key]!r} must have a value for every rollout, but rollout {lacking[0]} has "
+                f"none; there are {known}. Put it in the dataset, with remove_unused_columns=False, or have "
+                "rollout_func return it, one value a completion"
+            )
+    return found, ""

@@ -1,0 +1,232 @@
+"""What was asked of a trainer, checked against TRL's configuration: nothing of it is ignored in silence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rollmath._arrays import describe
+from rollmath.adapters.trl._config import OF_ADVANTAGE, OF_OBJECTIVE, kl_of, objective_of
+from rollmath.loss import KL, Aggregation, Objective
+from rollmath.loss._aggregate import as_aggregation
+from rollmath.loss._mismatch_compose import Corrections, as_correction
+
+#: What a recipe decides by itself.
+PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
+#: Columns of a recipe that the trainer knows by itself.
+SUPPLIED = ("logprobs", "truncated")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The parts of a trainer; None stands for TRL's own.
+
+    Attributes:
+        who: the trainer's class, for messages.
+        grpo: a GRPO trainer, not an RLOO trainer.
+        recipe: makes advantages and the selection; its loss is in the fields below.
+        from_config: advantages as TRL's configuration says, by our functions.
+        advantage: a function of a TRLBatch.
+        filter: a function of rewards and groups.
+        objective: of the loss; None leaves the loss to TRL.
+        aggregation: with the counts of the whole optimiser step; None is what TRL's loss_type divides by.
+        kl: term of the loss.
+        correction: of the mismatch.
+        entropy: coefficient of the bonus that the recipe has; else the configuration's.
+        group_by: column of group ids; None is TRL's position.
+        columns: name of a parameter to name of the column that it is read from.
+    """
+
+    who: str
+    grpo: bool
+    recipe: Any = None
+    from_config: bool = False
+    advantage: Callable[..., Any] | None = None
+    filter: Callable[..., Any] | None = None
+    objective: Objective | None = None
+    aggregation: Aggregation | None = None
+    kl: Objective | None = None
+    correction: Corrections | None = None
+    entropy: float = 0.0
+    group_by: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> bool:
+        """Whether advantages are ours."""
+        return self.recipe is not None or self.from_config or self.advantage is not None
+
+    @property
+    def looks(self) -> bool:
+        """Whether the generation batch of all ranks is looked at."""
+        return self.values or self.filter is not None or self.group_by is not None
+
+
+def settings_of(who: str, args: Any, *, grpo: bool, recipe: Any, **given: Any) -> Settings:
+    """The settings from the arguments of the mixin.
+
+    Raises:
+        ValueError: arguments that exclude each other; options of TRL that would have no effect or are missing.
+        TypeError: arguments of the wrong type.
+    """
+    parts = {name: given.pop(name) for name in PARTS}
+    made = Settings(who, grpo, group_by=given["group_by"], columns=_columns(who, given["columns"]))
+    if recipe is not None:
+        if both := [name for name in PARTS if parts[name] is not None]:
+            msg = (
+                f"{who}(): 'recipe' and {both[0]!r} both say what to compute; give one, or "
+                f"recipe=recipes.get(...).replace({both[0]}=...)"
+            )
+            raise ValueError(msg)
+        made = _from_config(made, args) if recipe == "trl" else _from_recipe(made, recipe)
+    else:
+        made = _from_parts(made, args, parts)
+    _check_kl(made, args, recipe)
+    _check_options(made, args, from_config=recipe == "trl" or (recipe is None and parts["objective"] is None))
+    return made
+
+
+def _from_config(made: Settings, args: Any) -> Settings:
+    made = dataclasses.replace(made, from_config=True)
+    if not made.grpo:
+        return made  # the ratio of whole sequences, a product, is not here; RLOO's loss stays TRL's
+    return dataclasses.replace(made, objective=objective_of(made.who, args), kl=kl_of(made.who, args))
+
+
+def _from_recipe(made: Settings, recipe: Any) -> Settings:
+    from rollmath import recipes  # noqa: PLC0415 - not every trainer has one
+
+    known: Any = recipes
+    chosen = recipe if isinstance(recipe, known.Recipe) else known.get(recipe)
+    return dataclasses.replace(
+        made,
+        recipe=chosen,
+        objective=chosen.objective,
+        aggregation=as_aggregation(made.who, chosen.aggregation),
+        kl=chosen.kl,
+        correction=_correction(made.who, chosen.correction),
+        entropy=chosen.entropy,
+        columns={name: name for name in chosen.needs if name not in SUPPLIED} | dict(made.columns),
+    )
+
+
+def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
+    who = made.who
+    for name in ("advantage", "filter"):
+        if parts[name] is not None and not callable(parts[name]):
+            takes = "a TRLBatch" if name == "advantage" else "rewards and groups"
+            msg = f"{who}(): {name!r} must be a function of {takes}, got {describe(parts[name])}"
+            raise TypeError(msg)
+    if getattr(parts["filter"], "on", "rewards") != "rewards":
+        msg = f"{who}(): 'filter' must look at rewards (on='rewards'), got {parts['filter']}; put it in a recipe"
+        raise ValueError(msg)
+    for name in ("objective", "kl"):
+        if parts[name] is not None and not isinstance(parts[name], Objective):
+            like = "PPO()" if name == "objective" else "KL(0.001)"
+            msg = f"{who}(): {name!r} must be an Objective, such as {like}, got {describe(parts[name])}"
+            raise TypeError(msg)
+    aggregation = None if parts["aggregation"] is None else as_aggregation(who, parts["aggregation"])
+    correction = _correction(who, parts["correction"])
+    objective, kl = parts["objective"], parts["kl"]
+    if objective is None and not (aggregation is kl is correction is None):
+        if not made.grpo:
+            msg = f"{who}(): 'objective' must be given with aggregation, kl or correction: RLOO's own has no parts here"
+            raise ValueError(msg)
+        objective = objective_of(who, args)
+    if objective is not None and kl is None and made.grpo:
+        kl = kl_of(who, args)
+    return dataclasses.replace(
+        made,
+        advantage=parts["advantage"],
+        filter=parts["filter"],
+        objective=objective,
+        aggregation=aggregation,
+        kl=kl,
+        correction=correction,
+    )
+
+
+def _correction(who: str, correction: Any) -> Corrections | None:
+    return None if correction is None else as_correction(who, correction)
+
+
+def _columns(who: str, columns: Any) -> dict[str, str]:
+    if isinstance(columns, Mapping):
+        named = dict(columns)
+    elif isinstance(columns, Iterable) and not isinstance(columns, str):
+        named = {name: name for name in columns}
+    else:
+        msg = f"{who}(): 'columns' must be names of columns, or a mapping to them, got {columns!r}; put one in a tuple"
+        raise TypeError(msg)
+    if bad := [x for x in (*named, *named.values()) if not isinstance(x, str)]:
+        msg = f"{who}(): 'columns' must hold strings, got {bad[0]!r}"
+        raise TypeError(msg)
+    return named
+
+
+def _check_kl(made: Settings, args: Any, recipe: Any) -> None:
+    """The reference is TRL's, which has one if ``beta`` is not 0."""
+    who, kl = made.who, made.kl
+    penalty = 0.0 if made.recipe is None else made.recipe.reward_kl
+    if kl is not None and not made.grpo:
+        msg = f"{who}(): 'kl' must be None: RLOOTrainer puts beta times the KL into the reward; set beta in the config"
+        raise ValueError(msg)
+    if kl is not None and not isinstance(kl, KL) and args.beta == 0:
+        msg = f"{who}(): 'kl' needs a reference model, which TRL loads if beta is not 0; set beta in the config"
+        raise ValueError(msg)
+    wanted = kl.coef if isinstance(kl, KL) else penalty
+    if (isinstance(kl, KL) or penalty or (recipe is not None and made.objective is not None)) and args.beta != wanted:
+        msg = (
+            f"{who}(): beta={args.beta} of the config must be {wanted:g}, the coefficient of the KL; TRL loads the "
+            "reference model by it"
+        )
+        raise ValueError(msg)
+
+
+def _check_options(made: Settings, args: Any, *, from_config: bool) -> None:
+    """Raises for options of TRL that are set and would have no effect."""
+    who = made.who
+    unused: list[tuple[str, str]] = []
+    if made.values and not made.from_config:
+        unused += [(name, "of TRL's advantages; say it in 'advantage'") for name in OF_ADVANTAGE]
+    if made.objective is not None and not from_config:
+        unused += [(name, "of TRL's objective; say it in 'objective'") for name in OF_OBJECTIVE]
+    if made.recipe is not None and made.recipe.entropy:
+        unused.append(("entropy_coef", "beside the recipe's; say it in the recipe"))
+    defaults = {f.name: f.default for f in dataclasses.fields(args)}
+    for name, why in unused:
+        if name in defaults and getattr(args, name) != defaults[name]:
+            msg = f"{who}(): {name}={getattr(args, name)!r} of the config would have no effect here; it is {why}"
+            raise ValueError(msg)
+    if made.objective is None:
+        return
+    corrections = made.correction.parts if made.correction is not None else ()
+    if made.objective.coupling == "batch" or any(getattr(part, "normalize", False) for part in corrections):
+        msg = (
+            f"{who}(): 'objective' and 'correction' must not need statistics of the whole step before its first loss, "
+            f"which TRL's loop has no place for, got {made.objective} and {corrections}"
+        )
+        raise ValueError(msg)
+    if getattr(args, "use_adaptive_entropy", False):
+        msg = f"{who}(): use_adaptive_entropy has no counterpart here; set entropy_coef, or leave the loss to TRL"
+        raise ValueError(msg)
+    if made.correction is not None and args_vllm(args):
+        msg = (
+            f"{who}(): 'correction' and TRL's vllm_importance_sampling_correction would both reweight; set "
+            "vllm_importance_sampling_correction=False"
+        )
+        raise ValueError(msg)
+    generation, window = args.steps_per_generation, args.gradient_accumulation_steps
+    if made.aggregation is not None and generation % window:
+        msg = (
+            f"{who}(): steps_per_generation={generation} must be a multiple of gradient_accumulation_steps={window}, "
+            "or the tokens of an optimiser step are not known at its first micro-batch; leave 'aggregation' to TRL"
+        )
+        raise ValueError(msg)
+
+
+def args_vllm(args: Any) -> bool:
+    """Whether TRL multiplies losses by its importance weights of vLLM."""
+    return bool(args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False))
