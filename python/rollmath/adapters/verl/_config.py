@@ -86,9 +86,14 @@ def whiten_of(who: str, value: Any) -> Whiten | None:
 
 
 def method_options(
-    who: str, function: Callable[..., Any], framework: str, options: Mapping[str, Any], columns: Iterable[str]
+    who: str,
+    function: Callable[..., Any],
+    framework: str,
+    options: Mapping[str, Any],
+    columns: Iterable[str],
+    keys: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Keywords for a method: what the framework does, and over it what ``algorithm.rollmath`` says.
+    """Keywords for a method: what the framework does, over it verl's keys, over these ``algorithm.rollmath``.
 
     Args:
         who: name of the estimator.
@@ -96,6 +101,7 @@ def method_options(
         framework: its name in the options of a framework.
         options: the table.
         columns: parameters that are arrays, which come with the batch and are no options.
+        keys: options that verl has keys for.
 
     Raises:
         ValueError: an option that the method does not have; a convention without this method.
@@ -106,6 +112,7 @@ def method_options(
     out: dict[str, Any] = {}
     if isinstance(rules, Framework):
         out |= {key: value for key, value in rules.options.get(framework, {}).items() if key in parameters}
+    out |= keys
     if "convention" in parameters:
         # verl has no convention for a method that it does not have: then what the papers say.
         missing = isinstance(rules, Framework) and framework not in rules

@@ -56,8 +56,7 @@ def rollout_method(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
     def run(batch: Batch, options: Mapping[str, Any]) -> Both:
         function = getattr(group, name)
         known = arrays_of(function)
-        keywords = _from_verl(function, name, batch.config)
-        keywords |= method_options(batch.who, function, name, options, known)
+        keywords = method_options(batch.who, function, name, options, known, _from_verl(function, name, batch.config))
         renamed = _columns(batch.who, options, known)
         arrays = {}
         for parameter in known:
@@ -111,8 +110,8 @@ def _columns(who: str, options: Mapping[str, Any], known: tuple[str, ...]) -> di
 def gae(batch: Batch, options: Mapping[str, Any]) -> Both:
     """``(advantages, returns)``, the advantages whitened."""
     values = batch.tokens("values")
-    keywords = {"gamma": setting(batch.config, "gamma", 1.0), "lam": setting(batch.config, "lam", 1.0)}
-    keywords |= method_options(batch.who, temporal.gae, "gae", options, arrays_of_tokens(temporal.gae))
+    keys = {"gamma": setting(batch.config, "gamma", 1.0), "lam": setting(batch.config, "lam", 1.0)}
+    keywords = method_options(batch.who, temporal.gae, "gae", options, arrays_of_tokens(temporal.gae), keys)
     out = batch.trained.fresh(), batch.trained.fresh()
     _float32(batch, temporal.gae, out, batch.token_rewards(), values, **keywords)
     return out
@@ -121,8 +120,8 @@ def gae(batch: Batch, options: Mapping[str, Any]) -> Both:
 def reinforce_pp(batch: Batch, options: Mapping[str, Any]) -> Both:
     """Returns are the discounted rewards, advantages the same whitened."""
     known = arrays_of_tokens(group.reinforce_pp)
-    keywords = {"gamma": setting(batch.config, "gamma", 1.0)}
-    keywords |= method_options(batch.who, group.reinforce_pp, "reinforce_pp", options, known)
+    keys = {"gamma": setting(batch.config, "gamma", 1.0)}
+    keywords = method_options(batch.who, group.reinforce_pp, "reinforce_pp", options, known, keys)
     whiten = keywords.pop("whiten")
     returns, advantages = batch.trained.fresh(), batch.trained.fresh()
     _float32(batch, group.reinforce_pp, returns, batch.token_rewards(), whiten=None, **keywords)
@@ -147,7 +146,7 @@ def optimal_token_baseline(name: str) -> Callable[[Batch, Mapping[str, Any]], Bo
 
     def run(batch: Batch, options: Mapping[str, Any]) -> Both:
         function = group.optimal_token_baseline
-        keywords = method_options(batch.who, function, name, options, arrays_of_tokens(function))
+        keywords = method_options(batch.who, function, name, options, arrays_of_tokens(function), {})
         squares, logprobs = batch.tokens("sum_pi_squared"), batch.tokens("old_log_probs")
         weights = None if batch.columns.get("rollout_is_weights") is None else batch.tokens("rollout_is_weights")
         advantages = batch.trained.fresh()

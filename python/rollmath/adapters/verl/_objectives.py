@@ -130,12 +130,6 @@ LOSSES: dict[str, Loss] = {
     "topr": Loss(_of("TOPR", lambda _: {})),
     "vespo": Loss(_of("VESPO", lambda _: {"unit": "row"})),
 }
-_made: dict[str, Callable[..., Any]] = {}
-
-
-def objectives() -> dict[str, Callable[..., Any]]:
-    """The functions for verl's registry, by name without ``rollmath/``."""
-    return {name: _made.setdefault(name, as_registered(name, loss)) for name, loss in LOSSES.items()}
 
 
 def register_objective(name: str, objective: Objective, *, loss_agg_mode: str | None = None) -> str:
@@ -182,7 +176,7 @@ class Always:
         return self.objective
 
 
-def as_registered(name: str, loss: Loss) -> Callable[..., Any]:
+def as_verl_loss(name: str, loss: Loss) -> Callable[..., Any]:
     """A function for verl's registry."""
     who = f"rollmath/{name}"
 

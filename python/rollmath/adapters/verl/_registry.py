@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Estimator, as_verl, from_config
-from rollmath.adapters.verl._names import estimators
-from rollmath.adapters.verl._objectives import objectives
+from rollmath.adapters.verl._names import estimators, losses
+from rollmath.adapters.verl._objectives import as_verl_loss
 from rollmath.adapters.verl._replace import INLINE, REPLACEMENTS
 from rollmath.adapters.verl._version import load, verl_version
 
@@ -37,7 +37,9 @@ class Registered(NamedTuple):
 
 #: What was in verl's registry and module before, by verl's name.
 _before: dict[str, tuple[Any, Any]] = {}
-_made: dict[str, Callable[..., Any]] = {}
+#: The functions that we put there, always the same.
+_estimators: dict[str, Callable[..., Any]] = {}
+_losses: dict[str, Callable[..., Any]] = {}
 
 
 def register(*, replace: str | Iterable[str] = (), any_version: bool = False) -> Registered:
@@ -64,14 +66,14 @@ def register(*, replace: str | Iterable[str] = (), any_version: bool = False) ->
     version = verl_version("register", any_version=any_version)
     algos = load("register", _ALGOS)
     for name, estimator in estimators().items():
-        algos.ADV_ESTIMATOR_REGISTRY[PREFIX + name] = _made.setdefault(name, as_registered(estimator))
-    for name, function in objectives().items():
-        algos.POLICY_LOSS_REGISTRY[PREFIX + name] = function
+        algos.ADV_ESTIMATOR_REGISTRY[PREFIX + name] = _estimators.setdefault(name, as_registered(estimator))
+    for name, loss in losses().items():
+        algos.POLICY_LOSS_REGISTRY[PREFIX + name] = _losses.setdefault(name, as_verl_loss(name, loss))
     for name in names:
         _replace(algos, name)
     return Registered(
         tuple(PREFIX + name for name in estimators()),
-        tuple(PREFIX + name for name in objectives()),
+        tuple(PREFIX + name for name in losses()),
         tuple(_before),
         version,
     )

@@ -39,8 +39,10 @@ def compute_grpo_outcome_advantage(
     epsilon: float = 1e-6,
     norm_adv_by_std_in_grpo: bool = True,
     config: Any = None,
+    **kwargs: Any,
 ) -> Result:
     """GRPO; also verl's grpo_vectorized, which merges ids that read as one integer."""
+    del kwargs
     batch = Batch("grpo", token_level_rewards, response_mask, config, {"uid": index})
     rules = replace(VERL_0_9["grpo"], eps=float(epsilon))
     scale = "std" if norm_adv_by_std_in_grpo else "none"
