@@ -73,10 +73,18 @@ class Gathered:
         if len(array) != len(self):
             msg = f"{who}(): 'x' must have length {len(self)} (= the rollouts of all ranks), got {len(array)}"
             raise ValueError(msg)
-        part = array[self.rows].copy()
-        if self._empty is not None and part.dtype.kind == "f":
-            part = part.astype(self._empty)
-        return self._kind.wrap(part)
+        return self.cut(array, self.rows)
+
+    def cut(self, x: ArrayLike, part: slice) -> Array:
+        """Some of an array of all ranks, as :meth:`local` gives it."""
+        array = host("Gathered.cut", "x", x)[0][part].copy()
+        if self._empty is not None and array.dtype.kind == "f":
+            array = array.astype(self._empty)
+        return self.as_given(array)
+
+    def as_given(self, x: NDArray[Any]) -> Array:
+        """NumPy of this rank as an array of the kind of its rewards."""
+        return self._kind.wrap(x)
 
     def where(self, row: int) -> tuple[int, int]:
         """The rank of a rollout, and its number there."""
