@@ -23,6 +23,8 @@ from torch import distributed
 sys.path.append(str(Path(__file__).parents[1] / "reference"))
 
 from spread import IDS, KINDS, N, difference, rollouts, spreads, take
+from spread_errors import errors
+from spread_recipes import recipe_cases
 
 import rollmath as rm
 from rollmath.distributed import advantages, gather, gather_metrics, moments, normalizer, whiten
@@ -234,12 +236,11 @@ def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
             some = moments(x[mine], mask=mask[mine], lengths=lengths[mine])
             same = (some.mean, some.var(), some.count) == (all_of.mean, all_of.var(), all_of.count)
             yield f"moments, {kind}, {spread}", "" if same else "differ"
-            if kind == "float64":
-                rewards = rng.normal(size=N)
-                marks = mask & (np.arange(width) < lengths[:, None])
-                whole = group.reinforce_pp(rewards * marks.any(1), mask=marks, gamma=0.9)
-                own = group.reinforce_pp((rewards * marks.any(1))[mine], mask=marks[mine], gamma=0.9, whiten=None)
-                yield f"reinforce_pp, {spread}", difference(whiten(own, mask=marks[mine]), whole[mine])
+            marks = mask & (np.arange(width) < lengths[:, None])
+            rewards = x[:, 0] * (torch.as_tensor(marks) if kind.startswith("torch") else marks).any(1)
+            whole = group.reinforce_pp(rewards, mask=marks, gamma=0.9)
+            own = group.reinforce_pp(rewards[mine], mask=marks[mine], gamma=0.9, whiten=None)
+            yield f"reinforce_pp, {kind}, {spread}", difference(whiten(own, mask=marks[mine]), whole[mine])
     row = np.array([1.0, np.nan] if rank == 0 else [2.0, 3.0])
     yield "a NaN in one number a row", "" if np.isnan(whiten(row)).all() else "not NaN"
     empty: Any = [] if rank == 0 else np.array([[1.0, 3.0]])
@@ -299,70 +300,6 @@ def loss_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     yield "no metrics", "" if gather_metrics(LossMetrics({})).to_dict() == {} else "some"
 
 
-def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
-    """Calls that are wrong on rank 1 alone, or differ there."""
-    odd = rank == 1
-    nan = [1.0, float("nan") if odd else 0.0, 0.5]
-    g, r = ["a", "a", "b"], [1.0, 0.0, 0.5]
-    rows = np.ones((2, 3))
-    one = rm.Rows([f"r{rank}"], [2])
-    return {
-        "NaN": lambda: advantages(group.grpo, nan, g),
-        "NaN in a channel": lambda: advantages(group.gdpo, [[x, 1.0] for x in nan], g),
-        "length": lambda: gather(r[:2] if odd else r, g),
-        "length of a column": lambda: gather(r, g, strata=[1] if odd else [1, 2, 3]),
-        "type": lambda: gather(["x"] * 3 if odd else r, g),
-        "no array": lambda: gather(None if odd else r, g),
-        "one number": lambda: gather(1.0 if odd else r, g),
-        "grad": lambda: gather(torch.ones(3, requires_grad=odd), g),
-        "Ragged": lambda: gather(rm.Ragged.from_lists([r, r, r]) if odd else r, g),
-        "ids": lambda: gather(r, [1.0, 2.0, 3.0] if odd else g),
-        "mixed ids": lambda: gather(r, ["a", 1, "b"] if odd else g),
-        "id types": lambda: gather(r, [1, 1, 2] if odd else g),
-        "numpy ids": lambda: gather(r, np.array([1, 1, 2]) if odd else ["1", "1", "2"]),
-        "columns": lambda: gather(r, g, **({} if odd else {"strata": [1, 2, 3]})),
-        "column of None": lambda: gather(r, g, strata=None if odd else [1, 2, 3]),
-        "column types": lambda: gather(r, g, strata=["x", "y", "z"] if odd else [1, 2, 3]),
-        "dtypes": lambda: gather(np.float32(r) if odd else np.array(r), g),
-        "kinds": lambda: gather(torch.tensor(r) if odd else np.array(r), g),
-        "shapes": lambda: gather(np.ones((3, 2 if odd else 4)), g),
-        "options": lambda: advantages(group.grpo, r, g, eps=1e-4 if odd else 1e-6),
-        "option arrays": lambda: advantages(group.stratified, r, g, strata=np.array([rank, 1, 1])),
-        "methods": lambda: advantages(group.rloo if odd else group.grpo, r, g),
-        "no method": lambda: advantages("grpo" if odd else group.grpo, r, g),  # type: ignore[arg-type]
-        "no mapping": lambda: advantages(group.grpo, r, g, columns=[1] if odd else {}),  # type: ignore[arg-type]
-        "twice": lambda: advantages(group.grpo, r, g, columns={"eps": r} if odd else {}, eps=1.0),
-        "calls": lambda: moments(r) if odd else gather(r, g),
-        "result": lambda: advantages(group.stats, r, g),
-        "unknown": lambda: advantages(group.grpo, r, g, blend=1.0),
-        "not ours": lambda: gather(Breaks() if odd else r, g),
-        "two ranks": lambda: gather([1.0], g) if rank < 2 else gather(r, g),
-        "whiten how": lambda: whiten(r, how="verl" if odd else rm.conventions.Whiten()),  # type: ignore[arg-type]
-        "whiten options": lambda: whiten(r, how=rm.conventions.Whiten(ddof=0 if odd else 1)),
-        "whiten tokens": lambda: whiten(rows if not odd else np.full((2, 3), np.nan)),
-        "whiten forms": lambda: whiten(r if odd else rows),
-        "whiten types": lambda: whiten(rows.astype(np.float32) if odd else rows),
-        "whiten lengths": lambda: whiten(rows, lengths=[3] if odd else [3, 3]),
-        "whiten out": lambda: whiten(rows, out=np.empty((1, 1)) if odd else None),
-        "whiten weights": lambda: whiten(rows, weights=None if odd else [1.0, 2.0]),
-        "whiten mask": lambda: whiten(r, mask=[1, 1, 1] if odd else None),
-        "whiten overflow": lambda: whiten(np.array([1e308, 1e308, -1e308]) if odd else np.ones(3)),
-        "moments": lambda: moments(r, weights=[-1.0, 1.0, 1.0] if odd else [1.0, 1.0, 1.0]),
-        "normalizer": lambda: normalizer([1] if odd else one),  # type: ignore[arg-type]
-        "same rollouts": lambda: normalizer(rm.Rows(["r0"], [2])),
-        "prompts": lambda: normalizer(one, prompts=None if odd else [1]),
-        "metrics": lambda: gather_metrics(LossMetrics({"a" if odd else "b": torch.tensor(1.0)})),
-        "no metrics": lambda: gather_metrics({} if odd else LossMetrics({})),  # type: ignore[arg-type]
-    }
-
-
-class Breaks:
-    """Something whose reading fails in a way of its own."""
-
-    def __array__(self, *args: Any, **options: Any) -> np.ndarray:
-        raise KeyError("broken")
-
-
 def raised(call: Callable[[], Any]) -> list[str]:
     """Type and text of what it raises."""
     try:
@@ -390,7 +327,16 @@ def work(rank: int, world: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
     report: dict[str, Any] = {"cases": {}, "errors": {}}
-    for cases in (method_cases, other_cases, kinds_cases, token_cases, doc_cases, loss_cases, subgroup_cases):
+    for cases in (
+        method_cases,
+        other_cases,
+        kinds_cases,
+        token_cases,
+        recipe_cases,
+        doc_cases,
+        loss_cases,
+        subgroup_cases,
+    ):
         report["cases"] |= dict(cases(world, rank))
     for name, call in errors(world, rank).items():
         report["errors"][name] = raised(call)

@@ -112,5 +112,8 @@ def test_an_instance_is_one_row_after_another():
     assert gathered.where(1) == (0, 1)
     assert gathered.columns["answers"] == rm.Groups(["x", "x"])
     assert gathered.columns["valid"].dtype == bool
+    assert (
+        repr(pickle.loads(pickle.dumps(gathered))) == repr(gathered) == "Gathered(2 rollouts in 2 groups, rank 0 of 1)"
+    )
     with pytest.raises(AttributeError):
         gathered.rank = 1

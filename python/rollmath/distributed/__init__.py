@@ -8,5 +8,16 @@ from rollmath.distributed._advantages import advantages
 from rollmath.distributed._gather import Gathered, gather
 from rollmath.distributed._losses import gather_metrics, normalizer
 from rollmath.distributed._moments import moments, whiten
+from rollmath.distributed._prepare import Prepared, prepare
 
-__all__ = ["Gathered", "advantages", "gather", "gather_metrics", "moments", "normalizer", "whiten"]
+__all__ = [
+    "Gathered",
+    "Prepared",
+    "advantages",
+    "gather",
+    "gather_metrics",
+    "moments",
+    "normalizer",
+    "prepare",
+    "whiten",
+]

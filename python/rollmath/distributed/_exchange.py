@@ -23,6 +23,12 @@ SLOT = 1 << 15
 _HEAD = 8
 
 
+class Words(str):
+    """An option in words of our own, which messages show without quotes."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Found(Generic[T]):
     """What all ranks have, in the order of ranks, and which of them this one is."""
@@ -95,6 +101,8 @@ def by_rank(seen: Mapping[int, str]) -> str:
 
 def fingerprint(x: Any) -> str:
     """Words that are the same on two ranks if the objects are; of what cannot be compared, its type."""
+    if isinstance(x, Words):
+        return str(x)
     if is_tensor(x) or isinstance(x, np.ndarray):
         values = host("exchange", "options", x.detach() if is_tensor(x) else x)[0]
         return f"{describe(x)} {_digest(np.ascontiguousarray(values).tobytes())}"

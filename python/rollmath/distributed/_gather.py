@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Gathered:
     """One value a rollout from all ranks, in the order of ranks; the same on every rank.
 
@@ -37,12 +36,15 @@ class Gathered:
     columns: Mapping[str, Any]
     sizes: NDArray[np.int64]
     rank: int
-    _kind: Kind = field(repr=False)
+    _kind: Kind
     #: The float type of results on a rank that has no rows, but gave an array.
-    _empty: Any = field(repr=False, default=None)
+    _empty: Any = None
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def __repr__(self) -> str:
+        return f"Gathered({len(self)} rollouts in {self.groups.n_groups} groups, rank {self.rank} of {len(self.sizes)})"
 
     @property
     def rows(self) -> slice:
@@ -73,10 +75,18 @@ class Gathered:
         if len(array) != len(self):
             msg = f"{who}(): 'x' must have length {len(self)} (= the rollouts of all ranks), got {len(array)}"
             raise ValueError(msg)
-        part = array[self.rows].copy()
-        if self._empty is not None and part.dtype.kind == "f":
-            part = part.astype(self._empty)
-        return self._kind.wrap(part)
+        return self.cut(array, self.rows)
+
+    def cut(self, x: ArrayLike, part: slice) -> Array:
+        """Some of an array of all ranks, as :meth:`local` gives it."""
+        array = host("Gathered.cut", "x", x)[0][part].copy()
+        if self._empty is not None and array.dtype.kind == "f":
+            array = array.astype(self._empty)
+        return self.as_given(array)
+
+    def as_given(self, x: NDArray[Any]) -> Array:
+        """NumPy of this rank as an array of the kind of its rewards."""
+        return self._kind.wrap(x)
 
     def where(self, row: int) -> tuple[int, int]:
         """The rank of a rollout, and its number there."""
@@ -126,8 +136,10 @@ def gather(rewards: ArrayLike, groups: Groups | ArrayLike, *, group: Any = None,
             all. Ints in lists agree with floats in lists.
 
     >>> both = gather([1.0, 0.0], ["a", "a"], strata=[0, 1])  # one process, so one rank
-    >>> both.rewards.tolist(), both.groups, both.columns["strata"].tolist(), both.sizes.tolist()
-    ([1.0, 0.0], Groups(2 rows in 1 groups of 2), [0, 1], [2])
+    >>> both
+    Gathered(2 rollouts in 1 groups, rank 0 of 1)
+    >>> both.rewards.tolist(), both.columns["strata"].tolist(), both.sizes.tolist()
+    ([1.0, 0.0], [0, 1], [2])
     """
     who = "gather"
     return joined(who, exchange(who, lambda: sent(who, rewards, groups, columns), group), rewards)
@@ -158,7 +170,7 @@ def joined(who: str, found: Found[dict[str, Column]], rewards: Any) -> Gathered:
     return Gathered(
         rewards=table,
         groups=whole["groups"],
-        columns=MappingProxyType({name: x for name, x in whole.items() if name not in {"rewards", "groups"}}),
+        columns={name: x for name, x in whole.items() if name not in {"rewards", "groups"}},
         sizes=frozen(np.array([part["groups"].n for part in found.parts], np.int64)),
         rank=found.rank,
         _kind=kind,

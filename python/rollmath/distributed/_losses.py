@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rollmath._arrays import ArrayLike
-from rollmath.distributed._exchange import by_rank, exchange, ranks
+from rollmath.distributed._exchange import Words, by_rank, exchange, ranks
 from rollmath.groups import Groups
 from rollmath.loss import LossMetrics, Normalizer
 from rollmath.loss._check import require
@@ -38,7 +38,7 @@ def normalizer(rows: Rows, *, prompts: Groups | ArrayLike | None = None, group: 
         require(who, "rows", rows, Rows, "Rows")
         return Normalizer.local(rows, prompts=prompts)
 
-    told = {"prompts": "nothing" if prompts is None else "one id a rollout"}
+    told = {"prompts": Words("nothing" if prompts is None else "one id a rollout")}
     parts = exchange(who, make, group, told).parts
     owner: dict[Any, int] = {}
     for number, part in enumerate(parts):

@@ -11,7 +11,7 @@ from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, floats, mask_bytes
 from rollmath._convention import Whiten
 from rollmath._token_rows import TokenRows, rank
-from rollmath.distributed._exchange import by_rank, exchange
+from rollmath.distributed._exchange import Words, by_rank, exchange
 from rollmath.ops import Moments
 from rollmath.ops import moments as moments_of
 from rollmath.ops._moments import row_moments, scalar_moments
@@ -53,13 +53,13 @@ def moments(
         who,
         lambda: moments_of(x, weights=weights, valid=valid, mask=mask, lengths=lengths),
         group,
-        {"weights": "nothing" if weights is None else "one number a row"},
+        {"weights": Words("nothing" if weights is None else "one number a row")},
     )
     return Moments.merge(found.parts)
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """What a rank sends."""
 
     moments: Moments
@@ -83,8 +83,7 @@ def whiten(
 
     Tokens stay where they are: five numbers a row travel, as in :func:`moments`. The bits are those of one process,
     however rows are spread. Methods that whiten as their last step do it here instead, once their own is left out:
-    ``whiten(rm.group.reinforce_pp(r, mask=m, whiten=None), mask=m)``. (In float32 that rounds once more, before the
-    whitening, than the method alone.)
+    ``whiten(rm.group.reinforce_pp(r, mask=m, whiten=None), mask=m)``, with the same bits.
 
     Args:
         x: token rows of this rank, a :class:`~rollmath.Ragged` or padded ``[B, T]``, or one number a row, ``[N]``. The
@@ -112,44 +111,61 @@ def whiten(
     who = "whiten"
     apply: Any = None
 
-    def make() -> _Part:
+    def make() -> Part:
         nonlocal apply
         if not isinstance(how, Whiten):
             msg = f"{who}(): 'how' must be a Whiten, got {how!r}"
             raise TypeError(msg)
-        part, apply = (_of_tokens if rank(who, "x", x) == 2 else _of_numbers)(
-            who, x, {"mask": mask, "lengths": lengths, "out": out}, weights, valid
-        )
+        options = {"mask": mask, "lengths": lengths, "out": out}
+        if rank(who, "x", x) == 2:
+            part, apply = of_tokens(who, "x", x, **options, weights=weights, valid=valid)
+        else:
+            part, apply = _of_numbers(who, x, options, weights, valid)
         return part
 
-    told = {"how": how, "weights": "nothing" if weights is None else "one number a row"}
-    found = exchange(who, make, group, told)
-    telling = {number: part for number, part in enumerate(found.parts) if len(part.moments)}
+    told = {"how": how, "weights": Words("nothing" if weights is None else "one number a row")}
+    parts = exchange(who, make, group, told).parts
+    return apply(affine(who, "x", how, parts))
+
+
+def affine(who: str, name: str, how: Whiten, parts: list[Part]) -> tuple[float, float, float]:
+    """What whitens the rows of all ranks."""
+    telling = {number: part for number, part in enumerate(parts) if len(part.moments)}
     if len({(part.tokens, part.type) for part in telling.values()}) > 1:
         seen = {k: f"{part.type}, one number a {'token' if part.tokens else 'row'}," for k, part in telling.items()}
-        msg = f"{who}(): 'x' must be of one type on all ranks, got {by_rank(seen)}; convert it"
+        msg = f"{who}(): {name!r} must be of one type on all ranks, got {by_rank(seen)}; convert it"
         raise TypeError(msg)
-    whole = Moments.merge([part.moments for part in found.parts])
+    whole = Moments.merge([part.moments for part in parts])
     finite = all(part.finite for part in telling.values())
-    return apply(checked(who, "x", how, whole) if finite else affine_of(how, whole))
+    return checked(who, name, how, whole) if finite else affine_of(how, whole)
 
 
-def _of_tokens(who: str, x: Any, options: dict[str, Any], weights: Any, valid: Any) -> tuple[_Part, Any]:
+def of_tokens(
+    who: str,
+    name: str,
+    x: Any,
+    *,
+    mask: Any = None,
+    lengths: Any = None,
+    weights: Any = None,
+    valid: Any = None,
+    out: Any = None,
+) -> tuple[Part, Any]:
     """What a rank sends of token rows, and what it does with the statistics of all."""
-    rows = TokenRows.of(who, "x", x, mask=options["mask"], lengths=options["lengths"]).only(valid)
-    (flat,) = rows.read(x=x)
-    own = row_moments(rows, "x", flat, weights)
+    rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
+    (flat,) = rows.read(**{name: x})
+    own = row_moments(rows, name, flat, weights)
     # Before anything is sent, since an output that does not fit is an error too.
-    arrays, views = rows.outputs(options["out"], flat.dtype, 1, {"x": flat, "mask": rows.mask})
+    arrays, views = rows.outputs(out, flat.dtype, 1, {name: flat, "mask": rows.mask})
 
     def apply(affine: tuple[float, float, float]) -> Array | Ragged:
-        _core.affine(who, "x", rows.layout, flat, rows.mask, affine, views[0])
+        _core.affine(who, name, rows.layout, flat, rows.mask, affine, views[0])
         return rows.wrap(arrays[0])
 
-    return _Part(own, True, flat.dtype.name), apply
+    return Part(own, True, flat.dtype.name), apply
 
 
-def _of_numbers(who: str, x: Any, options: dict[str, Any], weights: Any, valid: Any) -> tuple[_Part, Any]:
+def _of_numbers(who: str, x: Any, options: dict[str, Any], weights: Any, valid: Any) -> tuple[Part, Any]:
     """The same for one number a row."""
     for name, value in options.items():
         if value is not None:
@@ -167,4 +183,4 @@ def _of_numbers(who: str, x: Any, options: dict[str, Any], weights: Any, valid: 
         return kind.wrap(result.astype(values.dtype, copy=False))
 
     seen = values if keep is None else values[keep != 0]
-    return _Part(own, False, values.dtype.name, bool(np.isfinite(seen).all())), apply
+    return Part(own, False, values.dtype.name, bool(np.isfinite(seen).all())), apply
