@@ -43,7 +43,6 @@ class AdvantageFunction:
         *,
         style: str = "rollouts",
         arrays: str | None = None,
-        num_generations: int | None = None,
         formula: str | None = None,
         mask_dtype: str = "int64",
         options: Mapping[str, Any] | None = None,
@@ -55,33 +54,13 @@ class AdvantageFunction:
         if arrays is not None:
             choice(_WHO, "arrays", arrays, ("numpy", "torch"))
         choice(_WHO, "mask_dtype", mask_dtype, ("int64", "bool", "float32"))
-        if num_generations is not None and (style != "consecutive" or num_generations < 2):
-            msg = (
-                f"{_WHO}(): 'num_generations' must be at least 2, and is for style='consecutive', got {num_generations}"
-            )
-            raise ValueError(msg)
-        self.fn, self.style, self.num_generations, self.formula = fn, style, num_generations, formula
+        self.fn, self.style, self.formula = fn, style, formula
         self.mask_dtype, self.options = mask_dtype, dict(options or {})
         self.name = getattr(fn, "__qualname__", type(fn).__name__).rpartition("<locals>.")[2]
         self._arguments = arguments_of(fn) if style == "verl" else ()
         self._asked = "torch" if style == "verl" else arrays
-        self.has = self._abilities()
+        self.has = abilities(style, self._arguments)
         self.last: Call | None = None
-
-    def _abilities(self) -> frozenset[str]:
-        if self.style == "verl":
-            found = {"tokens"}
-            found |= {"groups", "ids"} if "index" in self._arguments else set()
-            found |= {"values"} if "values" in self._arguments else set()
-            return frozenset(found)
-        return frozenset(
-            {
-                "rollouts": {"groups", "ids"},
-                "consecutive": {"groups"},
-                "tokens": {"groups", "ids", "tokens"},
-                "values": {"tokens", "values"},
-            }[self.style]
-        )
 
     @cached_property
     def arrays(self) -> str:
@@ -235,3 +214,19 @@ def _copy(x: Any) -> Any:
 def arguments_of(fn: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the arguments, of what is behind decorators."""
     return tuple(inspect.signature(fn).parameters)
+
+
+def abilities(style: str, arguments: tuple[str, ...] = ()) -> frozenset[str]:
+    """What a function of a style takes; of verl's, by the names of its arguments."""
+    if style == "verl":
+        found = {"tokens"}
+        found |= {"groups", "ids"} if "index" in arguments else set()
+        found |= {"values"} if "values" in arguments else set()
+        return frozenset(found)
+    takes = {
+        "rollouts": {"groups", "ids"},
+        "consecutive": {"groups"},
+        "tokens": {"groups", "ids", "tokens"},
+        "values": {"tokens", "values"},
+    }
+    return frozenset(takes[style])

@@ -33,6 +33,10 @@ class TokenRows:
         wide = {name: np.pad(getattr(self, name), ((0, 0), (0, more))) for name in ("rewards", "mask", "values")}
         return replace(self, **wide)
 
+    def first(self, width: int) -> TokenRows:
+        """The first columns alone."""
+        return replace(self, **{name: getattr(self, name)[:, :width] for name in ("rewards", "mask", "values")})
+
     def with_gap(self, at: int, width: int, value: float) -> TokenRows:
         """With ``width`` masked columns before column ``at``; the critic says ``value`` there."""
 

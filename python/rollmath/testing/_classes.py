@@ -7,14 +7,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rollmath.testing._advantage import AdvantageFunction
+from rollmath.testing._advantage import AdvantageFunction, abilities, arguments_of
 from rollmath.testing._registry import Check, checks, names
 from rollmath.testing._run import run
 
 
 def settle(check: Check, wrapped: Any, allowed: bool) -> None:
     """Runs a check as a test: fails without a traceback, skips what is not applicable, xfails what is allowed."""
-    __tracebackhide__ = True
     result = run(check, wrapped, allowed)
     if result.verdict == "fails":
         pytest.fail(f"{result.seen}\n\n{wrapped.name}, {result.explain()}", pytrace=False)
@@ -39,18 +38,22 @@ class _Checks:
     options: ClassVar[Mapping[str, Any]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """One test a check."""
+        """One test a check that applies to the style."""
         cls = metafunc.cls
         if cls is not None and "rollmath_check" in metafunc.fixturenames:
             left_out = names(cls.__name__, "exclude", checks(cls.KIND), cls.exclude)
-            made = [c for c in checks(cls.KIND) if c.id not in left_out]
+            takes = cls._takes()
+            made = [c for c in checks(cls.KIND) if c.id not in left_out and c.needs <= takes]
             metafunc.parametrize("rollmath_check", made, ids=[c.id for c in made])
 
     def test_check(self, rollmath_check: Check) -> None:
         """One check."""
-        __tracebackhide__ = True
         allowed = names(type(self).__name__, "allow", checks(self.KIND), self.allow)
         settle(rollmath_check, self._wrapped(), rollmath_check.id in allowed)
+
+    @classmethod
+    def _takes(cls) -> frozenset[str]:
+        raise NotImplementedError
 
     def _wrapped(self) -> Any:
         raise NotImplementedError
@@ -68,23 +71,25 @@ class AdvantageChecks(_Checks):
                 return my_package.advantages(rewards, groups)
 
     Attributes:
-        style: as ``check_advantage`` has it; so are ``arrays``, ``num_generations``, ``formula``, ``mask_dtype``.
+        style: as ``check_advantage`` has it; so are ``arrays``, ``formula``, ``mask_dtype``.
     """
 
     KIND = "advantage"
     style: ClassVar[str] = "rollouts"
     arrays: ClassVar[str | None] = None
-    num_generations: ClassVar[int | None] = None
     formula: ClassVar[str | None] = None
     mask_dtype: ClassVar[str] = "int64"
     advantage: Callable[..., Any]
+
+    @classmethod
+    def _takes(cls) -> frozenset[str]:
+        return abilities(cls.style, arguments_of(cls.advantage) if cls.style == "verl" else ())
 
     def _wrapped(self) -> AdvantageFunction:
         return AdvantageFunction(
             self.advantage,
             style=self.style,
             arrays=self.arrays,
-            num_generations=self.num_generations,
             formula=self.formula,
             mask_dtype=self.mask_dtype,
             options=self.options,
@@ -112,6 +117,10 @@ class LossChecks(_Checks):
     clip: ClassVar[tuple[float, float] | None] = None
     mask_dtype: ClassVar[str] = "int64"
     loss: Callable[..., Any]
+
+    @classmethod
+    def _takes(cls) -> frozenset[str]:
+        return frozenset({"counts"} if cls.style == "verl" or cls.counts else ())
 
     def _wrapped(self) -> Any:
         from rollmath.testing._loss import LossFunction  # noqa: PLC0415 - needs torch

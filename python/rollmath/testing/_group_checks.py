@@ -58,7 +58,7 @@ def group_statistics(f: AdvantageFunction) -> str:
     group, or groups taken by position, still trains, on other numbers.
     """
     match, nearest = formulas(f, EVEN, EVEN_IDS)
-    if match and match.grouping != "ids" and "ids" in f.has:
+    if match and match.grouping != "ids":
         out = f.rollouts(EVEN, EVEN_IDS)
         fail(
             f"these are the numbers of {_named(match)} with {_BATCHES[match.grouping]}: rewards {show(EVEN[:4])} of "
@@ -164,7 +164,7 @@ def order_bits(f: AdvantageFunction) -> str:
     which makes a real difference hard to find.
     """
     rng = np.random.default_rng(0)
-    rewards = np.asarray(rng.normal(size=(64, 8)), dtype=np.float32)
+    rewards = np.asarray(rng.random((64, 8)), dtype=np.float32)
     ids, within = np.repeat(np.arange(64), 8), rng.permutation(8)
     first = f.rollouts(rewards.ravel(), ids, dtype="float32").reshape(64, 8)
     second = f.rollouts(rewards[:, within].ravel(), ids, dtype="float32").reshape(64, 8)

@@ -128,11 +128,9 @@ class LossFunction:
         if self.style == "verl":
             named = self._by_name(given, step) | named
             given = ()
-        elif step is not None:
-            told = {"tokens": step.tokens, "rows": len(step.mask)}
-            named |= {name: told[what] for name, what in self.counts.items()}
-        elif self.counts:  # the call is the whole step
-            told = {"tokens": rows.tokens, "rows": len(rows.mask)}
+        elif self.counts:
+            whole = rows if step is None else step
+            told = {"tokens": whole.tokens, "rows": int((whole.mask.sum(1) > 0).sum())}
             named |= {name: told[what] for name, what in self.counts.items()}
         try:
             with warnings.catch_warnings():

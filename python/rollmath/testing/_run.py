@@ -32,7 +32,6 @@ def check_advantage(
     *,
     style: Literal["rollouts", "consecutive", "tokens", "values", "verl"] = "rollouts",
     arrays: Literal["numpy", "torch"] | None = None,
-    num_generations: int | None = None,
     formula: str | None = None,
     mask_dtype: Literal["int64", "bool", "float32"] = "int64",
     options: Mapping[str, Any] | None = None,
@@ -55,7 +54,6 @@ def check_advantage(
             ``response_mask``, ``index``, ``values`` ...), with torch tensors.
         arrays: what it is given, NumPy arrays (float64) or torch tensors (float32). Default: what it runs with, NumPy
             tried first; torch for verl.
-        num_generations: for ``"consecutive"``, if the function knows this number and is called as ``fn(rewards)``.
         formula: what it is meant to compute, a method (``"grpo"``) or one of a framework (``"VERL grpo"``); then any
             other is a failure. Default: any known formula is fine, and the report says which it is.
         mask_dtype: of the masks that it is given; 1 or True is a trained token.
@@ -86,7 +84,6 @@ def check_advantage(
         fn,
         style=style,
         arrays=arrays,
-        num_generations=num_generations,
         formula=formula,
         mask_dtype=mask_dtype,
         options=options,
@@ -115,9 +112,9 @@ def check_loss(
         style: how it is called. ``"tokens"``: ``fn(logp, old_logp, advantages, mask) -> scalar``, all ``[B, T]``.
             ``"rows"``: the same with advantages ``[B]``. ``"verl"``: verl's policy losses, by the names of their
             arguments, with an ``ActorConfig`` of verl unless ``options`` has a ``config``.
-        counts: keyword arguments by which it takes the number of trained tokens, or of rows, of the whole optimiser
-            step, such as ``{"num_tokens": "tokens"}``; the losses of micro-batches must then add up to that of the
-            step. Default: it takes none, and their mean must be. verl's losses take theirs from the config.
+        counts: keyword arguments by which it takes the number of trained tokens, or of rows that have one, of the whole
+            optimiser step, such as ``{"num_tokens": "tokens"}``; the losses of micro-batches must then add up to
+            that of the step. Default: it takes none, and their mean must be. verl's take theirs from the config.
         clip: the bounds that it is meant to clip at, ``(low, high)`` for ratios ``1 - low`` to ``1 + high``.
         mask_dtype: of the masks that it is given; 1 or True is a trained token.
         options: keyword arguments of every call.

@@ -40,7 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Adds one item a check of each function."""
     for kind, name in _asked(config):
-        items.extend(_Function.from_parent(session, name=name, nodeid=name, kind=kind).collect())
+        function = _Function.from_parent(session, name=name, nodeid=name, kind=kind)
+        function.prepare()
+        report = config.hook.pytest_make_collect_report(collector=function)
+        config.hook.pytest_collectreport(report=report)  # so that they are counted
+        items.extend(report.result or [])
 
 
 def _asked(config: pytest.Config) -> list[tuple[str, str]]:
@@ -54,21 +58,25 @@ class _Function(pytest.Collector):
         super().__init__(**named)
         self.kind = kind
 
-    def collect(self) -> Iterator[pytest.Item]:
-        """One item a check."""
+    def prepare(self) -> None:
+        """Errors of the command line, before anything runs."""
         from rollmath.testing._registry import checks, names  # noqa: PLC0415 - see the module
 
-        found = checks(self.kind)
         given = [x for x in self.config.getoption("rollmath_allow").split(",") if x]
-        kinds = {kind for kind, _ in _asked(self.config)}
-        known = [c for kind in sorted(kinds) for c in checks(kind)]
+        known = [c for kind in sorted({kind for kind, _ in _asked(self.config)}) for c in checks(kind)]
         try:
-            allowed = names("pytest", "--rollmath-allow", known, given)
+            self.allowed = names("pytest", "--rollmath-allow", known, given)
         except ValueError as wrong:
             raise pytest.UsageError(str(wrong)) from None
-        self.wrapped  # noqa: B018 - a function that is not there is one error, before any test
-        for each in found:
-            yield _Item.from_parent(self, name=each.id, check=each, allowed=each.id in allowed)
+        self.takes = self.wrapped.has
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One item a check that applies to the style."""
+        from rollmath.testing._registry import checks  # noqa: PLC0415 - see the module
+
+        for each in checks(self.kind):
+            if each.needs <= self.takes:
+                yield _Item.from_parent(self, name=each.id, check=each, allowed=each.id in self.allowed)
 
     @cached_property
     def wrapped(self) -> Any:
@@ -116,7 +124,7 @@ class _Item(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The name in reports."""
         assert self.parent is not None
-        return Path(self.config.rootpath), None, f"{self.parent.name}::{self.name}"
+        return Path(self.config.rootpath), None, f"{self.name} of {self.parent.name}"
 
 
 def _load(target: str, here: Path) -> Callable[..., Any]:
