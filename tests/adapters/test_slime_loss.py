@@ -305,3 +305,9 @@ def test_errors_of_the_reducer():
         make([4], [2], [torch.ones(2)], True)
     with pytest.raises(ValueError, match=r"'pg_loss' must have 2 positions .*, got 1; under context parallelism"):
         make([4], [2], [torch.ones(2)])(torch.ones(1))
+
+
+def test_k1_without_the_ratio_is_refused(monkeypatch):
+    """Its gradient does not depend on the reference; slime takes it, and it is its default."""
+    with pytest.raises(ValueError, match=r"KL\(\): .*k1"):
+        run(monkeypatch, {"use_kl_loss": True, "kl_loss_type": "k1"})
