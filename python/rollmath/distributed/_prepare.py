@@ -99,7 +99,7 @@ def prepare(
     else:
         values = whole.cut(every.values, whole.rows if every.level == "rollout" else every.rows_of(found.rank))
     batch = Batch(
-        rows=_prepare.without(rows, ~kept[rows.rollouts.index]),
+        rows=rows.keep(kept[rows.rollouts.index]),
         advantages=values,
         level=every.level,
         rewards=shaped,

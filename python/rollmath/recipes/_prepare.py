@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _checks
-from rollmath._arrays import Array, ArrayLike, Kind, describe, frozen, host, is_tensor
+from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
 from rollmath._logprobs import LogProbs
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
@@ -44,7 +44,7 @@ def prepare(
     kept = trained[rows.rollouts.index]
     if not trained.all():
         values = _zeroed(values, trained if level == "rollout" else kept, rows)
-    masked = without(rows, ~kept)
+    masked = rows.keep(kept)
     # Our methods give gaps 0; what others give there is not read.
     sparse = not method_of(recipe.advantage.method).own
     metrics = metrics_of(
@@ -226,19 +226,3 @@ def _zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
     import torch  # noqa: PLC0415 - a tensor came, so it is loaded
 
     return values.where(torch.from_numpy(keep).to(values.device), values.new_zeros(()))
-
-
-def without(rows: Rows, dropped: NDArray[np.bool_]) -> Rows:
-    """The same rows, of which some train no token."""
-    if not (dropped & (rows.trained > 0)).any():
-        return rows
-    mask = np.ones(int(rows.offsets[-1]), np.uint8) if rows.mask is None else rows.mask.copy()
-    # A slice a run of dropped rows, mostly those of a group: many times faster than a mask of all positions.
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], dropped, [False]]).astype(np.int8)))
-    cuts = rows.offsets[edges].tolist()
-    for start, end in zip(cuts[::2], cuts[1::2], strict=True):
-        mask[start:end] = 0
-    made = Rows.__new__(Rows)
-    # All else is that of the rows, which cannot change.
-    made._fill(**{**rows.__dict__, "mask": frozen(mask), "trained": frozen(np.where(dropped, 0, rows.trained))})
-    return made
