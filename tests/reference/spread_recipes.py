@@ -15,7 +15,7 @@ from rollmath.recipes import Advantage, Recipe
 
 #: Recipes and the columns that they want, of rollouts and of tokens.
 RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
-    **{name: (recipes.get(name), tuple(recipes.get(name).needs)) for name in recipes.names()},
+    **{name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())},
     "stratified": (recipes.GRPO.replace(advantage=Advantage("group.stratified", {"blend": 0.8})), ("strata",)),
     "lengths": (recipes.DAPO.replace(advantage=Advantage("group.opo")), ()),
     "batch": (recipes.DAPO.replace(advantage=Advantage("group.reinforce_pp_baseline")), ()),

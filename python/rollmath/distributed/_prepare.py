@@ -74,7 +74,7 @@ def prepare(
         check_method(who, recipe)
         step = _prepare.read(recipe, who, rewards, groups, rows, columns)
         # Penalties look at the tokens of a rollout, and so are taken here.
-        own = step, *_prepare._shaped(recipe, step)
+        own = step, *_prepare.shaped_rewards(recipe, step)
         wanted = {*recipe.columns, "truncated"} if recipe.advantage.per_token else set(columns) - {"logprobs"}
         of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
         if own[1] is not step.rewards:

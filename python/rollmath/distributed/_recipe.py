@@ -120,8 +120,8 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
     )
     shaped = whole.columns.get(SHAPED, whole.rewards)
-    chosen = _prepare._select(recipe, step, shaped)
-    valid = _prepare._statistics(recipe, chosen)
+    chosen = _prepare.select(recipe, step, shaped)
+    valid = _prepare.statistics(recipe, chosen)
     kept = chosen.report.codes == 0
     kept_rows = kept[rows.rollouts.index]
     trains = Rows(rows.rollouts, np.where(kept_rows, rows.lengths, 0))
@@ -129,13 +129,14 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
     level: Level = "token"
     if not recipe.advantage.per_token:
         values = compute(who, recipe.advantage, shaped, whole.groups, rows, step.columns, valid)
-        values, level = _prepare._leveled(recipe, values, rows, step.kind)
+        values, level = _prepare.leveled(recipe, values, rows, step.kind)
         if not kept.all():
-            values = _prepare._zeroed(values, kept if level == "rollout" else kept_rows)
+            values = _prepare.zeroed(values, kept if level == "rollout" else kept_rows, rows)
     # The means of advantages of tokens are taken where these are.
     of_values = (np.zeros(len(whole)), "rollout") if values is None else (values, level)
     penalised = shaped if SHAPED in whole.columns else None
-    metrics = metrics_of(x, penalised, whole.groups, chosen, trains, *of_values)
+    sparse = not method_of(recipe.advantage.method).own
+    metrics = metrics_of(x, penalised, whole.groups, chosen, trains, *of_values, sparse=sparse)
     return Decided(values, level, chosen, valid, trains, metrics, [len(part.trained) for part in parts])
 
 

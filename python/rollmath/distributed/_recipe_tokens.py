@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def token_advantages(
     def make() -> Part | None:
         nonlocal apply
         found = compute(_WHO, advantage, rewards, step.groups, rows, step.columns, valid)
-        values, level = _prepare._leveled(recipe, found, rows, step.kind)
+        values, level = _prepare.leveled(recipe, found, rows, step.kind)
         if level != "token":
             msg = f"{_WHO}(): advantage {advantage.name!r} must give one number a token, got one a {level}"
             raise ValueError(msg)
@@ -70,15 +71,19 @@ def token_advantages(
         values = Ragged(step.kind.wrap(values.values), rows.offsets)
     train = kept[rows.rollouts.index]
     if not train.all():
-        values = _prepare._zeroed(values, np.repeat(train, rows.lengths))
+        values = _prepare.zeroed(values, train, rows)
     seen = np.repeat(train, rows.lengths)
     if rows.mask is not None:
         seen &= rows.mask.view(bool)
     x = host(_WHO, "advantages", values.values)[0][seen].astype(np.float64)
-    sums = exchange(_WHO, lambda: np.array([len(x), x.sum(), np.abs(x).sum(), (x != 0).sum()]), group).parts
-    n, *totals = np.sum(sums, axis=0).tolist()
-    names = ("advantage/mean", "advantage/abs_mean", "advantage/nonzero")
-    return values, {name: total / max(n, 1.0) for name, total in zip(names, totals, strict=True)}
+    sums = exchange(_WHO, lambda: np.array([len(x), x.sum(), x @ x, np.count_nonzero(x)]), group).parts
+    n, total, squares, nonzero = np.sum(sums, axis=0).tolist()
+    n = max(n, 1.0)
+    return values, {
+        "advantage/mean": total / n,
+        "advantage/rms": math.sqrt(squares / n),
+        "advantage/nonzero": nonzero / n,
+    }
 
 
 def _unwhitened(advantage: Advantage) -> tuple[Advantage, Whiten | None]:

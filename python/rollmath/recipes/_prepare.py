@@ -34,16 +34,16 @@ def prepare(
 ) -> Batch:
     """See :meth:`Recipe.prepare`."""
     step = read(recipe, "prepare", rewards, groups, rows, columns)
-    shaped, token_level = _shaped(recipe, step)
-    chosen = _select(recipe, step, shaped)
+    shaped, token_level = shaped_rewards(recipe, step)
+    chosen = select(recipe, step, shaped)
     trained = chosen.report.codes == 0
-    valid = _statistics(recipe, chosen)
+    valid = statistics(recipe, chosen)
     given = token_level if token_level is not None else shaped
     values = compute("prepare", recipe.advantage, given, step.groups, rows, step.columns, valid)
-    values, level = _leveled(recipe, values, rows, step.kind)
+    values, level = leveled(recipe, values, rows, step.kind)
     kept = trained[rows.rollouts.index]
     if not trained.all():
-        values = _zeroed(values, trained if level == "rollout" else kept, rows)
+        values = zeroed(values, trained if level == "rollout" else kept, rows)
     masked = rows.keep(kept)
     # Our methods give gaps 0; what others give there is not read.
     sparse = not method_of(recipe.advantage.method).own
@@ -62,7 +62,7 @@ def advantages(
     if valid is not None:
         valid = _checks.mask("advantages", "valid", valid, len(step.groups), "len(groups)")
     values = compute("advantages", recipe.advantage, rewards, step.groups, rows, step.columns, valid)
-    return values if rows is None else _leveled(recipe, values, rows, step.kind)[0]
+    return values if rows is None else leveled(recipe, values, rows, step.kind)[0]
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def read(
     return Step(who, rewards, x, back, made, rows, for_method, columns, truncated)
 
 
-def _shaped(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
+def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     """The rewards after the penalties, one a rollout; and one a token where the method works on these."""
     rows = step.rows
     assert rows is not None
@@ -157,7 +157,7 @@ def _shaped(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     return step.back(x), Ragged(values, rows.offsets)
 
 
-def _select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
+def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
     """Which rollouts are trained, and for each other one why not."""
     dropped: list[tuple[str, NDArray[np.bool_]]] = []
     names = []
@@ -181,7 +181,7 @@ def _select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
     return selection(" and ".join(names) or "no filter", step.groups, dropped, step.kind)
 
 
-def _statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:
+def statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:
     """Rollouts that enter the statistics, None for all."""
     codes = chosen.report.codes
     seen = codes == 0
@@ -190,7 +190,7 @@ def _statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:
     return None if seen.all() else seen
 
 
-def _leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array | Ragged, Level]:
+def leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array | Ragged, Level]:
     """What a method gave, and what it has one value of."""
     name = recipe.advantage.name
     if isinstance(values, tuple):
@@ -217,10 +217,10 @@ def _leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array
     raise ValueError(msg)
 
 
-def _zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
+def zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
     """0 where rollouts were dropped; ``keep`` is one a rollout, or one a row."""
     if isinstance(values, Ragged):
-        return Ragged(_zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
+        return Ragged(zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
     if isinstance(values, np.ndarray):
         return np.where(keep, values, values.dtype.type(0))
     import torch  # noqa: PLC0415 - a tensor came, so it is loaded
