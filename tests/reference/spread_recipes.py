@@ -13,6 +13,11 @@ from rollmath.distributed import prepare
 from rollmath.loss import Normalizer
 from rollmath.recipes import Advantage, Recipe
 
+
+def recipe(name: str) -> Recipe:
+    return recipes.get(name, max_length=64) if name == "dr_grpo" else recipes.get(name)
+
+
 #: Recipes and the columns that they want, of rollouts and of tokens.
 RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     **{name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())},

@@ -17,6 +17,8 @@ from rollmath.select import Selection
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_CHUNK = 1 << 16
+
 
 def metrics_of(
     rewards: NDArray[np.float64],
@@ -66,7 +68,7 @@ def metrics_of(
     array = host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
     trained, n = _trained(array, rows, level, sparse)
     out["advantage/mean"] = float(trained.sum(dtype=np.float64)) / max(n, 1)
-    out["advantage/rms"] = math.sqrt(float(np.dot(trained, trained)) / max(n, 1))
+    out["advantage/rms"] = math.sqrt(_squares(trained) / max(n, 1))
     out["advantage/nonzero"] = float(np.count_nonzero(trained)) / max(n, 1)
     return out
 
@@ -80,6 +82,12 @@ def _trained(array: NDArray[Any], rows: Rows, level: str, sparse: bool) -> tuple
     if level == "rollout":
         live = np.bincount(rows.rollouts.index[live], minlength=rows.n_rollouts) > 0
     return array[live], int(live.sum())
+
+
+def _squares(x: NDArray[Any]) -> float:
+    """Sum of squares in float64, without a copy of all."""
+    parts = (x[i : i + _CHUNK].astype(np.float64) for i in range(0, len(x), _CHUNK))
+    return math.fsum(float(part @ part) for part in parts)
 
 
 def _mean(x: NDArray[Any]) -> float:
