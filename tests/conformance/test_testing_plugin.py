@@ -83,7 +83,7 @@ def test_all_of_them_run(found):
         ("verl loss", "vanilla", "partition", "add up to that of the batch"),
         ("verl loss", "vanilla, seq-mean-token-sum-norm", "padding_width", "the gradient is 0.5 times"),
         ("TRL advantage", "GRPOTrainer", "group_statistics", "TRL grpo"),
-        ("TRL advantage", "GRPOTrainer", "zero_spread", "12 rewards of 0.7 get 0.001"),
+        ("TRL advantage", "GRPOTrainer", "zero_spread", "instead of 0"),
         ("TRL loss", "grpo", "empty_row_counted", "0.8 times the gradient"),
         ("TRL loss", "bnpo", "partition", "0.636 and 2.33 times"),
         ("TRL loss", "dapo", "accumulation", "add up to that of the batch"),

@@ -34,7 +34,7 @@ def test_checks_that_the_page_names_exist():
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", prose))
     other = {
         "check_advantage", "check_loss", "mask_dtype", "rollmath_check", "grpo_vectorized", "rloo_vectorized",
-        "grpo_passk", "clip_cov", "kl_cov", "geo_mean", "bypass_mode", "dr_grpo", "num_generations", "num_tokens", "masked_whiten",
-        "reinforce_plus_plus", "reinforce_plus_plus_baseline", "loss_scale_factor", "old_logp",
+        "grpo_passk", "clip_cov", "kl_cov", "geo_mean", "bypass_mode", "dr_grpo", "num_generations", "num_tokens",
+        "masked_whiten", "reinforce_plus_plus", "reinforce_plus_plus_baseline", "loss_scale_factor", "old_logp",
     }  # fmt: skip
     assert named <= known | other

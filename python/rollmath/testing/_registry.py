@@ -95,9 +95,9 @@ def checks(kind: str) -> tuple[Check, ...]:
     'It runs: four groups of four different rewards give as many finite numbers.'
     """
     choice("checks", "kind", kind, tuple(_MODULES))
-    for module in _MODULES[kind]:
-        importlib.import_module(f"rollmath.testing.{module}")
-    return tuple(_REGISTERED[kind].values())
+    modules = [importlib.import_module(f"rollmath.testing.{name}").__name__ for name in _MODULES[kind]]
+    # Whichever of them was imported first.
+    return tuple(sorted(_REGISTERED[kind].values(), key=lambda c: modules.index(c.run.__module__)))
 
 
 def selected(who: str, kind: str, only: Iterable[str] | None, exclude: Iterable[str]) -> tuple[Check, ...]:

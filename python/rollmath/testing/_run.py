@@ -132,7 +132,7 @@ def check_loss(
     >>> def reinforce(logp, old_logp, advantages, mask):
     ...     return (logp * advantages * mask).sum() / mask.sum()
     >>> print(check_loss(reinforce, only=["gradient_direction"])["gradient_direction"].seen)
-    with the advantage 1.5 the gradient of the loss by logp is +0.5625: a step lowers logp
+    with the advantage 1.5 the gradient of the loss by logp is +0.4286: a step lowers logp
     """
     from rollmath.testing._loss import LossFunction  # noqa: PLC0415 - needs torch
 
