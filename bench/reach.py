@@ -173,6 +173,7 @@ LINES = [
     Line("ppo_padded", "the same, against torch compiled", ties("ppo_padded"), "rollmath compiled"),
     Line("ppo_packed", "the same, packed, 30 % of it", within(150)),
     Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),
+    Line("trl_step", "a step of TRL's GRPO with the mixin, against TRL alone", ties("trl_step", peers=True)),
 ]
 WHEEL_LIMIT = 3_000_000
 
