@@ -172,6 +172,14 @@ LINES = [
     ),
     Line("ppo_padded", "the same, against torch compiled", ties("ppo_padded"), "rollmath compiled"),
     Line("ppo_packed", "the same, packed, 30 % of it", within(150)),
+    Line("verl_gae", "verl's compute_advantage with GAE, 8192 x 4096, dense", faster("verl_gae", "verl", 20)),
+    Line("verl_gdpo", "the same with GDPO, 3 rewards", faster("verl_gdpo", "verl", 15)),
+    Line(
+        "verl_optimal_token_baseline",
+        "the same with the optimal token baseline",
+        faster("verl_optimal_token_baseline", "verl", 8),
+    ),
+    Line("verl_grpo", "the same with GRPO", faster("verl_grpo", "verl", 1)),
     Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),
     Line("trl_step", "a step of TRL's GRPO with the mixin, against TRL alone", ties("trl_step", peers=True)),
 ]

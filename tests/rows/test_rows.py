@@ -277,3 +277,29 @@ def test_payload_names_are_strings():
     turn = {"prompt": [1], "response": [2], "payload": {1: [0]}}
     with pytest.raises(TypeError, match=r"Rows.from_turns\(\): the names in .*payload must be strings, got 1"):
         Rows.from_turns([[turn]])
+
+
+@pytest.mark.parametrize("mask", [None, [1, 0, 1, 1, 0, 0, 1]])
+@given(kept=st.lists(st.booleans(), min_size=4, max_size=4))
+@settings(max_examples=16)
+def test_keep_trains_no_token_of_the_other_rows(mask, kept):
+    rows = Rows(["a", "b", "a", "c"], [3, 0, 2, 2], mask=mask, tokens=np.arange(7), payload={"x": np.arange(7)})
+    before = None if mask is None else rows.mask.copy()
+    some = rows.keep(kept)
+    wanted = np.repeat(kept, rows.lengths) & (np.ones(7, bool) if mask is None else rows.mask != 0)
+    assert (np.ones(7, bool) if some.mask is None else some.mask != 0).tolist() == wanted.tolist()
+    assert some.trained.tolist() == np.where(kept, rows.trained, 0).tolist()
+    assert some.rollouts is rows.rollouts
+    assert some.tokens is rows.tokens
+    assert some.payload is rows.payload
+    assert (rows.mask is None) if mask is None else (rows.mask == before).all()
+    assert pickle.loads(pickle.dumps(some)).trained.tolist() == some.trained.tolist()
+
+
+def test_keep_refuses_what_is_no_mask_of_rows():
+    rows = make()
+    with pytest.raises(TypeError, match=re.escape("Rows.keep(): 'rows' must be bools [n_rows], got ")):
+        rows.keep([0, 1, 1])
+    with pytest.raises(ValueError, match=re.escape("Rows.keep(): 'rows' must have length 3 (= n_rows), got 2")):
+        rows.keep([True, False])
+    assert rows.keep([True, False, True]) is rows  # the row that goes has no position

@@ -1,3 +1,34 @@
 """Selection: which rollouts to train on."""
 
-__all__: list[str] = []
+from typing import TYPE_CHECKING
+
+from rollmath._lazy import lazy
+
+if TYPE_CHECKING:
+    from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._selection import Dropped, Selection, SelectionReport
+
+_load, __dir__ = lazy(
+    __name__,
+    {
+        "_group_filters": (
+            "mean_band",
+            "nonzero_spread",
+        ),
+        "_selection": (
+            "Dropped",
+            "Selection",
+            "SelectionReport",
+        ),
+    },
+)
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load
+
+__all__ = [
+    "Dropped",
+    "Selection",
+    "SelectionReport",
+    "mean_band",
+    "nonzero_spread",
+]

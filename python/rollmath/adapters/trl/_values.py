@@ -70,7 +70,7 @@ def evaluate(args: Any, settings: Settings, gathered: Gathered) -> Values:
         return _by_recipe(settings, gathered)
     kept = _kept(settings, batch) if settings.filter is not None and batch.training else None
     if kept is not None:
-        batch = replace(batch, valid=batch.valid & kept, rows=_without(batch.rows, kept))
+        batch = replace(batch, valid=batch.valid & kept, rows=batch.rows.keep(kept))
     if not settings.values:
         return Values(None, batch.rows, kept, _counts(kept))
     found = (
@@ -138,11 +138,6 @@ def _counts(kept: NDArray[np.bool_] | None) -> dict[str, float]:
 
 def _mask(rows: Rows) -> NDArray[np.bool_]:
     return np.ones(int(rows.offsets[-1]), np.bool_) if rows.mask is None else rows.mask != 0
-
-
-def _without(rows: Rows, kept: NDArray[np.bool_]) -> Rows:
-    """The rows, with nothing to train in those that were dropped."""
-    return Rows(rows.rollouts, rows.lengths, mask=_mask(rows) & np.repeat(kept, rows.lengths), tokens=rows.tokens)
 
 
 def _flat(who: str, found: Any, batch: TRLBatch) -> NDArray[np.float32]:

@@ -1,0 +1,83 @@
+"""Recipes as estimators and losses of verl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rollmath import Ragged, Rows, recipes
+from rollmath.adapters.verl._batch import Batch
+from rollmath.adapters.verl._config import check_known
+from rollmath.adapters.verl._estimators import Both, outcome
+
+if TYPE_CHECKING:
+    from rollmath.loss import Aggregation, Objective
+    from rollmath.recipes import Recipe
+
+#: What says "the recipe of the table ``algorithm.rollmath``".
+ANY = "recipe"
+
+
+def recipe_estimator(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
+    """The recipe of that name with what ``algorithm.rollmath`` changes; ``recipe``: the one that the table names."""
+
+    def run(batch: Batch, options: Mapping[str, Any]) -> Both:
+        table = {key: value for key, value in options.items() if key != "columns"}
+        if name == ANY and not table:
+            msg = f"{batch.who}(): needs the table 'algorithm.rollmath', such as {{recipe: dapo}}"
+            raise ValueError(msg)
+        # verl has its own penalty in the reward, algorithm.use_kl_in_reward.
+        recipe = recipes.get({"recipe": name, **table} if name != ANY else table).replace(reward_kl=0.0)
+        return _run(batch, recipe, dict(options.get("columns", {})))
+
+    return run
+
+
+def _run(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> Both:
+    rows, real = _rows(batch)
+    known = {*recipe.needs, *recipe.advantage.takes, "truncated"}
+    check_known(batch.who, "column in 'algorithm.rollmath.columns'", renamed, known)
+    wanted = [name for name in known if name in recipe.needs or name in renamed]
+    columns = {name: batch.column(renamed.get(name, name), asked_for=name) for name in wanted}
+    made = recipe.prepare(batch.scores(), batch.column("uid"), rows=rows, **columns)
+    if made.level == "rollout":
+        return outcome(batch, np.asarray(made.advantages))
+    dense = np.zeros(batch.trained.shape, np.float32)
+    if isinstance(made.advantages, Ragged):
+        dense[real] = made.advantages.to_padded(width=dense.shape[1])
+        return dense, dense
+    values = np.zeros(len(dense), np.float32)
+    values[real] = np.asarray(made.advantages)
+    dense = batch.trained.expand(values)
+    return dense, dense
+
+
+def _rows(batch: Batch) -> tuple[Rows, NDArray[np.bool_]]:
+    """The rows of the batch without those that fill it up, and which these are."""
+    trained, n = batch.trained, batch.trained.shape[0]
+    index = np.arange(n) if batch.sessions is None else batch.sessions.index
+    real = index >= 0
+    if trained.mask is None:
+        return Rows(index[real], trained.counts[real]), real
+    return Rows(index[real], np.full(int(real.sum()), trained.shape[1]), mask=trained.mask[real]), real
+
+
+def objective_of(name: str) -> tuple[Objective, str | None]:
+    """The objective of a recipe and verl's name of its aggregation; None if verl has none."""
+    recipe = recipes.get(name, max_length=1) if name == "dr_grpo" else recipes.get(name)
+    from rollmath.loss import Aggregation  # noqa: PLC0415 - torch and the objectives load when a loss is computed
+
+    how = recipe.aggregation if isinstance(recipe.aggregation, Aggregation) else Aggregation.named(recipe.aggregation)
+    return recipe.objective, mode_of(how)
+
+
+def mode_of(how: Aggregation) -> str | None:
+    """The ``loss_agg_mode`` that is this aggregation; rows and rollouts are the same to verl's losses."""
+    unit = "row" if how.unit == "rollout" else how.unit
+    modes = {("token", "mean"): "token-mean", ("batch", "sum"): "token-sum", ("row", "mean"): "seq-mean-token-mean"}
+    if (unit, how.within) == ("row", "sum"):
+        return "seq-mean-token-sum" if how.divisor == 1.0 else "seq-mean-token-sum-norm"
+    return modes.get((unit, how.within))

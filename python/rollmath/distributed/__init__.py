@@ -1,0 +1,23 @@
+"""Groups that are spread over ranks: the same bits as on one process, by one collective a call.
+
+Every function here is a collective: all ranks of ``group`` call it, in the same order. Without a process group
+(``torch.distributed`` not initialised) there is one rank, and nothing is sent.
+"""
+
+from rollmath.distributed._advantages import advantages
+from rollmath.distributed._gather import Gathered, gather
+from rollmath.distributed._losses import gather_metrics, normalizer
+from rollmath.distributed._moments import moments, whiten
+from rollmath.distributed._prepare import Prepared, prepare
+
+__all__ = [
+    "Gathered",
+    "Prepared",
+    "advantages",
+    "gather",
+    "gather_metrics",
+    "moments",
+    "normalizer",
+    "prepare",
+    "whiten",
+]

@@ -1,0 +1,109 @@
+"""A recipe over the rollouts of all ranks."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from rollmath._arrays import ArrayLike
+from rollmath.distributed._exchange import Found, exchange
+from rollmath.distributed._gather import joined, sent
+from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, known, rollout_ids
+from rollmath.distributed._recipe_tokens import token_advantages
+from rollmath.groups import Groups
+from rollmath.loss import Normalizer
+from rollmath.loss._check import require
+from rollmath.recipes import Batch, Recipe, _prepare
+from rollmath.rows import Rows
+
+
+class Prepared(NamedTuple):
+    """What a recipe made of the step of all ranks.
+
+    Attributes:
+        batch: the rows of this rank and their advantages; its selection is of the rollouts of this rank, its metrics
+            are of all ranks.
+        normalizer: counts of all ranks, of what is trained; the prompts are the groups.
+    """
+
+    batch: Batch
+    normalizer: Normalizer
+
+
+def prepare(
+    recipe: Recipe, rewards: ArrayLike, groups: Groups | ArrayLike, rows: Rows, *, group: Any = None, **columns: Any
+) -> Prepared:
+    r"""``recipe.prepare`` over the rollouts of all ranks, and of it the part of this one, with the counts for the loss.
+
+    Penalties are those of a rollout, and are taken where its tokens are. Filter and advantages see the rollouts of all
+    ranks, and give every rollout the bits of ``recipe.prepare`` on one process. One collective, as in :func:`gather`.
+
+    A method of tokens (``group.reinforce_pp``, those of :mod:`rollmath.temporal`) runs on the rows of this rank, and
+    only its whitening ``(x_i - mean) / std`` is that of all ranks: two collectives more, for row partials and metrics.
+
+    Args:
+        recipe: the same on all ranks, which is checked.
+        rewards: one number a rollout of this rank, in the order of ``rows.rollouts.ids``.
+        groups: a :class:`~rollmath.Groups` or one id a rollout, in that order; a group may lie on several ranks.
+        rows: the rows of this rank; may be none. All rows of a rollout are on one rank.
+        group: the process group of the data-parallel ranks, as in :func:`gather`.
+        **columns: as in ``recipe.prepare``; the same on all ranks.
+
+    Returns:
+        ``(batch, normalizer)``: :class:`Prepared`.
+
+    Raises:
+        ValueError: what ``recipe.prepare`` and :func:`gather` raise, on all ranks; another recipe on another rank; a
+            rollout id on two ranks; a method that looks at tokens of other rollouts, or a function of your own that
+            asks for ``rows`` or ``mask``.
+        TypeError: what these raise.
+
+    >>> from rollmath import recipes, Rows
+    >>> rows = Rows(["r1", "r2", "r3"], [2, 3, 1])
+    >>> batch, normalizer = prepare(recipes.get("dapo"), [1.0, 0.0, 1.0], ["a", "a", "b"], rows)
+    >>> batch.advantages.round(3).tolist(), batch.rows, normalizer
+    ([0.707, -0.707, 0.0], Rows(3 rows of 3 rollouts, 5 of 6 positions trained),
+     Normalizer(tokens=5, rows=2, rollouts=2, prompts=1, empty_rows=1, empty_rollouts=1, empty_prompts=1))
+    """
+    who = "prepare"
+    own: Any = None
+
+    def make() -> Sent:
+        nonlocal own
+        require(who, "recipe", recipe, Recipe, "a Recipe, such as recipes.get('grpo')")
+        require(who, "rows", rows, Rows, "Rows")
+        check_method(who, recipe)
+        step = _prepare.read(recipe, who, rewards, groups, rows, columns)
+        # Penalties look at the tokens of a rollout, and so are taken here.
+        own = step, *_prepare.shaped_rewards(recipe, step)
+        wanted = {*recipe.columns, "truncated"} if recipe.advantage.per_token else set(columns) - {"logprobs"}
+        of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
+        if own[1] is not step.rewards:
+            of_rollouts[SHAPED] = own[1]
+        return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
+
+    found = exchange(who, make, group, {"recipe": known(recipe)})
+    step, shaped, token_rewards = own
+    whole = joined(who, Found([part.table for part in found.parts], found.rank), rewards)
+    try:
+        every: Decided = decide(who, recipe, whole, found.parts, set(step.columns))
+    except (TypeError, ValueError) as error:
+        if len(found.parts) == 1:
+            raise
+        raise whole.placed(error) from error
+    kept, metrics = every.kept[whole.rows], every.metrics
+    if recipe.advantage.per_token:
+        given = shaped if token_rewards is None else token_rewards
+        valid = None if every.valid is None else every.valid[whole.rows]
+        values, of_tokens = token_advantages(recipe, step, given, valid, kept, group)
+        metrics = metrics | of_tokens
+    else:
+        values = whole.cut(every.values, whole.rows if every.level == "rollout" else every.rows_of(found.rank))
+    batch = Batch(
+        rows=rows.keep(kept[rows.rollouts.index]),
+        advantages=values,
+        level=every.level,
+        rewards=shaped,
+        selection=every.selection(whole),
+        metrics=metrics,
+    )
+    return Prepared(batch, Normalizer.local(every.trains, prompts=whole.groups))

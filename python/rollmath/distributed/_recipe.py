@@ -1,0 +1,153 @@
+"""What a recipe decides of the rollouts of all ranks, once they are gathered."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath import _checks
+from rollmath.distributed._columns import Column
+from rollmath.distributed._exchange import Words, ranks
+from rollmath.distributed._gather import Gathered
+from rollmath.groups import Groups, _restore
+from rollmath.recipes import Recipe, _prepare
+from rollmath.recipes._advantage import compute
+from rollmath.recipes._batch import Level
+from rollmath.recipes._method import method_of
+from rollmath.recipes._metrics import metrics_of
+from rollmath.rows import Rows
+from rollmath.select import Selection
+from rollmath.select._selection import SelectionReport
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Columns besides those of the caller, by names that no keyword can have.
+SHAPED, _IDS = "rewards after penalties", "rollout ids"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a rank sends: columns of rollouts, and of its rows the trained tokens and the rollout."""
+
+    table: dict[str, Column]
+    trained: NDArray[np.int64]
+    rollout: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a recipe made of the rollouts of all ranks, the same on every rank."""
+
+    #: Advantages of rollouts or rows, 0 where a rollout was dropped; None for those of tokens.
+    values: Any
+    level: Level
+    chosen: Selection
+    #: Rollouts that enter the statistics; None for all.
+    valid: NDArray[np.bool_] | None
+    #: Rows of all ranks without their tokens: as many as are trained of each.
+    trains: Rows
+    metrics: dict[str, float]
+    #: Rows of each rank.
+    sizes: list[int]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Rollouts that are trained."""
+        kept: NDArray[np.bool_] = self.chosen.report.codes == 0
+        return kept
+
+    def rows_of(self, rank: int) -> slice:
+        """The rows of a rank among all."""
+        start = sum(self.sizes[:rank])
+        return slice(start, start + self.sizes[rank])
+
+    def selection(self, whole: Gathered) -> Selection:
+        """Of the rollouts of this rank."""
+        report = self.chosen.report
+        codes, mask = report.codes[whole.rows].copy(), self.kept[whole.rows]
+        own = SelectionReport(
+            report.method, report.reasons, codes, whole.groups.take(np.arange(len(whole))[whole.rows])
+        )
+        return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
+
+
+def known(recipe: Any) -> Words:
+    """Words that are the same on two ranks if the recipes are."""
+    if not isinstance(recipe, Recipe):
+        return Words("no recipe")
+    parts = repr([(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)])
+    # The address of a function of one's own differs between processes; its name is in the repr of the recipe.
+    text = parts if " at 0x" not in parts else ""
+    return Words(f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
+
+
+def check_method(who: str, recipe: Recipe) -> None:
+    """Raises for a method that needs tokens of other ranks."""
+    method = method_of(recipe.advantage.method)
+    alone = not method.own and (method.name.startswith("temporal.") or method.name == "group.reinforce_pp")
+    if (method.per_token and not alone) or (method.own and "rows" in method.parameters):
+        msg = (
+            f"{who}(): 'recipe' {recipe.name!r} has the advantage {method.name!r}, which looks at the tokens of other "
+            "rollouts, but tokens stay on their ranks; bring each group to one rank and call recipe.prepare there"
+        )
+        raise ValueError(msg)
+
+
+def rollout_ids(rows: Rows) -> dict[str, Groups]:
+    """The ids of the rollouts as a column."""
+    return {_IDS: Groups(list(rows.rollouts.ids))}
+
+
+def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_method: set[str]) -> Decided:
+    """Filter, advantages of rollouts or rows, metrics; ``for_method`` are the columns that the method takes."""
+    rows = _rows(who, whole, parts)
+    x, back = _checks.rows(who, "rewards", whole.rewards, len(whole))
+    cut = whole.columns.get("truncated")
+    step = _prepare.Step(
+        who=who,
+        rewards=whole.rewards,
+        x=x,
+        back=back,
+        groups=whole.groups,
+        rows=rows,
+        columns={name: y for name, y in whole.columns.items() if name in for_method},
+        given=whole.columns,
+        truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
+    )
+    shaped = whole.columns.get(SHAPED, whole.rewards)
+    chosen = _prepare.select(recipe, step, shaped)
+    valid = _prepare.statistics(recipe, chosen)
+    kept = chosen.report.codes == 0
+    kept_rows = kept[rows.rollouts.index]
+    trains = Rows(rows.rollouts, np.where(kept_rows, rows.lengths, 0))
+    values: Any = None
+    level: Level = "token"
+    if not recipe.advantage.per_token:
+        values = compute(who, recipe.advantage, shaped, whole.groups, rows, step.columns, valid)
+        values, level = _prepare.leveled(recipe, values, rows, step.kind)
+        if not kept.all():
+            values = _prepare.zeroed(values, kept if level == "rollout" else kept_rows, rows)
+    # The means of advantages of tokens are taken where these are.
+    of_values = (np.zeros(len(whole)), "rollout") if values is None else (values, level)
+    penalised = shaped if SHAPED in whole.columns else None
+    sparse = not method_of(recipe.advantage.method).own
+    metrics = metrics_of(x, penalised, whole.groups, chosen, trains, *of_values, sparse=sparse)
+    return Decided(values, level, chosen, valid, trains, metrics, [len(part.trained) for part in parts])
+
+
+def _rows(who: str, whole: Gathered, parts: list[Sent]) -> Rows:
+    """The rows of all ranks, of which nothing is known but how many tokens train."""
+    ids = whole.columns[_IDS]
+    if ids.n_groups < len(ids):
+        twice = np.flatnonzero(ids.counts > 1)[0]
+        on = [whole.where(int(row))[0] for row in ids.rows(int(twice))]
+        msg = f"{who}(): 'rows' must have rollout ids that are distinct over all ranks, but {ids.ids[twice]!r} is on "
+        raise ValueError(msg + ranks(on))
+    starts = np.cumsum(whole.sizes) - whole.sizes
+    index = np.concatenate([part.rollout + start for part, start in zip(parts, starts, strict=True)])
+    return Rows(_restore(index, ids.ids), np.concatenate([part.trained for part in parts]))

@@ -1,0 +1,253 @@
+"""Advantage: which method gives the advantages of a recipe, with which options and convention."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath import conventions, ops
+from rollmath._arrays import ArrayLike, describe, is_tensor
+from rollmath.conventions import Convention, Framework
+from rollmath.groups import Groups
+from rollmath.ragged import Ragged
+from rollmath.recipes._method import Method, convention_of, method_of
+from rollmath.recipes._options import Options, nearest
+from rollmath.rows import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What columns are, for messages.
+COLUMNS = {
+    "strata": "one id a rollout of what makes rollouts comparable, say its number of tool calls",
+    "baselines": "one number a rollout, the reward of the greedy response to its prompt",
+    "truncated": "one bool a rollout, True where it was cut off at the length limit",
+    "logprobs": "rollmath.LogProbs with prox (or theta) and ref, for the KL penalty in the reward",
+    "answers": "one id a rollout, its final answer",
+    "bundles": "one id a rollout, the bundle of its prompt",
+    "budgets": "one number a rollout, the tokens that it was allowed",
+    "values": "a Ragged with the offsets of the rows, the value of each token",
+}
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """How rewards become advantages: a method, its options and its convention.
+
+    A method is called with what its parameters ask for: ``rewards`` and ``groups`` (one a rollout), ``valid``,
+    ``rows``, ``lengths`` (trained tokens of each rollout), and columns that the caller gives by name. A method with a
+    parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows.
+
+    Attributes:
+        method: ``"group.grpo"`` or another function of :mod:`rollmath.group` or :mod:`rollmath.temporal`; the import
+            path ``"package.module:function"`` of your own, which gives one number a rollout or a row, or a Ragged with
+            the offsets of the rows; or such a function itself, which cannot be written to a file.
+        options: keywords of the method, fields of its convention among them.
+        convention: ``"DEFAULT"``, ``"PAPER"``, ``"VERL"`` or another name in :mod:`rollmath.conventions`, or a
+            :class:`~rollmath.Convention`. A framework brings the options that it has for the method, too; those given
+            here go before.
+
+    Raises:
+        ValueError: an unknown method or convention, or a framework that has no convention for the method.
+        TypeError: options that the method does not have.
+
+    >>> Advantage("group.stratified", options={"blend": 0.8}).needs
+    ('strata',)
+    """
+
+    method: str | Callable[..., Any]
+    options: Mapping[str, Any] = field(default_factory=Options)
+    convention: str | Convention | Framework = "DEFAULT"
+
+    def __post_init__(self) -> None:
+        who = "Advantage"
+        if not isinstance(self.options, Mapping):
+            msg = f"{who}(): 'options' must be a table from names to values, got {describe(self.options)}"
+            raise TypeError(msg)
+        object.__setattr__(self, "options", Options(self.options))
+        if isinstance(self.convention, str):
+            object.__setattr__(self, "convention", self.convention.upper())
+        elif isinstance(self.convention, Framework):
+            named = [n for n, f in conventions.frameworks().items() if f is self.convention]
+            if named:
+                object.__setattr__(self, "convention", named[0])
+        method = method_of(self.method)
+        for name in self.options:
+            if name not in method.options and not (method.own and method.open):
+                msg = (
+                    f"{who}(): {method.name!r} has no option {name!r}; it has: {nearest(name, method.options)}"
+                    if method.options
+                    else f"{who}(): {method.name!r} has no options, got {name!r}"
+                )
+                raise TypeError(msg)
+        self._settings(method)
+
+    @property
+    def name(self) -> str:
+        """The method as a name."""
+        return method_of(self.method).name
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Columns without which it cannot be called."""
+        return tuple(name for name in method_of(self.method).required if name not in self.options)
+
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """Columns that it can be given."""
+        return tuple(name for name in method_of(self.method).columns if name not in self.options)
+
+    @property
+    def per_token(self) -> bool:
+        """Whether its advantages are those of tokens."""
+        return method_of(self.method).per_token
+
+    @property
+    def rules(self) -> Convention | None:
+        """The convention that the method follows, None if it has none."""
+        found = self._settings(method_of(self.method)).get("convention")
+        return found if isinstance(found, Convention) else None
+
+    def settings(self) -> dict[str, Any]:
+        """Options and convention as the method gets them."""
+        return self._settings(method_of(self.method))
+
+    def _settings(self, method: Method) -> dict[str, Any]:
+        who = "Advantage"
+        given = convention_of(who, self.convention)
+        options: dict[str, Any] = dict(self.options)
+        if isinstance(given, Framework) and not (method.own and "convention" in method.parameters):
+            short = method.name.rpartition(".")[2]
+            of_framework = given.options.get(short, {})
+            options = {**of_framework, **options}
+            if not of_framework or short in given:
+                try:
+                    given = given[short]
+                except ValueError as wrong:
+                    msg = f"{who}(): 'convention': {wrong}"
+                    raise ValueError(msg) from None
+            else:
+                return options
+        if "convention" in method.parameters:
+            # Fields of the convention are options of the method too, and go before.
+            options["convention"] = given
+        elif given != conventions.DEFAULT:
+            msg = f"{who}(): {method.name!r} takes no convention, got {self.convention!r}; use its options"
+            raise ValueError(msg)
+        return options
+
+
+def compute(
+    who: str,
+    advantage: Advantage,
+    rewards: ArrayLike | Ragged,
+    groups: Groups,
+    rows: Rows | None,
+    columns: Mapping[str, Any],
+    valid: NDArray[np.bool_] | None,
+) -> Any:
+    """What the method gives; ``rewards`` and ``groups`` are one a rollout, or rewards one a token.
+
+    ``valid`` are the rollouts that take part, None for all; the others get 0.
+    """
+    method = method_of(advantage.method)
+    given = {**advantage.settings(), **columns}
+    for name in method.required:
+        if name not in given:
+            raise ValueError(missing(who, f"advantage {method.name!r}", name))
+    if rows is None and (method.per_token or "rows" in method.parameters or _asks_lengths(method, given)):
+        msg = f"{who}(): advantage {method.name!r} needs 'rows', the Rows that train; pass rows=..."
+        raise ValueError(msg)
+    if method.per_token:
+        assert rows is not None
+        return _of_tokens(method, rewards, groups, rows, given, valid)
+    chosen = None
+    if valid is not None and "valid" not in method.parameters:
+        # A method that knows no `valid` sees these rollouts alone.
+        chosen = np.flatnonzero(valid)
+        rewards, n = _picked(rewards, chosen), len(groups)
+        groups = groups.take(chosen)
+        given = {k: _picked(x, chosen) if _length(x) == n and k in columns else x for k, x in given.items()}
+    elif valid is not None:
+        given["valid"] = valid
+    supplied: dict[str, Any] = {"rewards": rewards, "groups": groups, "rows": rows}
+    if _asks_lengths(method, given) and rows is not None:
+        lengths = trained_of(rows)
+        supplied["lengths"] = lengths if chosen is None else lengths[chosen]
+    out = _called(method, supplied, given)
+    return out if chosen is None else _scattered(out, chosen, len(valid))  # type: ignore[arg-type]
+
+
+def _asks_lengths(method: Method, given: Mapping[str, Any]) -> bool:
+    parameter = method.parameters.get("lengths")
+    return parameter is not None and parameter.default is inspect.Parameter.empty and "lengths" not in given
+
+
+def _of_tokens(
+    method: Method,
+    rewards: ArrayLike | Ragged,
+    groups: Groups,
+    rows: Rows,
+    given: dict[str, Any],
+    valid: NDArray[np.bool_] | None,
+) -> Any:
+    """Tokens of rows: the reward of a row is that of its rollout, unless rewards are one a token."""
+    index = rows.rollouts.index
+    live = rows.trained > 0
+    if valid is not None:
+        live &= valid[index]
+    supplied: dict[str, Any] = {"rewards": rewards, "rows": rows, "groups": groups.take(index)}
+    if not isinstance(rewards, Ragged):
+        supplied["rewards"] = ops.gather(rewards, rows.rollouts)
+    if rows.mask is not None:
+        supplied["mask"] = Ragged(rows.mask, rows.offsets)
+    elif not isinstance(rewards, Ragged) and not any(isinstance(x, Ragged) for x in given.values()):
+        supplied["lengths"] = rows.lengths
+    if not live.all():
+        given["valid"] = live
+    return _called(method, supplied, given)
+
+
+def _called(method: Method, supplied: dict[str, Any], given: dict[str, Any]) -> Any:
+    named = {**{k: x for k, x in supplied.items() if k in method.parameters}, **given}
+    positional = [named.pop(n) for n, p in method.parameters.items() if p.kind is p.POSITIONAL_ONLY and n in named]
+    return method.call(*positional, **named)
+
+
+def trained_of(rows: Rows) -> NDArray[np.int64]:
+    """Trained tokens of each rollout."""
+    counts = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts)
+    return counts.astype(np.int64)
+
+
+def missing(who: str, what: str, name: str, meaning: str = "see the documentation of the method") -> str:
+    """The message for a column that is not there."""
+    meaning = COLUMNS.get(name, meaning)
+    return f"{who}(): {what} needs {name!r} ({meaning}); pass it as a keyword: {name}=..."
+
+
+def _length(x: Any) -> int | None:
+    return len(x) if hasattr(x, "__len__") and not isinstance(x, (str, bytes, Mapping)) else None
+
+
+def _picked(x: Any, at: NDArray[np.int64]) -> Any:
+    if isinstance(x, Groups):
+        return x.take(at)
+    if is_tensor(x):
+        return x[at]
+    return x[at] if isinstance(x, np.ndarray) else [x[i] for i in at.tolist()]
+
+
+def _scattered(x: Any, at: NDArray[np.int64], n: int) -> Any:
+    if is_tensor(x):
+        out = x.new_zeros(n)
+        out[at] = x
+        return out
+    values = np.asarray(x)
+    full = np.zeros(n, values.dtype)
+    full[at] = values
+    return full

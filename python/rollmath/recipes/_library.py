@@ -1,0 +1,219 @@
+"""The recipes that come with the library, and where each of their numbers is from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from rollmath import loss
+from rollmath._checks import real
+from rollmath.loss import KL, PPO, Aggregation, Reinforce
+from rollmath.recipes._advantage import Advantage
+from rollmath.recipes._parts import Filter, Overlong
+from rollmath.recipes._recipe import Recipe
+
+
+class Entry(NamedTuple):
+    """A recipe of the library.
+
+    Attributes:
+        make: makes it of its settings.
+        settings: their names, and whether they are required.
+        origin: for parts of it, where they are from.
+    """
+
+    make: Callable[..., Recipe]
+    settings: Mapping[str, bool]
+    origin: Mapping[str, str]
+
+
+GRPO = Recipe(
+    name="grpo",
+    advantage=Advantage("group.grpo"),
+    objective=PPO(clip=(0.2, 0.2)),
+    aggregation="seq_mean_token_mean",
+    kl=KL(0.04, kind="k3"),
+    source="Shao et al. 2024, DeepSeekMath, arXiv 2402.03300",
+)
+DAPO = Recipe(
+    name="dapo",
+    advantage=Advantage("group.grpo"),
+    objective=PPO(clip=(0.2, 0.28)),
+    aggregation="token_mean",
+    filter=Filter("nonzero_spread"),
+    source="Yu et al. 2025, DAPO, arXiv 2503.14476",
+)
+GSPO = Recipe(
+    name="gspo",
+    advantage=Advantage("group.grpo"),
+    objective=loss.GSPO(clip=(3e-4, 4e-4)),
+    aggregation="rollout_mean_token_mean",
+    source="Zheng et al. 2025, GSPO, arXiv 2507.18071",
+)
+CISPO = Recipe(
+    name="cispo",
+    advantage=Advantage("group.grpo"),
+    objective=loss.CISPO(cap=5.0),
+    aggregation="token_mean",
+    source="MiniMax 2025, MiniMax-M1, arXiv 2506.13585",
+)
+REINFORCE_PP = Recipe(
+    name="reinforce_pp",
+    advantage=Advantage("group.reinforce_pp"),
+    objective=PPO(clip=(0.2, 0.2)),
+    aggregation="token_mean",
+    reward_kl=0.01,
+    source="Hu 2025, REINFORCE++, arXiv 2501.03262",
+)
+RLOO = Recipe(
+    name="rloo",
+    advantage=Advantage("group.rloo"),
+    objective=Reinforce(),
+    aggregation="rollout_mean_token_sum",
+    reward_kl=0.05,
+    source="Ahmadian et al. 2024, Back to Basics, arXiv 2402.14740",
+)
+STRATIFIED = Recipe(
+    name="stratified_grpo",
+    advantage=Advantage("group.stratified"),
+    objective=PPO(clip=(0.2, 0.2)),
+    aggregation="seq_mean_token_mean",
+    source="Zhu et al. 2025, Stratified GRPO, arXiv 2510.06214",
+)
+
+
+def dr_grpo(*, max_length: float) -> Recipe:
+    """GRPO without the standard deviation, and with a constant in the place of the length of a response.
+
+    Args:
+        max_length: the constant, tokens that a response may have at most: a token weighs
+            ``1 / (rows * max_length)``.
+
+    Raises:
+        ValueError: not finite and positive.
+        TypeError: not a number.
+
+    >>> dr_grpo(max_length=4096).aggregation
+    Aggregation(unit='row', within='sum', divisor=4096.0, empty='exclude')
+    """
+    longest = real("dr_grpo", "max_length", max_length, above=0.0)
+    return Recipe(
+        name="dr_grpo",
+        advantage=Advantage("group.dr_grpo"),
+        objective=PPO(clip=(0.2, 0.2)),
+        aggregation=Aggregation(unit="row", within="sum", divisor=longest),
+        source="Liu et al. 2025, Understanding R1-Zero-Like Training (Dr. GRPO), arXiv 2503.20783",
+    )
+
+
+def _dapo(*, max_length: float | None = None) -> Recipe:
+    if max_length is None:
+        return DAPO
+    longest = real("get", "max_length", max_length, above=0.0)
+    return DAPO.replace(overlong=Overlong(max_length=longest, buffer=longest / 5))
+
+
+_GRPO_CLIP = "0.2 is PPO's usual clip; the GRPO paper names none that we could verify"
+_GRPO_ADVANTAGE = "paper; ddof 1 and eps 1e-6 are our reading, it writes neither"
+
+LIBRARY: Mapping[str, Entry] = MappingProxyType(
+    {
+        "grpo": Entry(
+            lambda: GRPO,
+            {},
+            {
+                "advantage": _GRPO_ADVANTAGE,
+                "objective": _GRPO_CLIP,
+                "aggregation": "paper: mean over the tokens of a response, then over responses",
+                "kl": "paper: k3 to the reference, coefficient 0.04",
+            },
+        ),
+        "dr_grpo": Entry(
+            dr_grpo,
+            {"max_length": True},
+            {
+                "advantage": "paper and authors' code: no standard deviation",
+                "objective": "0.2 is the usual clip; not verified in the paper",
+                "aggregation": "paper: a constant in place of the length; which one is your max_length",
+                "kl": "none, as in the paper",
+            },
+        ),
+        "dapo": Entry(
+            _dapo,
+            {"max_length": False},
+            {
+                "advantage": _GRPO_ADVANTAGE,
+                "objective": "paper: 0.2 and 0.28",
+                "aggregation": "paper: mean over all tokens of the batch",
+                "filter": "paper: dynamic sampling, here without the refill, which is the trainer's",
+                "kl": "none, as in the paper",
+                "overlong": "paper: factor 1, the last 4096 of 20480 tokens; of other limits that share, 1/5",
+            },
+        ),
+        "gspo": Entry(
+            lambda: GSPO,
+            {},
+            {
+                "advantage": _GRPO_ADVANTAGE,
+                "objective": "paper: 3e-4 and 4e-4",
+                "aggregation": "paper: mean over responses; a response is a rollout, all its rows",
+                "kl": "none in the formula of the paper",
+            },
+        ),
+        "cispo": Entry(
+            lambda: CISPO,
+            {},
+            {
+                "advantage": _GRPO_ADVANTAGE,
+                "objective": "paper: no lower bound; above, 5.0 is the advice of TRL's documentation",
+                "aggregation": "paper: mean over all tokens",
+                "kl": "none in the formula of the paper",
+            },
+        ),
+        "reinforce_pp": Entry(
+            lambda: REINFORCE_PP,
+            {},
+            {
+                "advantage": "paper: returns of tokens, whitened over the batch; the eps of the whitening is verl's",
+                "objective": "0.2 is PPO's usual clip; unverified",
+                "aggregation": "our reading: mean over all tokens",
+                "reward_kl": "paper: k1 at each token; the coefficient 0.01 is unverified",
+            },
+        ),
+        "rloo": Entry(
+            lambda: RLOO,
+            {},
+            {
+                "advantage": "paper: the mean of the other rollouts",
+                "objective": "paper: REINFORCE, without a ratio, and so for one step on fresh rollouts",
+                "aggregation": "paper: a response is one action, so its log-probabilities are summed",
+                "reward_kl": "paper: k1 of the response; the coefficient 0.05 is TRL's default",
+            },
+        ),
+        "stratified_grpo": Entry(
+            lambda: STRATIFIED,
+            {},
+            {
+                "advantage": "known from secondary descriptions; blend 1.0 and ddof 1 are unverified",
+                "objective": "as GRPO; unverified",
+                "aggregation": "as GRPO; unverified",
+                "kl": "none; the paper's is unverified",
+            },
+        ),
+    }
+)
+
+
+def base_of(recipe: Recipe) -> tuple[Recipe, Mapping[str, str]] | None:
+    """The recipe of the library with that name, of the same settings as far as they show, and its origins."""
+    entry = LIBRARY.get(recipe.name)
+    if entry is None:
+        return None
+    settings: dict[str, Any] = {}
+    if recipe.name == "dr_grpo":
+        made = recipe.aggregation
+        settings["max_length"] = made.divisor if isinstance(made, Aggregation) else 1.0
+    if recipe.name == "dapo" and recipe.overlong is not None:
+        settings["max_length"] = recipe.overlong.max_length
+    return entry.make(**settings), entry.origin

@@ -1,0 +1,228 @@
+"""What a recipe does between the rewards of a step and its losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath import _checks
+from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
+from rollmath._logprobs import LogProbs
+from rollmath.groups import Groups, as_groups
+from rollmath.ragged import Ragged
+from rollmath.recipes._advantage import compute, missing, trained_of
+from rollmath.recipes._batch import Batch, Level
+from rollmath.recipes._method import method_of
+from rollmath.recipes._metrics import metrics_of
+from rollmath.recipes._options import nearest
+from rollmath.recipes._reward_kl import rollout_kl, token_rewards
+from rollmath.rows import Rows
+from rollmath.select import Selection
+from rollmath.select._selection import selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from rollmath.recipes._recipe import Recipe
+
+
+def prepare(
+    recipe: Recipe, rewards: ArrayLike, groups: Groups | ArrayLike, rows: Rows, columns: dict[str, Any]
+) -> Batch:
+    """See :meth:`Recipe.prepare`."""
+    step = read(recipe, "prepare", rewards, groups, rows, columns)
+    shaped, token_level = shaped_rewards(recipe, step)
+    chosen = select(recipe, step, shaped)
+    trained = chosen.report.codes == 0
+    valid = statistics(recipe, chosen)
+    given = token_level if token_level is not None else shaped
+    values = compute("prepare", recipe.advantage, given, step.groups, rows, step.columns, valid)
+    values, level = leveled(recipe, values, rows, step.kind)
+    kept = trained[rows.rollouts.index]
+    if not trained.all():
+        values = zeroed(values, trained if level == "rollout" else kept, rows)
+    masked = rows.keep(kept)
+    # Our methods give gaps 0; what others give there is not read.
+    sparse = not method_of(recipe.advantage.method).own
+    metrics = metrics_of(
+        step.x, shaped if shaped is not rewards else None, step.groups, chosen, masked, values, level, sparse=sparse
+    )
+    return Batch(masked, values, level, shaped, chosen, metrics)
+
+
+def advantages(
+    recipe: Recipe, rewards: ArrayLike, groups: Groups | ArrayLike, rows: Rows | None, columns: dict[str, Any]
+) -> Array | Ragged:
+    """See :meth:`Recipe.advantages`."""
+    step = read(recipe, "advantages", rewards, groups, rows, columns)
+    valid = step.columns.pop("valid", None)
+    if valid is not None:
+        valid = _checks.mask("advantages", "valid", valid, len(step.groups), "len(groups)")
+    values = compute("advantages", recipe.advantage, rewards, step.groups, rows, step.columns, valid)
+    return values if rows is None else leveled(recipe, values, rows, step.kind)[0]
+
+
+@dataclass(frozen=True)
+class Step:
+    """The arguments of a call, checked."""
+
+    who: str
+    rewards: ArrayLike
+    x: NDArray[np.float64]
+    back: _checks.Back
+    groups: Groups
+    rows: Rows | None
+    #: Columns that the method takes.
+    columns: dict[str, Any]
+    #: All of them.
+    given: Mapping[str, Any]
+    truncated: NDArray[np.bool_] | None
+
+    @property
+    def kind(self) -> Kind:
+        """Of the rewards."""
+        return self.back.kind
+
+
+def read(
+    recipe: Recipe, who: str, rewards: ArrayLike, groups: Groups | ArrayLike, rows: Rows | None, columns: dict[str, Any]
+) -> Step:
+    """Checks rewards, groups, rows and columns.
+
+    Raises:
+        ValueError: wrong lengths, a column that is missing.
+        TypeError: no Rows; a column that the recipe does not take.
+    """
+    if rows is not None and not isinstance(rows, Rows):
+        msg = f"{who}(): 'rows' must be Rows, got {describe(rows)}"
+        raise TypeError(msg)
+    made = as_groups(who, groups)
+    n, why = (len(made), "len(groups)") if rows is None else (rows.n_rollouts, "rows.n_rollouts")
+    if len(made) != n:
+        msg = (
+            f"{who}(): 'groups' must have length {n} (= {why}), one id a rollout in the order of rows.rollouts.ids, "
+            f"got {len(made)}; what has one value a row goes through rows.collapse"
+        )
+        raise ValueError(msg)
+    x, back = _checks.rows(who, "rewards", rewards, n, why)
+    method = method_of(recipe.advantage.method)
+    known = {*recipe.advantage.takes, *recipe.columns, "lengths", "logprobs", "truncated"}
+    known |= {"valid"} if who == "advantages" else set()
+    for name, value in columns.items():
+        if name not in known and not (method.own and method.open):
+            msg = f"{who}() got an unexpected column {name!r}; {recipe.name!r} takes: {nearest(name, known)}"
+            raise TypeError(msg)
+        shape = getattr(value, "shape", None)
+        size = len(value) if isinstance(value, (list, tuple, Groups)) else shape[0] if shape else None
+        # What has more axes, or is a Ragged, is for the method to judge.
+        flat = isinstance(value, (list, tuple, Groups)) or (shape is not None and len(shape) == 1)
+        if flat and name in known and name != "logprobs" and not method.per_token and size != n:
+            msg = f"{who}(): {name!r} must have length {n} (= {why}), got {size}"
+            raise ValueError(msg)
+    for name in recipe.needs if who == "prepare" else recipe.advantage.needs:
+        if columns.get(name) is None:
+            raise ValueError(missing(who, f"recipe {recipe.name!r}", name, recipe.needs[name]))
+    cut = columns.get("truncated")
+    truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
+    taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
+    for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
+    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated)
+
+
+def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
+    """The rewards after the penalties, one a rollout; and one a token where the method works on these."""
+    rows = step.rows
+    assert rows is not None
+    if recipe.overlong is None and not recipe.reward_kl:
+        return step.rewards, None
+    x = step.x
+    if recipe.overlong is not None:
+        lengths = step.given.get("lengths")
+        lengths = trained_of(rows) if lengths is None else host(step.who, "lengths", lengths)[0]
+        x = x + np.asarray(recipe.overlong(lengths, step.truncated), np.float64)
+    if not recipe.reward_kl:
+        return step.back(x), None
+    logprobs = step.given["logprobs"]
+    if not isinstance(logprobs, LogProbs) or logprobs.ref is None:
+        msg = f"{step.who}(): 'logprobs' must be LogProbs(prox=..., ref=...), got {logprobs!r}"
+        raise (ValueError if isinstance(logprobs, LogProbs) else TypeError)(msg)
+    if not recipe.advantage.per_token:
+        x = x - recipe.reward_kl * rollout_kl(step.who, logprobs, rows)
+        return step.back(x), None
+    per_token = token_rewards(step.who, x, logprobs, rows, recipe.reward_kl)
+    values = step.kind.wrap(per_token.astype(step.back.dtype, copy=False))
+    return step.back(x), Ragged(values, rows.offsets)
+
+
+def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
+    """Which rollouts are trained, and for each other one why not."""
+    dropped: list[tuple[str, NDArray[np.bool_]]] = []
+    names = []
+    valid = None
+    if recipe.truncated != "keep" and step.truncated is not None:
+        names.append("truncated rollouts")
+        dropped.append(("truncated", step.truncated))
+        if recipe.truncated == "exclude":
+            valid = ~step.truncated
+    if recipe.filter is not None:
+        on = recipe.filter.on
+        values = {"rewards": step.rewards, "shaped": shaped}.get(on)
+        values = step.given[on] if values is None else values
+        rules = recipe.advantage.rules
+        nan = "omit" if rules is not None and rules.nan == "omit" else "raise"
+        report = recipe.filter(values, step.groups, valid=valid, nan=nan).report
+        names.insert(0, report.method)
+        found = [(reason, report.codes == code) for code, reason in enumerate(report.reasons, start=1)]
+        # Why a rollout is not trained: its group, unless it is no part of it.
+        dropped = [*found, *dropped] if valid is None else [*dropped, *found]
+    return selection(" and ".join(names) or "no filter", step.groups, dropped, step.kind)
+
+
+def statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:
+    """Rollouts that enter the statistics, None for all."""
+    codes = chosen.report.codes
+    seen = codes == 0
+    if recipe.truncated == "mask" and "truncated" in chosen.report.reasons:
+        seen |= codes == 1 + chosen.report.reasons.index("truncated")
+    return None if seen.all() else seen
+
+
+def leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array | Ragged, Level]:
+    """What a method gave, and what it has one value of."""
+    name = recipe.advantage.name
+    if isinstance(values, tuple):
+        # temporal.gae gives advantages and returns.
+        values = values[0]
+    if isinstance(values, Ragged):
+        if not np.array_equal(values.offsets, rows.offsets):
+            msg = f"prepare(): advantage {name!r} must give a Ragged with the offsets of the rows, got {values!r}"
+            raise ValueError(msg)
+        return values, "token"
+    if not is_tensor(values):
+        values = (
+            kind.wrap(_checks.rows("prepare", f"advantage {name}", values)[0]) if kind.is_torch else np.asarray(values)
+        )
+    shape = tuple(values.shape)
+    if shape == (rows.n_rollouts,):
+        return values, "rollout"
+    if shape == (rows.n_rows,):
+        return values, "row"
+    msg = (
+        f"prepare(): advantage {name!r} must give one number a rollout ({rows.n_rollouts},), one a row "
+        f"({rows.n_rows},), or a Ragged with the offsets of the rows, got shape {shape}"
+    )
+    raise ValueError(msg)
+
+
+def zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
+    """0 where rollouts were dropped; ``keep`` is one a rollout, or one a row."""
+    if isinstance(values, Ragged):
+        return Ragged(zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
+    if isinstance(values, np.ndarray):
+        return np.where(keep, values, values.dtype.type(0))
+    import torch  # noqa: PLC0415 - a tensor came, so it is loaded
+
+    return values.where(torch.from_numpy(keep).to(values.device), values.new_zeros(()))

@@ -1,0 +1,289 @@
+"""Recipe: a frozen composition of filter, advantage, objective, aggregation and terms."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from rollmath._arrays import Array, ArrayLike, choice, describe
+from rollmath._checks import real
+from rollmath._logprobs import LogProbs
+from rollmath.groups import Groups
+from rollmath.loss import (
+    Aggregation,
+    Correction,
+    EntropyBonus,
+    Normalizer,
+    Objective,
+    PolicyLoss,
+    policy_loss,
+)
+from rollmath.loss._aggregate import AGGREGATIONS, as_aggregation
+from rollmath.loss._check import require
+from rollmath.ragged import Ragged
+from rollmath.recipes import _prepare
+from rollmath.recipes._advantage import COLUMNS, Advantage
+from rollmath.recipes._batch import Batch
+from rollmath.recipes._options import nearest
+from rollmath.recipes._parts import Filter, Overlong
+from rollmath.rows import Rows
+
+_TRUNCATED = ("keep", "mask", "exclude")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A method as people name it: which rollouts, what advantages, what loss. Frozen, hashable, serialisable.
+
+    Attributes:
+        name: of the recipe.
+        advantage: an :class:`Advantage`.
+        objective: a :class:`~rollmath.loss.Objective`.
+        aggregation: the name of an :class:`~rollmath.loss.Aggregation`, or one.
+        filter: a :class:`Filter`, or None: all rollouts are trained.
+        kl: a :class:`~rollmath.loss.KL` term of the loss, or None.
+        reward_kl: coefficient of the KL penalty in the reward, not negative (see :meth:`prepare`).
+        entropy: coefficient of the entropy bonus.
+        correction: a :class:`~rollmath.loss.Correction` of the mismatch between sampler and trainer, or a tuple of
+            them, or None.
+        truncated: rollouts that were cut off: ``"keep"``; ``"mask"``, which trains none of their tokens, while their
+            rewards stay in the statistics of their group (TRL); ``"exclude"``, which takes them out of these too.
+        overlong: an :class:`Overlong` penalty, or None.
+        source: where the recipe comes from.
+
+    Raises:
+        ValueError: an unknown choice, a number out of range.
+        TypeError: a part of the wrong type.
+    """
+
+    name: str
+    advantage: Advantage
+    objective: Objective
+    aggregation: str | Aggregation = "token_mean"
+    filter: Filter | None = None
+    kl: Objective | None = None
+    reward_kl: float = 0.0
+    entropy: float = 0.0
+    correction: Correction | tuple[Correction, ...] | None = None
+    truncated: Literal["keep", "mask", "exclude"] = "keep"
+    overlong: Overlong | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        who = "Recipe"
+        require(who, "name", self.name, str, "a name")
+        require(who, "source", self.source, str, "a text")
+        require(who, "advantage", self.advantage, Advantage, "an Advantage, such as Advantage('group.grpo')")
+        require(who, "objective", self.objective, Objective, "an Objective, such as PPO()")
+        made = as_aggregation(who, self.aggregation)
+        names = [name for name, known in AGGREGATIONS.items() if known == made]
+        object.__setattr__(self, "aggregation", names[0] if names else made)
+        for name, kind, wanted in (
+            ("filter", Filter, "a Filter or None"),
+            ("kl", Objective, "a KL term or None"),
+            ("overlong", Overlong, "an Overlong or None"),
+        ):
+            if getattr(self, name) is not None:
+                require(who, name, getattr(self, name), kind, wanted)
+        object.__setattr__(self, "reward_kl", real(who, "reward_kl", self.reward_kl, low=0.0))
+        object.__setattr__(self, "entropy", real(who, "entropy", self.entropy))
+        choice(who, "truncated", self.truncated, _TRUNCATED)
+        if self.correction is not None:
+            given = self.correction if isinstance(self.correction, (tuple, list)) else (self.correction,)
+            for number, part in enumerate(given):
+                require(who, f"correction[{number}]", part, Correction, "a Correction")
+            object.__setattr__(self, "correction", tuple(given) or None)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that its filter reads."""
+        on = None if self.filter is None else self.filter.on
+        return () if on in {None, "rewards", "shaped"} else (str(on),)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Columns that :meth:`prepare` must be given besides rewards, groups and rows, and what they are."""
+        names = [*self.advantage.needs, *self.columns]
+        if self.reward_kl:
+            names.append("logprobs")
+        if self.truncated != "keep" or (self.overlong is not None and self.overlong.truncated):
+            names.append("truncated")
+        of_filter = dict.fromkeys(self.columns, "one number a rollout, which the filter looks at")
+        method = f"an argument of {self.advantage.name}: see its documentation"
+        return {name: COLUMNS.get(name) or of_filter.get(name) or method for name in dict.fromkeys(names)}
+
+    def replace(self, **fields: Any) -> Recipe:
+        """The same with other parts; ``convention=`` is that of the advantage.
+
+        Raises:
+            TypeError: a field that it does not have.
+        """
+        known = [f.name for f in dataclasses.fields(self)]
+        for name in fields:
+            if name not in known and name != "convention":
+                msg = f"Recipe.replace() has no field {name!r}; it has: {nearest(name, [*known, 'convention'])}"
+                raise TypeError(msg)
+        if "convention" in fields:
+            advantage = fields.get("advantage", self.advantage)
+            fields["advantage"] = dataclasses.replace(advantage, convention=fields.pop("convention"))
+        return dataclasses.replace(self, **fields)
+
+    def prepare(self, rewards: ArrayLike, groups: Groups | ArrayLike, *, rows: Rows, **columns: Any) -> Batch:
+        r"""What trains, and its advantages: penalties, filter, advantages and masks, in this order.
+
+        1. ``r += overlong(L)`` with L the trained tokens of the rollout, if there is a penalty.
+        2. ``r -= reward_kl sum_t (logp_t - ref_t)`` over the trained tokens t of the rollout, all its rows, with logp
+           of prox (or theta). For a method of tokens instead ``r_t = -reward_kl (logp_t - ref_t)``, plus r at the last
+           trained token of *each* row of the rollout: each row is an episode that ends with the outcome.
+        3. The filter drops rollouts, by the rewards as they were given unless it says otherwise.
+        4. Advantages of the others; what was dropped enters no statistic, except truncated rollouts under ``"mask"``.
+        5. Rows of dropped rollouts train no token, and so count nowhere in a :class:`~rollmath.loss.Normalizer` made
+           of the rows of the batch.
+
+        Args:
+            rewards: one number a rollout, in the order of ``rows.rollouts.ids`` (from one a row: ``rows.collapse``).
+            groups: a :class:`~rollmath.Groups` or one id a rollout, in that order.
+            rows: the rows of the step; a rollout may have several.
+            **columns: what :attr:`needs` lists, and what the method takes besides: one a rollout. ``truncated`` (one
+                bool a rollout); ``logprobs`` (:class:`~rollmath.LogProbs`); ``lengths``, in place of trained tokens.
+
+        Returns:
+            A :class:`Batch`.
+
+        Raises:
+            ValueError: wrong lengths, a column that is missing, rewards that the method refuses.
+            TypeError: wrong types, a column that the recipe does not take.
+        """
+        require("prepare", "rows", rows, Rows, "Rows")
+        return _prepare.prepare(self, rewards, groups, rows, columns)
+
+    def advantages(
+        self, rewards: ArrayLike, groups: Groups | ArrayLike, *, rows: Rows | None = None, **columns: Any
+    ) -> Array | Ragged:
+        """The advantages alone, of rewards as they are: no penalty, no filter, nothing masked.
+
+        Args:
+            rewards: one number a rollout.
+            groups: a :class:`~rollmath.Groups` or one id a rollout.
+            rows: needed by methods that work on tokens or ask for lengths.
+            **columns: what the method takes; ``valid`` are the rollouts that take part.
+
+        Returns:
+            One number a rollout, of the kind of the rewards; for a method of tokens a Ragged.
+
+        Raises:
+            ValueError: wrong lengths, a column that is missing.
+            TypeError: wrong types, a column that the method does not take.
+        """
+        return _prepare.advantages(self, rewards, groups, rows, columns)
+
+    def policy_loss(
+        self,
+        logprobs: LogProbs,
+        batch: Batch,
+        *,
+        normalizer: Normalizer,
+        entropy: torch.Tensor | EntropyBonus | None = None,
+        objective: Objective | None = None,
+        correction: Correction | tuple[Correction, ...] | None = None,
+        weight: ArrayLike | None = None,
+        compiled: bool = False,
+    ) -> PolicyLoss:
+        """:func:`rollmath.loss.policy_loss` of a batch or micro-batch, with the parts of the recipe.
+
+        Args:
+            logprobs: of the rows of the batch.
+            batch: of :meth:`prepare`, or a part of it.
+            normalizer: counts of the whole step, ``Normalizer.local(batch.rows)`` of the whole batch if this process
+                has all of it.
+            entropy: entropy of the policy at each position, which the recipe's coefficient multiplies; with a
+                coefficient of 0 it is only a metric.
+            objective: in place of the recipe's: the one that ``with_parts`` has made of it.
+            correction: in place of the recipe's, likewise.
+            weight: as there.
+            compiled: as there.
+
+        Raises:
+            ValueError: no entropy where the recipe has a bonus; what the loss refuses.
+            TypeError: arguments of the wrong type.
+        """
+        who = "policy_loss"
+        require(who, "batch", batch, Batch, "a Batch, see Recipe.prepare")
+        if entropy is None and self.entropy:
+            msg = (
+                f"{who}(): 'entropy' must be given, the entropy of the policy at each position, for recipe "
+                f"{self.name!r} has a bonus of {self.entropy:g}; or take recipe.replace(entropy=0.0)"
+            )
+            raise ValueError(msg)
+        if entropy is not None and not isinstance(entropy, EntropyBonus):
+            if not isinstance(entropy, torch.Tensor):
+                msg = f"{who}(): 'entropy' must be a tensor or an EntropyBonus, got {describe(entropy)}"
+                raise TypeError(msg)
+            entropy = EntropyBonus(entropy if self.entropy else entropy.detach(), coef=self.entropy)
+        return policy_loss(
+            logprobs,
+            batch.advantages,
+            batch.rows,
+            self.objective if objective is None else objective,
+            normalizer=normalizer,
+            aggregation=self.aggregation,
+            level=batch.level,
+            weight=weight,
+            correction=self.correction if correction is None else correction,
+            kl=self.kl,
+            entropy=entropy,
+            compiled=compiled,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a table of strings, numbers, bools, lists and tables alone, for TOML, YAML or JSON; None is left out.
+
+        Raises:
+            TypeError: a part that has no such form: a function without a name, statistics of a step in an objective.
+
+        >>> from rollmath.recipes import DAPO
+        >>> DAPO.to_dict()["objective"], Recipe.from_dict(DAPO.to_dict()) == DAPO
+        ({'type': 'PPO', 'clip': [0.2, 0.28]}, True)
+        """
+        from rollmath.recipes._serial import to_dict  # noqa: PLC0415 - it knows this class
+
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Recipe:
+        """From what :meth:`to_dict` gives; :func:`get` takes tables that start from a recipe, too.
+
+        Raises:
+            ValueError: unknown keys or types.
+            TypeError: options that a part does not have.
+        """
+        from rollmath.recipes._serial import from_dict  # noqa: PLC0415 - it knows this class
+
+        return from_dict("Recipe.from_dict", table)
+
+    def explain(self) -> str:
+        """The formulas with their numbers, part by part, and where each is from; to print."""
+        from rollmath.recipes._words import explain  # noqa: PLC0415 - it knows this class
+
+        return explain(self)
+
+    def diff(self, other: Recipe) -> str:
+        """What is different in another recipe, in aligned lines; ``"same"`` if nothing is.
+
+        >>> from rollmath.recipes import DAPO
+        >>> print(DAPO.diff(DAPO.replace(convention="VERL")))
+                              dapo     dapo
+        advantage.convention  DEFAULT  VERL
+        """
+        require("Recipe.diff", "other", other, Recipe, "a Recipe")
+        from rollmath.recipes._words import diff  # noqa: PLC0415 - it knows this class
+
+        return diff(self, other)
+
+    def __repr__(self) -> str:
+        objective = type(self.objective).__name__
+        return f"Recipe({self.name!r}: {self.advantage.name}, {objective}, {self.aggregation})"

@@ -1,0 +1,160 @@
+"""Filters of whole groups: those whose rewards can teach nothing, or that are too hard or too easy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from rollmath import ops
+from rollmath._arrays import ArrayLike, Kind, choice, number
+from rollmath._checks import finite, flag, mask, real, rows
+from rollmath.groups import Groups, as_groups
+from rollmath.select._selection import Selection, selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Nan: TypeAlias = Literal["raise", "omit"]
+
+
+def nonzero_spread(
+    rewards: ArrayLike,
+    groups: Groups | ArrayLike,
+    *,
+    tol: float = 0.0,
+    nan: Nan = "raise",
+    valid: ArrayLike | None = None,
+) -> Selection:
+    """Groups whose rewards are not all equal: keeps the rollouts of group ``g`` if ``max(r) - min(r) > tol``.
+
+    The filter of DAPO's dynamic sampling: a group of equal rewards has advantages of 0, and spends tokens of the batch
+    on nothing. Take the reward that decides on success, before a length penalty, which would make a spread of its own.
+
+    Args:
+        rewards: one number a rollout, ``[N]``.
+        groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
+        tol: spreads up to this count as none. 0 is exact, with no rounding between.
+        nan: ``"raise"``, NaN is an error; ``"omit"``, it is a missing reward, which takes no part and is dropped.
+        valid: rollouts that take part (bool or int, nonzero = True); the others enter no spread and are dropped.
+
+    Returns:
+        A :class:`Selection`; its report tells groups without spread, groups of one, rollouts with a missing reward and
+        rollouts that were not valid.
+
+    Edge cases: a group with one rollout that takes part has no spread and is dropped, as a group of one, whatever
+    ``tol``.
+
+    What others do: verl (v1 trainer) drops groups whose ``np.std`` is exactly 0, a test that rounding passes (three
+    rewards of 0.7 have a standard deviation of 1.1e-16), and keeps a group of one; slime keeps a sample standard
+    deviation above 1e-6, so that a group of one (NaN) is dropped. Both were read.
+
+    Raises:
+        ValueError: wrong lengths, rewards that are infinite, or NaN unless omitted, a ``tol`` that is negative.
+        TypeError: wrong dtype or rank.
+
+    Source: DAPO, arXiv 2503.14476, section 3.2.
+
+    >>> chosen = nonzero_spread([1.0, 0.0, 1.0, 1.0, 0.5], ["a", "a", "b", "b", "c"])
+    >>> chosen.indices.tolist(), chosen.mask.tolist()
+    ([0, 1], [True, True, False, False, False])
+    """
+    who = "nonzero_spread"
+    widest = real(who, "tol", tol, low=0.0)
+    r = _read(who, rewards, groups, nan, valid)
+    high, low = (np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min))
+    # NaN, of a group without members, is not above anything.
+    flat, lone = ~(high - low > widest), r.counts == 1
+    return r.select((("no spread", flat & ~lone), ("group of one", lone)))
+
+
+def mean_band(
+    rewards: ArrayLike,
+    groups: Groups | ArrayLike,
+    *,
+    low: float,
+    high: float,
+    inclusive: bool = False,
+    nan: Nan = "raise",
+    valid: ArrayLike | None = None,
+) -> Selection:
+    """Groups that are neither too hard nor too easy: keeps the rollouts of group ``g`` if ``low < mean(r) < high``.
+
+    Args:
+        rewards: one number a rollout, ``[N]``.
+        groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
+        low: the mean is above this; ``-math.inf`` for no bound.
+        high: the mean is below this; ``math.inf`` for no bound.
+        inclusive: a mean on a bound is inside.
+        nan: ``"raise"``, NaN is an error; ``"omit"``, it is a missing reward, which takes no part and is dropped.
+        valid: rollouts that take part (bool or int, nonzero = True); the others enter no mean and are dropped.
+
+    Returns:
+        A :class:`Selection`; its report tells groups below and above the band, rollouts with a missing reward and
+        rollouts that were not valid.
+
+    Edge cases: the mean of equal rewards is exactly their value. A group of one has a mean and is judged by it; a band
+    says nothing about the spread, so a group of equal rewards inside it is kept.
+
+    What others do: OpenRLHF (``dynamic_filtering_range``, default 0 to 1) has the strict form, with the mean of
+    Python's ``sum``, which for equal rewards can be off by its last digit, on the other side of a bound. It was read.
+
+    Raises:
+        ValueError: wrong lengths, rewards that are infinite, or NaN unless omitted, bounds that leave nothing between.
+        TypeError: wrong dtype or rank.
+
+    Source: OpenRLHF 0.11; online filtering by pass rate: arXiv 2504.03380 (not read).
+
+    >>> mean_band([1.0, 0.0, 1.0, 1.0], ["a", "a", "b", "b"], low=0.0, high=1.0).indices.tolist()
+    [0, 1]
+    """
+    who = "mean_band"
+    closed = flag(who, "inclusive", inclusive)
+    bounds = [number(who, name, value) for name, value in (("low", low), ("high", high))]
+    if any(map(math.isnan, bounds)) or not (bounds[0] <= bounds[1] if closed else bounds[0] < bounds[1]):
+        msg = f"{who}(): 'low' must be {'at most' if closed else 'below'} 'high', got low={low!r} and high={high!r}"
+        raise ValueError(msg)
+    r = _read(who, rewards, groups, nan, valid)
+    mean = np.asarray(ops.segment_mean(r.x, r.groups, valid=r.seen))
+    below = mean < bounds[0] if closed else mean <= bounds[0]
+    above = mean > bounds[1] if closed else mean >= bounds[1]
+    return r.select((("mean too low", below), ("mean too high", above)))
+
+
+@dataclass(frozen=True)
+class _Rewards:
+    """The rewards of a call, checked: ``seen`` are the rollouts that take part."""
+
+    who: str
+    x: NDArray[np.float64]
+    groups: Groups
+    kind: Kind
+    valid: NDArray[np.bool_]
+    missing: NDArray[np.bool_]
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        return self.valid & ~self.missing
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Rollouts of each group that take part."""
+        return ops.segment_count(self.groups, valid=self.seen)
+
+    def select(self, reasons: tuple[tuple[str, NDArray[np.bool_]], ...]) -> Selection:
+        """Drops the groups of the reasons, and what takes no part."""
+        index = self.groups.index
+        rollouts = [("not valid", ~self.valid), ("missing reward", self.missing)]
+        return selection(self.who, self.groups, [*rollouts, *((why, bad[index]) for why, bad in reasons)], self.kind)
+
+
+def _read(who: str, rewards: ArrayLike, groups: Groups | ArrayLike, nan: Nan, valid: ArrayLike | None) -> _Rewards:
+    choice(who, "nan", nan, ("raise", "omit"))
+    made = as_groups(who, groups)
+    x, back = rows(who, "rewards", rewards, len(made))
+    seen = mask(who, "valid", valid, len(made))
+    missing = np.isnan(x) & seen if nan == "omit" else np.zeros(len(x), bool)
+    finite(who, "rewards", x, seen & ~missing)
+    return _Rewards(who, x, made, back.kind, seen, missing)

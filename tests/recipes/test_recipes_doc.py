@@ -1,0 +1,106 @@
+"""The examples of docs/recipes.md run, and its tables say what the recipes are."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from recipe_steps import ALL  # noqa: E402
+
+import rollmath as rm  # noqa: E402
+from rollmath.recipes import Recipe, get, load, names  # noqa: E402
+
+TEXT = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
+BLOCKS = [
+    re.sub("^    ", "", b, flags=re.MULTILINE) for b in re.findall(r"(?:^    .*\n|\n(?=    ))+", TEXT, re.MULTILINE)
+]
+
+
+@pytest.fixture
+def world():
+    """What the examples take from a trainer."""
+    generator = torch.Generator().manual_seed(0)
+    old = -torch.rand(4, 5, generator=generator, dtype=torch.float64)
+    lp = (old + 0.1 * torch.randn(4, 5, generator=generator, dtype=torch.float64)).requires_grad_()
+    lengths = [4, 3, 5, 2]
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    return {
+        "rm": rm, "torch": torch, "rollout_ids": list("abcd"), "lengths": lengths, "response_mask": mask, "old": old,
+        "rewards": torch.tensor([1.0, 0.0, 0.5, 0.5], dtype=torch.float64), "prompt_ids": ["p", "p", "q", "q"],
+        "forward": lambda part: lp[part], "micro_batch_size": 3, "lp": lp, "n_tool_calls": [0, 0, 1, 2],
+        "rows": rm.Rows(list("abcd"), lengths, mask=mask),
+    }  # fmt: skip
+
+
+def block(start):
+    """The one that begins so."""
+    (found,) = [b for b in BLOCKS if b.lstrip("\n").startswith(start)]
+    return found.lstrip("\n")
+
+
+def test_the_blocks_are_found():
+    assert len(BLOCKS) == 7
+
+
+def test_a_step(world, capsys):
+    exec(block('recipe = rm.recipes.get("dapo")\n'), world)
+    a = rm.group.grpo(world["rewards"], world["prompt_ids"])[:2]
+    ratio = (world["lp"].detach() - world["old"]).exp()[:2]
+    # Seven tokens of two rollouts are left.
+    expected = torch.zeros(4, 5, dtype=torch.float64)
+    for i, n in enumerate([4, 3]):
+        inside = (ratio[i, :n] < 1.28) if a[i] > 0 else (ratio[i, :n] > 0.8)
+        expected[i, :n] = -a[i] * ratio[i, :n] * inside / 7
+    torch.testing.assert_close(world["lp"].grad, expected, rtol=1e-12, atol=1e-14)
+    assert "no spread  1 group, 2 rollouts: 'q' (2)" in capsys.readouterr().out
+    assert world["metrics"]["groups/dropped"] == 1
+
+
+def test_words(world, capsys):
+    exec(block("print(rm.recipes.get("), world)
+    out = capsys.readouterr().out
+    assert "max_length = 20480, buffer = 4096" in out
+    assert "nonzero_spread  -" in out
+
+
+def test_changes(world):
+    exec(block('recipe = rm.recipes.get("dapo", objective'), world)
+    assert list(world["recipe"].needs) == ["strata"]
+    assert world["batch"].advantages.tolist() == pytest.approx([2**-0.5, -(2**-0.5), 0, 0], rel=1e-5)
+
+
+def test_the_table(tmp_path):
+    text = block("[recipe]")
+    recipe = get(tomllib.loads(text)["recipe"])
+    (tmp_path / "recipe.toml").write_text(text)
+    assert load(tmp_path / "recipe.toml", table="recipe") == recipe
+    assert recipe.filter == rm.recipes.Filter("mean_band", {"low": 0.1, "high": 0.9})
+    assert (recipe.kl, recipe.truncated) == (rm.loss.KL(0.001), "mask")
+    assert recipe.correction == (rm.loss.ImportanceWeight((0.5, 2.0)),)
+    assert recipe.objective == rm.loss.PPO(clip=(0.2, 0.3))
+
+
+def test_ones_own(world):
+    exec(block("def above_half("), world)
+    assert world["batch"].advantages.tolist() == [1.0, -1.0, 0.0, 0.0]
+
+
+def test_the_report(world, capsys):
+    exec(block("print(rm.select.nonzero_spread("), world)
+    assert capsys.readouterr().out == block("nonzero_spread kept")
+
+
+def test_the_tables_are_complete():
+    rows = {
+        row[0]: row for row in (line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| `"))
+    }
+    assert {f"`{name}`" for name in names()} <= set(rows)
+    keys = {f.strip("`") for f in rows} - set(names())
+    assert keys - {"convention"} == set(Recipe.__dataclass_fields__) - {"name", "source"}
+    for recipe in ALL:
+        line = " ".join(rows[f"`{recipe.name}`"])
+        assert f"`{recipe.advantage.name}`" in line
+        assert recipe.source.split("arXiv ")[1] in line

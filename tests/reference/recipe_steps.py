@@ -1,0 +1,60 @@
+"""A step with rollouts of several rows and gaps, for tests of recipes."""
+
+import numpy as np
+import torch
+
+from rollmath import LogProbs, Rows
+from rollmath.recipes import get, names
+
+#: Settings that a recipe cannot be made without.
+SETTINGS = {"dr_grpo": {"max_length": 64}}
+
+
+def recipe_of(name):
+    return get(name, **SETTINGS.get(name, {}))
+
+
+ALL = [recipe_of(name) for name in names()]
+
+
+class Step:
+    """Seven prompts, rollouts of one to three rows, rows without positions and without trained ones."""
+
+    def __init__(self, seed, *, masked=True, n=20, dtype=np.float64):
+        rng = np.random.default_rng(seed)
+        rollouts = rng.permutation(np.repeat(np.arange(n), rng.integers(1, 4, n)))
+        lengths = rng.integers(0, 7, len(rollouts))
+        total = int(lengths.sum())
+        mask = rng.random(total) < 0.8 if masked else None
+        self.rows = Rows([f"r{i}" for i in rollouts], lengths, mask=mask, tokens=rng.integers(0, 9, total))
+        self.trained = np.ones(total, bool) if mask is None else mask
+        self.groups = rng.integers(0, 7, n).tolist()
+        self.rewards = (rng.random(n) < 0.5).astype(dtype)
+        self.strata = rng.integers(0, 2, n).tolist()
+        self.truncated = rng.random(n) < 0.2
+        noise = rng.standard_normal((4, total))
+        self.theta, self.prox, self.behaviour, self.ref = -3 * rng.random(total) + 0.3 * noise
+
+    def logprobs(self, *, rows=None, poison=np.nan, grad=False):
+        """Packed, of some rows; NaN where nothing is trained."""
+        at = np.arange(len(self.theta)) if rows is None else self.positions(rows)
+        x = [np.where(self.trained, column, poison)[at] for column in (self.theta, self.prox, self.behaviour, self.ref)]
+        theta, *others = (torch.tensor(column) for column in x)
+        return LogProbs(theta.requires_grad_(grad), *others)
+
+    def positions(self, rows):
+        offsets = self.rows.offsets
+        return np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in rows] or [[]]).astype(np.int64)
+
+    def columns(self, recipe):
+        """What the recipe needs."""
+        known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated}
+        return {name: known[name] for name in recipe.needs}
+
+    def prepare(self, recipe, **more):
+        return recipe.prepare(self.rewards, self.groups, rows=self.rows, **self.columns(recipe), **more)
+
+    def of_rollout(self, per_token):
+        """Sums over the trained tokens of each rollout, written out."""
+        index = np.repeat(self.rows.rollouts.index, self.rows.lengths)
+        return [float(per_token[(index == i) & self.trained].sum()) for i in range(self.rows.n_rollouts)]

@@ -1,0 +1,115 @@
+"""Recipes over several ranks, for the job of tests/distributed: each rank's part beside one process."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from spread import KINDS, N, difference, rollouts, spreads, take
+
+import rollmath as rm
+from rollmath import recipes
+from rollmath.distributed import prepare
+from rollmath.loss import Normalizer
+from rollmath.recipes import Advantage, Recipe
+
+#: Recipes and the columns that they want, of rollouts and of tokens.
+RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
+    **{name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())},
+    "stratified": (recipes.GRPO.replace(advantage=Advantage("group.stratified", {"blend": 0.8})), ("strata",)),
+    "lengths": (recipes.DAPO.replace(advantage=Advantage("group.opo")), ()),
+    "batch": (recipes.DAPO.replace(advantage=Advantage("group.reinforce_pp_baseline")), ()),
+    "penalties": (
+        recipes.DAPO.replace(
+            overlong=recipes.Overlong(max_length=20, buffer=10), reward_kl=0.05,
+            filter=recipes.Filter("nonzero_spread", on="shaped"),
+        ),
+        ("logprobs",),
+    ),
+    "mask": (recipes.DAPO.replace(truncated="mask"), ("truncated",)),
+    "exclude": (recipes.GRPO.replace(truncated="exclude", reward_kl=0.1), ("truncated", "logprobs")),
+    "column": (recipes.DAPO.replace(filter=recipes.Filter("nonzero_spread", on="binary")), ("binary",)),
+    "tokens": (recipes.GRPO.replace(advantage=Advantage("group.reinforce_pp", {"gamma": 0.9})), ()),
+    "tokens and penalties": (
+        recipes.DAPO.replace(advantage=Advantage("group.reinforce_pp"), reward_kl=0.05, truncated="mask"),
+        ("truncated", "logprobs"),
+    ),
+    "tokens excluded": (
+        recipes.DAPO.replace(advantage=Advantage("group.reinforce_pp"), truncated="exclude"), ("truncated",)
+    ),
+    "returns": (recipes.DAPO.replace(advantage=Advantage("temporal.discounted_returns", {"gamma": 0.9})), ()),
+    "gae": (
+        recipes.DAPO.replace(advantage=Advantage("temporal.gae", {"whiten": rm.conventions.Whiten()})), ("values",)
+    ),
+}  # fmt: skip
+
+
+class Batches:
+    """Rows of rollouts, one to three each, and what recipes want of them."""
+
+    def __init__(self, kind: str) -> None:
+        rng = np.random.default_rng(21)
+        data = rollouts(21) | {"truncated": rng.random(N) < 0.2}
+        rollout = np.repeat(np.arange(N), rng.integers(1, 4, N))
+        lengths = rng.integers(1, 12, len(rollout))
+        self.rows = rm.Rows([f"r{i}" for i in rollout], lengths, mask=rng.random(lengths.sum()) < 0.8)
+        self.columns = {name: data[name] for name in ("strata", "binary", "truncated")}
+        self.rewards, self.groups = KINDS[kind](data["rewards"]), data["groups"]
+        # The sampled log-probabilities also serve as values.
+        self.logprobs = torch.as_tensor(-rng.random((2, lengths.sum())))
+
+    def part(self, rollouts_of: np.ndarray, names: tuple[str, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of prepare, for some rollouts in this order."""
+        place = np.full(N, -1)
+        place[rollouts_of] = np.arange(len(rollouts_of))
+        of_row = place[self.rows.rollouts.index]
+        picked = np.flatnonzero(of_row >= 0)
+        picked = picked[np.argsort(of_row[picked], kind="stable")]
+        rows = self.rows.take(picked)
+        at = np.concatenate([np.arange(*self.rows.offsets[i : i + 2]) for i in picked] or [np.zeros(0, int)]).astype(
+            int
+        )
+        prox, ref = (x[at] for x in self.logprobs)
+        columns = {name: x[rollouts_of] for name, x in self.columns.items()}
+        values = rm.Ragged(prox if isinstance(self.rewards, torch.Tensor) else prox.numpy(), rows.offsets)
+        columns |= {"logprobs": rm.LogProbs(prox, ref=ref), "values": values}
+        return (take(self.rewards, rollouts_of), self.groups[rollouts_of], rows), {
+            name: columns[name] for name in names
+        }
+
+
+def recipe_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
+    """Every recipe: the part of one process that has all rows in the order of ranks."""
+    for kind in ("float64", "torch float32", "list"):
+        batches = Batches(kind)
+        for name, (recipe, names) in RECIPES.items():
+            # One process that has them in another order gives every rollout the same.
+            args, columns = batches.part(np.arange(N), names)
+            one = recipe.prepare(args[0], args[1], rows=args[2], **columns)
+            for spread, rows_of in spreads(9, world).items():
+                args, columns = batches.part(np.concatenate(rows_of), names)
+                whole = recipe.prepare(args[0], args[1], rows=args[2], **columns)
+                before = sum(len(x) for x in rows_of[:rank])
+                here = slice(before, before + len(rows_of[rank]))
+                args, columns = batches.part(rows_of[rank], names)
+                got, counts = prepare(recipe, *args, **columns)
+                in_rank = np.isin(whole.rows.rollouts.index, np.arange(N)[here])
+                expected = whole.take(in_rank)
+                values, wanted = got.advantages, expected.advantages
+                if isinstance(wanted, rm.Ragged):
+                    values, wanted = values.values, wanted.values
+                off = [k for k, x in whole.metrics.items() if not abs(got.metrics[k] - x) <= 1e-12 * (1 + abs(x))]
+                empty = not len(rows_of[rank]) and kind == "list"
+                same = {
+                    "advantages": "" if empty and not len(values) else difference(values, wanted),
+                    "level": "" if got.level == whole.level else got.level,
+                    "mask": difference(np.asarray(got.rows.trained), np.asarray(expected.rows.trained)),
+                    "selection": difference(np.asarray(got.selection.mask), np.asarray(whole.selection.mask)[here]),
+                    "metrics": f"{off}" if off or list(got.metrics) != list(whole.metrics) else "",
+                    "normalizer": "" if counts.counts[:3] == Normalizer.local(whole.rows).counts[:3] else "differs",
+                    "batch id": "" if counts == Normalizer.local(whole.rows, prompts=batches.groups[
+                        np.concatenate(rows_of)]) else "differs",
+                }  # fmt: skip
+                if whole.level == "rollout":
+                    same["order"] = "" if empty else difference(got.advantages, take(one.advantages, rows_of[rank]))
+                yield from ((f"prepare {what}, {name}, {kind}, {spread}", text) for what, text in same.items())

@@ -1,0 +1,162 @@
+"""The plugin, in pytest runs of its own."""
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+MINE = """
+def grpo(rewards, groups):
+    import rollmath
+    return rollmath.group.grpo(rewards, groups)
+
+def whole_batch(rewards, groups):
+    return (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
+
+def outcome(token_rewards, mask, groups):
+    return grpo(token_rewards.sum(1), groups)[:, None] * mask
+
+def scaled(rewards, groups, *, by):
+    return by * grpo(rewards, groups)
+
+def reinforce(logp, old_logp, advantages, mask):
+    return -(logp * advantages).masked_fill(mask == 0, 0).sum() / mask.sum()
+
+number = 3
+"""
+
+
+@pytest.fixture
+def mine(pytester):
+    pytester.makepyfile(mine=MINE, test_other="def test_other(): raise AssertionError('collected')")
+    return pytester
+
+
+def test_without_a_file_and_nothing_else_is_collected(mine):
+    result = mine.runpytest("--rollmath-advantage", "mine.py:grpo", "-v")
+    outcomes = result.parseoutcomes()
+    assert outcomes == {"passed": 22}
+    assert "collected 22 items" in result.stdout.str()
+    result.stdout.fnmatch_lines(["mine.py:grpo::runs PASSED*"])
+    assert "padding_width" not in result.stdout.str()
+
+
+def test_a_failure_without_a_traceback_of_ours(mine):
+    result = mine.runpytest("--rollmath-advantage", "mine:whole_batch", "-k", "partition or sign")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "rewards *0.25, 1, 0.5, 0.125* get *alone and*among three others",
+            "whole_batch, partition: fails",
+            "must hold   Other groups in the batch change nothing*",
+            "why         An advantage that depends on which prompts*",
+        ]
+    )
+    assert "hidden" not in result.stdout.str()
+    assert "rollmath/testing" not in result.stdout.str()
+
+
+def test_allowed(mine):
+    result = mine.runpytest(
+        "--rollmath-advantage",
+        "mine:whole_batch",
+        "--rollmath-allow",
+        "partition,zero_spread",
+        "-k",
+        "partition or spread",
+    )
+    result.assert_outcomes(xfailed=2)
+
+
+def test_style_and_options(mine):
+    result = mine.runpytest("--rollmath-advantage", "mine:outcome", "--rollmath-style", "tokens", "-k", "padding_width")
+    result.assert_outcomes(passed=1)
+    result = mine.runpytest(
+        "--rollmath-advantage", "mine:scaled", "--rollmath-options", '{"by": -1}', "-k", "sign or runs"
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_a_loss_beside_an_advantage_and_files(mine):
+    result = mine.runpytest(
+        "test_other.py",
+        "--rollmath-advantage=mine:grpo",
+        "--rollmath-loss=mine:reinforce",
+        "-k",
+        "test_other or gradient_direction or sign",
+    )
+    result.assert_outcomes(passed=2, failed=1)
+
+
+def test_under_xdist(mine):
+    pytest.importorskip("xdist")
+    result = mine.runpytest("--rollmath-advantage", "mine:grpo", "-n", "2", "-k", "sign or scale or shift or sizes")
+    result.assert_outcomes(passed=3)
+
+
+def test_nothing_happens_unless_it_is_asked(pytester):
+    pytester.makepyfile("def test_one(): pass")
+    pytester.runpytest("-v").assert_outcomes(passed=1)
+
+
+def test_the_plugin_loads_no_torch(script):
+    out, _ = script("import sys, rollmath.testing.plugin; print('torch' in sys.modules)")
+    assert out.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rollmath-advantage", "mine"], "must be given as module:name or file.py:name, got 'mine'"),
+        (["--rollmath-advantage", "nowhere:fn"], "'nowhere:fn' cannot be loaded: ModuleNotFoundError"),
+        (["--rollmath-advantage", "nowhere.py:fn"], "'nowhere.py:fn' cannot be loaded: ImportError: no Python file"),
+        (["--rollmath-advantage", "mine:nothing"], "'mine:nothing' cannot be loaded: AttributeError"),
+        (["--rollmath-advantage", "mine:number"], "'mine:number' is not callable: int"),
+        (["--rollmath-advantage", "mine:grpo", "--rollmath-allow", "x"], "'--rollmath-allow' must be of aliasing, "),
+        (
+            ["--rollmath-advantage", "mine:grpo", "--rollmath-options", "[1]"],
+            "must be a JSON object",
+        ),
+        (["--rollmath-advantage", "mine:grpo", "--rollmath-style", "rows"], "'style' must be one of 'rollouts'"),
+        (["--rollmath-loss", "mine:reinforce", "--rollmath-style", "values"], "'style' must be one of 'tokens'"),
+    ],
+)
+def test_usage_errors(mine, options, message):
+    result = mine.runpytest(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert message in result.stderr.str() + result.stdout.str()
+
+
+TESTS = """
+import rollmath.testing
+
+class TestGood(rollmath.testing.AdvantageChecks):
+    exclude = ("order_bits",)
+
+    def advantage(self, rewards, groups):
+        import rollmath
+        return rollmath.group.grpo(rewards, groups)
+
+class TestBad(rollmath.testing.AdvantageChecks):
+    allow = ("zero_spread",)
+
+    def advantage(self, rewards, groups):
+        return (rewards - rewards.mean()) / (rewards.std(ddof=1) + 1e-6)
+
+class TestLoss(rollmath.testing.LossChecks):
+    def loss(self, logp, old_logp, advantages, mask):
+        return (logp * advantages).masked_fill(mask == 0, 0).sum() / mask.sum().clamp(min=1)
+"""
+
+
+def test_classes(pytester):
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest("-k", "sign or zero_spread or order_bits or partition or gradient_direction", "-v")
+    result.assert_outcomes(passed=5, failed=3, xfailed=1)
+    result.stdout.fnmatch_lines(["*TestBad::test_check?partition? FAILED*", "*TestLoss::test_check?grad*? F*"])
+    assert "rollmath/testing" not in result.stdout.str()
+
+
+def test_an_unknown_check_in_a_class(pytester):
+    pytester.makepyfile(TESTS.replace('"order_bits"', '"x"'))
+    result = pytester.runpytest()
+    result.stdout.fnmatch_lines(["*TestGood(): 'exclude' must be of aliasing, *, got 'x'*"])
