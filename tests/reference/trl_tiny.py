@@ -21,19 +21,19 @@ def tokenizer():
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="<eos>", padding_side="left")
 
 
-def model(seed=0, folder=None):
-    """A Qwen2 of two layers; with a folder it is saved there, where TRL finds the reference."""
+def model(seed=0, folder=None, *, width=32, layers=2):
+    """A small Qwen2; with a folder it is saved there, where TRL finds the reference."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     config = Qwen2Config(
         vocab_size=len(CHARACTERS),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=64,
+        max_position_embeddings=256,
         pad_token_id=0,
         eos_token_id=EOS,
         bos_token_id=None,

@@ -35,7 +35,7 @@ class GenerationStep:
             return cls((), items)
         size = trainer.args.gradient_accumulation_steps
         local = [
-            Normalizer.sum(_counts(part) for part in parts[start : start + size])
+            Normalizer.sum(_counts(settings, part, rows_of(part)) for part in parts[start : start + size])
             for start in range(0, len(parts), size)
         ]
         ranks = trainer.accelerator.num_processes
@@ -55,9 +55,9 @@ def rows_of(inputs: dict[str, Any]) -> Rows:
     return Rows(inputs["rollmath_rollout"].numpy(), np.full(len(mask), mask.shape[1]), mask=mask.reshape(-1))
 
 
-def _counts(inputs: dict[str, Any], rows: Rows | None = None) -> Normalizer:
-    rows = rows_of(inputs) if rows is None else rows
-    return Normalizer.local(rows, prompts=inputs["rollmath_group"].numpy())
+def _counts(settings: Settings, inputs: dict[str, Any], rows: Rows) -> Normalizer:
+    by_prompt = settings.aggregation is not None and settings.aggregation.unit == "prompt"
+    return Normalizer.local(rows, prompts=inputs["rollmath_group"].numpy() if by_prompt else None)
 
 
 def division(
@@ -65,12 +65,12 @@ def division(
 ) -> tuple[Normalizer, Aggregation]:
     """What the loss of a micro-batch is divided by. An evaluation knows its own batch alone."""
     training, args = bool(trainer.model.training), trainer.args
-    here = _counts(inputs, rows)
     if settings.aggregation is not None:
         if not training or step is None:
-            return here, settings.aggregation
+            return _counts(settings, inputs, rows), settings.aggregation
         at = trainer._step % args.steps_per_generation // args.gradient_accumulation_steps
         return step.windows[at], settings.aggregation
+    here = _counts(settings, inputs, rows)
     steps = trainer.current_gradient_accumulation_steps if training else 1
     if not settings.grpo:
         # RLOO's mean over rows; transformers divides by the steps.

@@ -1,0 +1,33 @@
+"""Steps of TRL's GRPO trainer, alone and with the mixin in TRL's convention, on the same model, data and seed."""
+
+import numpy as np
+import pytest
+
+from bench import machine
+from bench.peers import trl_trainer
+
+PROVIDERS = ("trl", "rollmath")
+
+
+def test_trl_step(measure, quick):
+    """Runs of 50 steps in turn, in one process; the first step of a run warms up and is not counted."""
+    pytest.importorskip("trl")
+    sizes = (
+        {"steps": 3, "rows": 8, "longest": 12, "width": 32, "layers": 2}
+        if quick
+        else {"steps": 50, "rows": 16, "longest": 24, "width": 64, "layers": 2}
+    )
+    machine.set_threads(1)
+    times = {provider: [] for provider in PROVIDERS}
+    losses = {}
+    runs = 1 if quick else 2
+    for number in range(runs):
+        for provider in PROVIDERS if number % 2 else PROVIDERS[::-1]:
+            losses[provider], took = trl_trainer.run(provider, **sizes)
+            times[provider] += took[1:]
+    np.testing.assert_allclose(losses["rollmath"], losses["trl"], atol=1e-5)
+    shape = f"{sizes['rows']} completions of at most {sizes['longest']} tokens"
+    for provider, took in times.items():
+        p20, p50, p80 = (round(float(x), 4) for x in np.percentile(took, [20, 50, 80]))
+        row = {"min_ms": round(min(took), 4), "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "rounds": len(took)}
+        measure.keep("trl_step", provider, shape=shape, dtype="float32", threads=1, output="fresh", **row)
