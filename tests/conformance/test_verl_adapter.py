@@ -1,7 +1,9 @@
 """The verl adapter inside verl's own ``compute_advantage``, on a real DataProto, against verl's own estimators."""
 
 import importlib.util
+import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,7 +219,10 @@ def scalars(advantages, batch):
         ({"convention": "TRL"}, {"convention": rm.conventions.TRL}),
         ({"convention": "DEFAULT"}, {}),
         ({"eps": 1e-3, "singleton": "zero"}, {"convention": rm.conventions.VERL, "eps": 1e-3, "singleton": "zero"}),
-        ({"leave_one_out": True, "convention": "NEMO_RL"}, {"leave_one_out": True, "convention": rm.conventions.NEMO_RL}),
+        (
+            {"leave_one_out": True, "convention": "NEMO_RL"},
+            {"leave_one_out": True, "convention": rm.conventions.NEMO_RL},
+        ),
     ],
 )
 def test_options_of_the_table(trainer, options, keywords):
@@ -262,7 +267,10 @@ def test_a_recipe(trainer):
     for name, table in (
         ("rollmath/dapo", {}),
         ("rollmath/recipe", {"recipe": "dapo", "convention": "VERL"}),
-        ("rollmath/recipe", {"recipe": "grpo", "filter": {"method": "mean_band", "options": {"low": 0.2, "high": 0.8}}}),
+        (
+            "rollmath/recipe",
+            {"recipe": "grpo", "filter": {"method": "mean_band", "options": {"low": 0.2, "high": 0.8}}},
+        ),
     ):
         mine = scalars(run(trainer, data, name, config(rollmath=table))[0], data)
         expected = rm.recipes.get({"recipe": "dapo", **table}).prepare(rewards, data[1]["uid"], rows=rows)
@@ -391,3 +399,15 @@ def test_nothing_of_the_batch_is_changed(trainer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapter.register(replace="all")
+
+
+def test_the_page_names_what_is_registered(trainer):
+    """Every name in the table of docs/trainers/verl.md, and no method or loss without a place there."""
+    text = (Path(__file__).parents[2] / "docs" / "trainers" / "verl.md").read_text()
+    lines = {line.split("|")[1].strip(): set(re.findall(r"`(\w+)`", line)) for line in text.splitlines() if "|" in line}
+    done = adapter.register()
+    known = {name.removeprefix("rollmath/") for name in done.estimators}
+    losses = {name.removeprefix("rollmath/") for name in done.objectives}
+    recipes = lines["recipes as estimators"]
+    assert lines["verl's own estimators, its numbers"] | lines["others"] | recipes == known
+    assert lines["verl's own losses"] | lines["other losses"] | set(rm.recipes.names()) == losses

@@ -115,10 +115,16 @@ def method_options(
     out |= keys
     if "convention" in parameters:
         # verl has no convention for a method that it does not have: then what the papers say.
-        missing = isinstance(rules, Framework) and framework not in rules
-        out["convention"] = conventions.DEFAULT if missing and named is None else rules
-        if not missing and isinstance(rules, Framework):
+        if not isinstance(rules, Framework):
+            out["convention"] = rules
+        elif framework in rules:
             out["convention"] = rules[framework]
+        elif named is None:
+            out["convention"] = conventions.DEFAULT
+        else:
+            has = ", ".join(rules)
+            msg = f"{who}(): 'algorithm.rollmath.convention' {named!r} has none for {framework!r}; it has: {has}"
+            raise ValueError(msg)
     takes = [name for name in parameters if name not in {*columns, "override", "out", "convention"}]
     takes += OVERRIDES if "override" in parameters else ()
     check_known(who, "option 'algorithm.rollmath'", [key for key in options if key not in RESERVED], takes)

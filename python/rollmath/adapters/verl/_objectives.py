@@ -37,13 +37,13 @@ class Loss:
         make: the objective, from verl's ActorConfig.
         mode: the ``loss_agg_mode`` whatever verl is told; None for the one that it is told.
         local: counts of the micro-batch instead of those of the global batch.
-        weighs: whether verl's importance weights multiply the loss.
+        by_row: verl's importance weights multiply the loss of a row, with their geometric mean over it.
     """
 
     make: Maker
     mode: str | None = None
     local: bool = False
-    weighs: bool = True
+    by_row: bool = False
 
 
 def clip_of(config: Any) -> tuple[float, float]:
@@ -122,10 +122,9 @@ LOSSES: dict[str, Loss] = {
     "clip_cov": Loss(_CLIP_COV),
     "kl_cov": Loss(_KL_COV),
     # verl's takes the mean over the rows of the micro-batch, so that its size depends on how the batch is split.
-    "geo_mean": Loss(_GMPO, mode="seq-mean-token-mean", local=True, weighs=False),
-    "gmpo": Loss(_GMPO, mode="seq-mean-token-mean"),
+    "geo_mean": Loss(_GMPO, mode="seq-mean-token-mean", local=True, by_row=True),
+    "gmpo": Loss(_GMPO, mode="seq-mean-token-mean", by_row=True),
     "opmd": Loss(_of("OPMD", lambda _: {})),
-    "shifted_clip": Loss(_of("ShiftedClip", lambda c: {"eps": clip_of(c)[1]})),
     "simple_po": Loss(_of("SimplePO", lambda c: {"eps": clip_of(c)[1], "max_log_ratio": 20})),
     "topr": Loss(_of("TOPR", lambda _: {})),
     "vespo": Loss(_of("VESPO", lambda _: {"unit": "row"})),
@@ -189,11 +188,22 @@ def as_verl_loss(name: str, loss: Loss) -> Callable[..., Any]:
         config: Any = None,
         rollout_is_weights: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, dict[str, float]]:
-        weight = rollout_is_weights if loss.weighs else None
+        weight = rollout_is_weights
+        if weight is not None and loss.by_row:
+            weight = geometric(weight, response_mask)
         return _compute(who, loss, (old_log_prob, log_prob, advantages, response_mask, weight), loss_agg_mode, config)
 
     function.__name__ = function.__qualname__ = who
     return function
+
+
+def geometric(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """The geometric mean of the weights of each row, at all its tokens."""
+    import torch  # noqa: PLC0415
+
+    logs = torch.where(mask != 0, weight.clamp(min=1e-10).log(), 0.0)
+    means = logs.sum(-1, keepdim=True) / (mask != 0).sum(-1, keepdim=True).clamp(min=1)
+    return means.exp().expand_as(weight)
 
 
 def _compute(
