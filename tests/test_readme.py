@@ -34,6 +34,10 @@ def test_shell_lines_run(line: str, tmp_path: Path) -> None:
         "make test": None,  # this is what runs here
         "make demo": [sys.executable, "-m", "rollmath", "demo", "--short", "--out", str(tmp_path / "out")],
         "make help": ["make", "help"],
+        "pytest --rollmath-advantage my_package.my_module:my_function": [
+            *f"{sys.executable} -m pytest -q -p no:cacheprovider --rootdir {tmp_path} {tmp_path}".split(),
+            *["--rollmath-advantage", "rollmath.group:grpo"],
+        ],
     }
     assert command in known, f"the README has a command that nothing tests: {command}"
     arguments = known[command]
