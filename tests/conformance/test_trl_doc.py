@@ -60,7 +60,7 @@ def test_the_example_learns():
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / "trl_grpo.py")],
         env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     before, after = map(float, re.search(r"mean reward ([\d.]+) -> ([\d.]+)", done.stdout).groups())

@@ -74,7 +74,7 @@ def test_the_step_of_a_recipe(train, name, trainer):
     theta = torch.zeros(inputs["completion_mask"].shape, requires_grad=True)
     out = recipe.policy_loss(rm.LogProbs(theta), batch, normalizer=rm.loss.Normalizer.local(batch.rows))
     if not isinstance(recipe.objective, (rm.loss.Reinforce, rm.loss.CISPO)):  # theirs has the log-probability in it
-        assert tiny.curve(made, "loss")[0] == pytest.approx(float(out.loss), abs=2e-6)
+        assert tiny.curve(made, "loss")[0] == pytest.approx(out.loss.item(), abs=2e-6)
     for key, value in batch.metrics.items():
         assert tiny.curve(made, f"rollmath/{key}") == pytest.approx([value], abs=1e-6)
 
