@@ -29,11 +29,7 @@ def trl(peer):
 
 @pytest.fixture
 def trainers(trl):
-    """``(TRL's, ours)`` of a name."""
-    from rollmath.adapters import trl as ours
-
-    torch.set_num_threads(1)  # the model is tiny
-    return lambda name: (getattr(trl, name), getattr(ours, name))
+    return tiny.trainers
 
 
 @pytest.fixture
@@ -178,30 +174,13 @@ def test_one_s_own_class_with_the_mixin(trl, tmp_path):
     assert list(trainer._logs["advantages"]) == pytest.approx(expected.tolist())
 
 
-def recorder(kind):
-    """Keeps what the loss is given, and what it returns."""
-
-    class Recorder(kind):
-        def __init__(self, *args, **kwargs):
-            self.batches = []
-            super().__init__(*args, **kwargs)
-
-        def _compute_loss(self, model, inputs):
-            loss = super()._compute_loss(model, inputs)
-            self.batches.append((inputs, loss.detach()))
-            return loss
-
-    Recorder.__name__ = kind.__name__
-    return Recorder
-
-
 def second_group(rewards, groups):
     """Drops the second of two groups, whatever the rewards."""
     return groups.index % 2 == 0
 
 
 def test_what_a_filter_drops_trains_nothing(trainers, tmp_path):
-    theirs, mine = (recorder(x) for x in trainers("GRPOTrainer"))
+    theirs, mine = (tiny.recorder(x) for x in trainers("GRPOTrainer"))
     plain = tiny.train(theirs, tmp_path, max_steps=1)
     trainer = tiny.train(mine, tmp_path, given={"filter": second_group}, max_steps=1)
     (before, _), (inputs, loss) = plain.batches[0], trainer.batches[0]
@@ -231,7 +210,7 @@ def test_a_filter_with_the_loss_of_trl_and_with_ours(ours, kind):
 
 
 def test_a_filter_of_rloo(trainers, tmp_path):
-    mine = recorder(trainers("RLOOTrainer")[1])
+    mine = tiny.recorder(trainers("RLOOTrainer")[1])
     for given in ({}, {"objective": rm.loss.Reinforce()}):
         trainer = tiny.train(mine, tmp_path, beta=0.0, given={"filter": second_group} | given, max_steps=2)
         inputs, _ = trainer.batches[-1]
@@ -282,7 +261,7 @@ def test_advantages_a_token(trainers, tmp_path, form):
             "tensor": torch.from_numpy(spread.values),
         }[form]
 
-    mine = recorder(trainers("GRPOTrainer")[1])
+    mine = tiny.recorder(trainers("GRPOTrainer")[1])
     flat = {"advantage": lambda batch: rm.group.grpo(batch.rewards, batch.groups)}
     a = tiny.train(mine, tmp_path, given=flat, max_steps=3)
     b = tiny.train(mine, tmp_path, given={"advantage": advantage}, max_steps=3)
@@ -323,7 +302,7 @@ def by_tree(batch):
 
 def test_trees_of_rollouts(trainers, tmp_path, monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    mine = recorder(trainers("GRPOTrainer")[1])
+    mine = tiny.recorder(trainers("GRPOTrainer")[1])
     options = {"rewards": scored, "rollout_func": rollout, "max_steps": 2}
     trainer = tiny.train(mine, tmp_path, given={"advantage": by_tree, "group_by": "tree"}, **options)
     inputs, loss = trainer.batches[0]
@@ -348,7 +327,7 @@ def test_trees_of_rollouts(trainers, tmp_path, monkeypatch):
 
 def test_log_probabilities_of_the_sampler(trainers, tmp_path, monkeypatch):
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
-    mine = recorder(trainers("GRPOTrainer")[1])
+    mine = tiny.recorder(trainers("GRPOTrainer")[1])
     options = {"rewards": scored, "rollout_func": rollout, "max_steps": 1}
     given = {"correction": rm.loss.ImportanceWeight(2.0, ratio="theta/behaviour"), "aggregation": "token_mean"}
     trainer = tiny.train(mine, tmp_path, given=given, **options)
@@ -409,101 +388,3 @@ def test_an_evaluation(trainers, tmp_path):
     rewards = np.asarray(trainer._logs["rewards"]["letters"], np.float32)
     expected = rm.group.dr_grpo(rewards, np.arange(8) // 4)
     assert list(trainer._logs["advantages"]) == pytest.approx(expected.tolist())
-
-
-GIVEN_BADLY = [
-    ({"filter": 3}, {}, TypeError, "'filter' must be a function of rewards and groups"),
-    ({"advantage": "grpo"}, {}, TypeError, "'advantage' must be a function of a TRLBatch"),
-    ({"objective": "ppo"}, {}, TypeError, r"'objective' must be an Objective, such as PPO\(\)"),
-    ({"aggregation": "mean"}, {}, ValueError, "'aggregation' must be one of 'token_mean'"),
-    ({"columns": "uid"}, {}, TypeError, "'columns' must be names of columns, or a mapping to them, got 'uid'"),
-    ({"columns": [3]}, {}, TypeError, "'columns' must hold strings, got 3"),
-    ({"recipe": "trl", "advantage": len}, {}, ValueError, "'recipe' and 'advantage' both say what to compute"),
-    ({"advantage": len}, {"scale_rewards": "none"}, ValueError, "scale_rewards='none' of the config would have no"),
-    ({"objective": rm.loss.PPO()}, {"epsilon": 0.1}, ValueError, "epsilon=0.1 of the config would have no effect"),
-    ({"objective": rm.loss.PPO()}, {"delta": 2.0}, ValueError, "delta=2.0 of the config would have no effect"),
-    ({"kl": rm.loss.KL(0.01)}, {}, ValueError, "beta=0.0 of the config must be 0.01, the coefficient of the KL"),
-    (
-        {"objective": rm.loss.ClipCov(clip=(0.2, 0.2))},
-        {},
-        ValueError,
-        "must not need statistics of the whole step before its first loss",
-    ),
-    ({"recipe": "trl"}, {"use_adaptive_entropy": True}, ValueError, "use_adaptive_entropy has no counterpart here"),
-    (
-        {"recipe": "trl"},
-        {"loss_type": "cispo", "importance_sampling_level": "sequence"},
-        ValueError,
-        "loss_type='cispo' with importance_sampling_level='sequence' has no counterpart here",
-    ),
-    (
-        {"recipe": "trl"},
-        {"loss_type": "grpo", "importance_sampling_level": "sequence", "delta": 2.0},
-        ValueError,
-        "importance_sampling_level='sequence', delta has no counterpart here",
-    ),
-    (
-        {"aggregation": "token_mean"},
-        {"gradient_accumulation_steps": 2, "steps_per_generation": 3, "num_generations": 2},
-        ValueError,
-        "steps_per_generation=3 must be a multiple of gradient_accumulation_steps=2",
-    ),
-]
-
-
-@pytest.mark.parametrize(("given", "options", "error", "match"), GIVEN_BADLY)
-def test_bad_arguments(trainers, tmp_path, given, options, error, match):
-    with pytest.raises(error, match=f"GRPOTrainer.*{match}"):
-        tiny.make(trainers("GRPOTrainer")[1], tmp_path, given=given, **options)
-
-
-def test_bad_arguments_of_rloo(trainers, tmp_path):
-    mine = trainers("RLOOTrainer")[1]
-    for given, match in (
-        ({"objective": rm.loss.PPO(), "kl": rm.loss.KL(0.01)}, "'kl' must be None: RLOOTrainer puts beta times the KL"),
-        ({"aggregation": "token_mean"}, "'objective' must be given with aggregation, kl or correction"),
-        ({"advantage": len}, "normalize_advantages=True of the config would have no effect here"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            tiny.make(mine, tmp_path, given=given, beta=0.0, normalize_advantages="advantage" in given)
-    given = {"advantage": lambda batch: batch.rows.expand(batch.rewards)}
-    with pytest.raises(ValueError, match="one number a rollout for RLOO's own loss"):
-        tiny.train(mine, tmp_path, given=given, beta=0.0)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "match"),
-    [
-        ({"advantage": lambda batch: batch.rewards[:3]}, ValueError, r"'advantage' must return shape \(8,\)"),
-        ({"advantage": lambda batch: batch.rewards * np.inf}, ValueError, "'advantage' must return finite numbers"),
-        ({"advantage": lambda batch: ["a"] * 8}, TypeError, "'advantage' must return numbers"),
-        (
-            {"advantage": lambda batch: rm.Ragged.from_lists([[0.0]] * 8)},
-            ValueError,
-            "'advantage' must return a Ragged with the offsets of batch.rows",
-        ),
-        ({"filter": lambda rewards, groups: [1] * 8}, TypeError, "'filter' must return a Selection or a bool array"),
-        ({"group_by": "prompt_id"}, ValueError, "column 'prompt_id' must have a value for every rollout.*there are"),
-        ({"advantage": lambda b: b.rewards, "columns": ["turns"]}, ValueError, "column 'turns' must have a value"),
-    ],
-)
-def test_bad_results(ours, given, error, match):
-    with pytest.raises(error, match=match):
-        ours(given)
-
-
-def test_a_trl_of_another_version(trl, trainers, tmp_path, monkeypatch):
-    monkeypatch.setattr(trl, "__version__", "1.17.2")
-    mine = trainers("GRPOTrainer")[1]
-    with pytest.raises(RuntimeError, match=r"TRL 1\.16\.x is what this is tested with \(1\.16\.0\), got 1\.17\.2"):
-        tiny.make(mine, tmp_path)
-    tiny.make(mine, tmp_path, given={"any_version": True})
-    monkeypatch.setattr(trl.GRPOTrainer, "_compute_loss", None)
-    monkeypatch.setattr(mine, "_compute_loss", None)
-    with pytest.raises(RuntimeError, match=r"TRL 1\.17\.2 has no _compute_loss, which this needs"):
-        tiny.make(mine, tmp_path, given={"any_version": True})
-
-
-def test_a_class_that_is_no_trainer():
-    with pytest.raises(TypeError, match=r"must stand behind the mixin, got Alone; write class Alone\(RollmathMixin"):
-        type("Alone", (RollmathMixin,), {})()

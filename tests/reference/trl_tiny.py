@@ -94,6 +94,34 @@ def make(kind, folder, *, rewards=letters, policy=None, data=None, rollout_func=
         )
 
 
+def trainers(name):
+    """``(TRL's, ours)`` of a name; torch runs on one thread, for the model is tiny."""
+    import torch
+    import trl
+
+    from rollmath.adapters import trl as ours
+
+    torch.set_num_threads(1)
+    return getattr(trl, name), getattr(ours, name)
+
+
+def recorder(kind):
+    """The same trainer, which keeps what its loss is given and returns."""
+
+    class Recorder(kind):
+        def __init__(self, *args, **kwargs):
+            self.batches = []
+            super().__init__(*args, **kwargs)
+
+        def _compute_loss(self, model, inputs):
+            loss = super()._compute_loss(model, inputs)
+            self.batches.append((inputs, loss.detach()))
+            return loss
+
+    Recorder.__name__ = kind.__name__
+    return Recorder
+
+
 def train(*args, **options):
     """The trainer after its steps; its log is ``trainer.state.log_history``."""
     trainer = make(*args, **options)

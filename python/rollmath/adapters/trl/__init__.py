@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GRPOTrainer", "RLOOTrainer", "RollmathMixin", "TRLBatch"]
 
-__getattr__, __dir__ = lazy(
+_load, __dir__ = lazy(
     __name__,
     {"_batch": ("TRLBatch",), "_mixin": ("RollmathMixin",), "_trainers": ("GRPOTrainer", "RLOOTrainer")},
 )
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rollmath.adapters.trl._batch import TRLBatch
     from rollmath.loss import Aggregation, Correction, Objective
+    from rollmath.recipes import Advantage, Recipe
 
     _Trainer = Any
 else:
@@ -43,8 +44,8 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
         *args: of the trainer.
         recipe: a :class:`~rollmath.recipes.Recipe`, its name, or a table; or ``"trl"``: advantages and loss as the
             configuration says, computed by our functions (of RLOOTrainer the advantages alone). Excludes the parts.
-        advantage: a function of a :class:`TRLBatch` that returns one number a rollout or a position. In rollouts
-            without a reward and in dropped ones it is set to 0.
+        advantage: a function of a :class:`TRLBatch` that returns one number a rollout or a position, or a
+            :class:`~rollmath.recipes.Advantage`. In rollouts without a reward and in dropped ones it is set to 0.
         filter: a function of rewards and groups, such as ``rm.select.nonzero_spread``, that returns a Selection or a
             bool array. What is dropped gets mask 0 and advantage 0, and counts nowhere but in the number of rows that
             TRL's own ``loss_type="grpo"`` and its kind divide by. Nothing is dropped in an evaluation.
@@ -77,8 +78,8 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
-        recipe: Any = None,
-        advantage: Callable[[TRLBatch], Any] | None = None,
+        recipe: Recipe | str | Mapping[str, Any] | None = None,
+        advantage: Advantage | Callable[[TRLBatch], Any] | None = None,
         filter: Callable[..., Any] | None = None,  # noqa: A002 - what it is
         objective: Objective | None = None,
         aggregation: str | Aggregation | None = None,

@@ -5,13 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rollmath._arrays import describe
 from rollmath.adapters.trl._config import OF_ADVANTAGE, OF_OBJECTIVE, kl_of, objective_of
-from rollmath.loss import KL, Aggregation, Objective
+from rollmath.loss import KL, PPO, Aggregation, Objective
 from rollmath.loss._aggregate import as_aggregation
 from rollmath.loss._mismatch_compose import Corrections, as_correction
+from rollmath.recipes import Advantage, Recipe, get
+
+if TYPE_CHECKING:
+    from rollmath.adapters.trl._batch import TRLBatch
 
 #: What a recipe decides by itself.
 PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
@@ -41,7 +48,7 @@ class Settings:
 
     who: str
     grpo: bool
-    recipe: Any = None
+    recipe: Recipe | None = None
     from_config: bool = False
     advantage: Callable[..., Any] | None = None
     filter: Callable[..., Any] | None = None
@@ -96,10 +103,7 @@ def _from_config(made: Settings, args: Any) -> Settings:
 
 
 def _from_recipe(made: Settings, recipe: Any) -> Settings:
-    from rollmath import recipes  # noqa: PLC0415 - not every trainer has one
-
-    known: Any = recipes
-    chosen = recipe if isinstance(recipe, known.Recipe) else known.get(recipe)
+    chosen = recipe if isinstance(recipe, Recipe) else get(recipe)
     return dataclasses.replace(
         made,
         recipe=chosen,
@@ -114,9 +118,13 @@ def _from_recipe(made: Settings, recipe: Any) -> Settings:
 
 def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
     who = made.who
+    if isinstance(parts["advantage"], Advantage):
+        method, columns = parts["advantage"], made.columns
+        made = dataclasses.replace(made, columns={name: name for name in method.needs} | dict(columns))
+        parts["advantage"] = partial(_by_method, Recipe(name=method.name, advantage=method, objective=PPO()))
     for name in ("advantage", "filter"):
         if parts[name] is not None and not callable(parts[name]):
-            takes = "a TRLBatch" if name == "advantage" else "rewards and groups"
+            takes = "a TRLBatch, or a recipes.Advantage" if name == "advantage" else "rewards and groups"
             msg = f"{who}(): {name!r} must be a function of {takes}, got {describe(parts[name])}"
             raise TypeError(msg)
     if getattr(parts["filter"], "on", "rewards") != "rewards":
@@ -146,6 +154,15 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
         kl=kl,
         correction=correction,
     )
+
+
+def _by_method(recipe: Recipe, batch: TRLBatch) -> Any:
+    """The advantages of a method by its name, with the columns that it takes."""
+    known: dict[str, Any] = dict(batch.columns)
+    rewards = batch.rewards
+    if not batch.valid.all():
+        known["valid"], rewards = batch.valid, np.where(batch.valid, rewards, np.float32(0))
+    return recipe.advantages(rewards, batch.groups, rows=batch.rows, **known)
 
 
 def _correction(who: str, correction: Any) -> Corrections | None:

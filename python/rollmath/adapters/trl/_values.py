@@ -83,6 +83,7 @@ def evaluate(args: Any, settings: Settings, gathered: Gathered) -> Values:
 def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
     """What the recipe makes of the rollouts that have a reward; the others get 0 and stay as TRL has them."""
     batch, recipe = gathered.batch, settings.recipe
+    assert recipe is not None
     drops = recipe.filter is not None or recipe.truncated != "keep"
     if not batch.training and drops:
         recipe, drops = recipe.replace(filter=None, truncated="keep"), False

@@ -1,0 +1,68 @@
+"""The blocks of docs/trainers/trl.md, that of docs/trainers.md, and the example, as they stand there."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rollmath as rm
+
+if importlib.util.find_spec("trl") is None:
+    pytest.skip("trl is not installed; `make test-peers` has an environment for it", allow_module_level=True)
+
+import trl_tiny as tiny
+
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
+
+ROOT = Path(__file__).parents[2]
+
+
+def blocks(page):
+    text = (ROOT / "docs" / page).read_text()
+    found = re.findall(r"(?:^    .*\n(?:\n+(?=    ))?)+", text, re.MULTILINE)
+    return [re.sub("^    ", "", block, flags=re.MULTILINE) for block in found]
+
+
+@pytest.fixture
+def world(peer, tmp_path):
+    """The names that the pages use."""
+    trl = peer("trl")
+    config = trl.GRPOConfig(
+        str(tmp_path), per_device_train_batch_size=8, num_generations=4, max_completion_length=12, max_steps=2,
+        logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, bf16=False,
+    )  # fmt: skip
+    names = {"rm": rm, "config": config, "model": tiny.model(), "tokenizer": tiny.tokenizer()}
+    return names | {"reward_function": tiny.letters, "dataset": tiny.dataset()}
+
+
+def test_the_block_of_the_page_about_trainers(world):
+    (block,) = [block for block in blocks("trainers.md") if "adapters.trl" in block]
+    assert len(block.strip().splitlines()) <= 10
+    exec(block, world)
+    assert len(tiny.curve(world["trainer"], "rollmath/rollouts/dropped")) == 2
+
+
+def test_the_blocks_of_the_page_about_trl(world):
+    first, second = blocks("trainers/trl.md")
+    exec(first, world)
+    assert len(tiny.curve(world["trainer"], "loss")) == 2
+    exec(second, world)
+    world["trainer"].train()
+    assert world["trainer"]._buffered_inputs[0]["advantages"].dim() == 2
+
+
+def test_the_example_learns():
+    paths = [str(Path(rm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "trl_grpo.py")],
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    before, after = map(float, re.search(r"mean reward ([\d.]+) -> ([\d.]+)", done.stdout).groups())
+    assert before < 0.3
+    assert after > 0.8
