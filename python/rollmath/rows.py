@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, Immutable, choice, describe, floats, frozen
+from rollmath._arrays import Array, ArrayLike, Immutable, choice, describe, floats, frozen, host
 from rollmath._columns import (
     collapsed,
     column_of,
@@ -84,7 +84,6 @@ class Rows(Immutable):
     segment: NDArray[np.int64]
     lengths: NDArray[np.int64]
     offsets: NDArray[np.int64]
-    mask: NDArray[np.uint8] | None
     tokens: Ragged | None
     prompts: Ragged | None
     logprobs: Ragged | None
@@ -167,6 +166,20 @@ class Rows(Immutable):
         columns, report = join("Rows.from_turns", rollouts, ids)
         return _restore(columns, report)
 
+    @cached_property
+    def mask(self) -> NDArray[np.uint8] | None:
+        """Trained positions, bytes 0 and 1 over all positions; None if all are trained."""
+        # Only rows of `keep` come here: the others have it from the start.
+        kept: NDArray[np.bool_] = self.__dict__["_kept"]
+        marks: NDArray[np.uint8] | None = self.__dict__["_marks"]
+        full = np.ones(int(self.offsets[-1]), np.uint8) if marks is None else marks.copy()
+        # A slice a run of rows, mostly those of a group: many times faster than a mask of all positions.
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], ~kept, [False]]).astype(np.int8)))
+        cuts = self.offsets[edges].tolist()
+        for start, end in zip(cuts[::2], cuts[1::2], strict=True):
+            full[start:end] = 0
+        return frozen(full)
+
     @property
     def n_rows(self) -> int:
         """Number of rows."""
@@ -208,7 +221,7 @@ class Rows(Immutable):
             self.rollouts.take(picked),
             sizes,
             segment=self.segment[picked],
-            mask=None if self.mask is None else self.mask[positions],
+            mask=self._mask_at(picked, positions),
             tokens=column(self.tokens),
             prompts=prompts,
             logprobs=column(self.logprobs),
@@ -235,25 +248,33 @@ class Rows(Immutable):
         [2, 0]
         """
         who = "Rows.keep"
-        kept = np.asarray(rows)
-        if kept.dtype != bool or kept.ndim != 1:
+        kept, _ = host(who, "rows", rows)
+        if (kept.dtype != bool and kept.size) or kept.ndim != 1:
             msg = f"{who}(): 'rows' must be bools [n_rows], got {describe(rows)}"
             raise TypeError(msg)
         if len(kept) != self.n_rows:
             msg = f"{who}(): 'rows' must have length {self.n_rows} (= n_rows), got {len(kept)}"
             raise ValueError(msg)
-        if not (~kept & (self.trained > 0)).any():
+        if not len(kept) or not (~kept & (self.trained > 0)).any():
             return self
-        mask = np.ones(int(self.offsets[-1]), np.uint8) if self.mask is None else self.mask.copy()
-        # A slice a run of rows, mostly those of a group: many times faster than a mask of all positions.
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], ~kept, [False]]).astype(np.int8)))
-        cuts = self.offsets[edges].tolist()
-        for start, end in zip(cuts[::2], cuts[1::2], strict=True):
-            mask[start:end] = 0
+        # All else is that of these rows, which cannot change, and is not checked again. The mask is made when it is
+        # asked for: one of all positions costs more than the rest of a step, and micro-batches make their own.
+        fields = dict(self.__dict__)
+        fields["_marks"] = fields["_marks"] if "_kept" in fields else self.mask
+        fields["_kept"] = frozen(kept & fields.get("_kept", True))
+        fields["trained"] = frozen(np.where(kept, self.trained, 0))
+        fields.pop("mask", None)
         made = Rows.__new__(Rows)
-        # All else is that of these rows, which cannot change, and is not checked again.
-        made._fill(**{**self.__dict__, "mask": frozen(mask), "trained": frozen(np.where(kept, self.trained, 0))})
+        made._fill(**fields)
         return made
+
+    def _mask_at(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+        """The mask of some rows, whose positions these are."""
+        if "mask" in self.__dict__:
+            return None if self.mask is None else self.mask[positions]
+        kept = np.repeat(self.__dict__["_kept"][rows], self.lengths[rows])
+        marks: NDArray[np.uint8] | None = self.__dict__["_marks"]
+        return kept.view(np.uint8) if marks is None else marks[positions] & kept
 
     def expand(self, x: ArrayLike, *, per: Literal["rollout", "row"] = "rollout") -> Ragged:
         """One value a rollout or a row, repeated over the positions of its rows, gaps too.

@@ -26,6 +26,23 @@ def row_method(rewards, rows):
     return np.asarray(rewards)[rows.rollouts.index] * rows.segment
 
 
+def expanded_method(rewards, rows):
+    """One number a token."""
+    return rows.expand(np.asarray(rewards) + 1.0)
+
+
+def token_method(rewards, groups, mask, values):
+    """A method of tokens without valid."""
+    assert len(rewards) == len(groups) == len(mask) == len(values)
+    spread = np.repeat(np.asarray(rewards) + 1.0, mask.lengths)
+    return rm.Ragged(spread * mask.values * values.values, mask.offsets), None
+
+
+def short_method(rewards, groups):
+    """One too few."""
+    return np.zeros(len(rewards) - 1)
+
+
 @pytest.mark.parametrize("name", ["grpo", "cispo", "gspo"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_grpo_and_its_relatives(name, dtype, same_bits):
@@ -235,6 +252,59 @@ def test_a_method_of_your_own():
     assert batch.level == "row"
     assert batch.advantages.tolist() == (step.rewards[step.rows.rollouts.index] * step.rows.segment).tolist()
     assert batch.take([3, 1]).advantages.tolist() == batch.advantages[[3, 1]].tolist()
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("all_dropped", [True, False])
+def test_a_method_of_your_own_sees_the_rows_of_what_was_kept(masked, all_dropped):
+    step = Step(12, masked=masked)
+    if all_dropped:
+        step.rewards[:] = 1
+    rows, index = step.rows, step.rows.rollouts.index
+    kept = rm.select.nonzero_spread(step.rewards, step.groups).mask
+    assert kept.any() != all_dropped
+    dapo = get("dapo")
+    batch = step.prepare(dapo.replace(advantage=Advantage(row_method)))
+    expected = (step.rewards * kept)[index] * rows.segment
+    assert batch.advantages.tolist() == (expected.tolist() if kept.any() else [0.0] * 20)
+    batch = step.prepare(dapo.replace(advantage=Advantage(expanded_method)))
+    per_row = (step.rewards + 1)[index] * kept[index]
+    on_tokens = np.repeat(per_row, rows.lengths)
+    if kept.any():
+        assert batch.level == "token"
+        assert batch.advantages.values.tolist() == on_tokens.tolist()
+    values = rm.Ragged(np.arange(1.0, len(on_tokens) + 1), rows.offsets)
+    recipe = dapo.replace(advantage=Advantage(token_method))
+    assert list(recipe.needs) == ["values"]
+    for rewards in (step.rewards, torch.tensor(step.rewards)):
+        batch = recipe.prepare(rewards, step.groups, rows=rows, values=values)
+        assert np.asarray(batch.advantages.values).tolist() == (on_tokens * step.trained * values.values).tolist()
+    if kept.any():
+        wrong = dapo.replace(advantage=Advantage(short_method))
+        with pytest.raises(
+            ValueError,
+            match=rf"prepare\(\): advantage '.*short_method', which takes no 'valid', must give one number for each of "
+            rf"the {kept.sum()} rollouts that it saw, got a 1-D float64 array of length {kept.sum() - 1}",
+        ):
+            step.prepare(wrong)
+
+
+def test_lists_of_rewards_are_arrays_to_a_method():
+    rows = rm.Rows(["a", "b"], [1, 1])
+    recipe = get("grpo").replace(advantage=Advantage(own_method))
+    batch = recipe.prepare([1, 0], ["p", "p"], rows=rows)
+    assert batch.advantages.tolist() == recipe.advantages([1, 0], ["p", "p"]).tolist() == [0.5, -0.5]
+    assert isinstance(batch.rewards, np.ndarray)
+
+
+def test_rewards_of_excluded_rollouts_may_be_anything():
+    rows = rm.Rows(list("abcd"), [1, 1, 1, 1])
+    recipe = get("dapo", truncated="exclude", max_length=4)
+    for bad in (np.nan, np.inf, -np.inf):
+        batch = recipe.prepare([bad, 1, 0, 1], ["p", "p", "q", "q"], rows=rows, truncated=[1, 0, 0, 0])
+        assert batch.advantages[2] == -batch.advantages[3] < 0
+        assert batch.metrics["reward/mean"] == batch.metrics["reward/shaped_mean"] == pytest.approx(2 / 3)
+        assert np.isfinite(list(batch.metrics.values())).all()
 
 
 def test_metrics_are_plain_numbers():

@@ -285,10 +285,21 @@ def test_payload_names_are_strings():
 def test_keep_trains_no_token_of_the_other_rows(mask, kept):
     rows = Rows(["a", "b", "a", "c"], [3, 0, 2, 2], mask=mask, tokens=np.arange(7), payload={"x": np.arange(7)})
     before = None if mask is None else rows.mask.copy()
-    some = rows.keep(kept)
+    some, again = rows.keep(kept), rows.keep([True, True, False, True]).keep(kept)
+    # Parts come before the mask of all: they do not ask for it.
+    part = some.take([2, 0, 2])
     wanted = np.repeat(kept, rows.lengths) & (np.ones(7, bool) if mask is None else rows.mask != 0)
     assert (np.ones(7, bool) if some.mask is None else some.mask != 0).tolist() == wanted.tolist()
     assert some.trained.tolist() == np.where(kept, rows.trained, 0).tolist()
+    both = [bool(k) for k in kept[:2]] + [False, bool(kept[3])]
+    assert again.trained.tolist() == np.where(both, rows.trained, 0).tolist()
+    assert (np.ones(7, bool) if again.mask is None else again.mask != 0).tolist() == (
+        wanted & np.repeat([True, True, False, True], rows.lengths)
+    ).tolist()
+    for row, taken in ((2, 0), (0, 1), (2, 2)):
+        marks = np.ones(7, bool) if part.mask is None else part.mask != 0
+        mine = slice(part.offsets[taken], part.offsets[taken + 1])
+        assert marks[mine].tolist() == wanted[rows.offsets[row] : rows.offsets[row + 1]].tolist()
     assert some.rollouts is rows.rollouts
     assert some.tokens is rows.tokens
     assert some.payload is rows.payload
@@ -303,3 +314,10 @@ def test_keep_refuses_what_is_no_mask_of_rows():
     with pytest.raises(ValueError, match=re.escape("Rows.keep(): 'rows' must have length 3 (= n_rows), got 2")):
         rows.keep([True, False])
     assert rows.keep([True, False, True]) is rows  # the row that goes has no position
+    assert Rows([], []).keep([]).n_rows == 0
+    some = np.array([True, True, False])
+    kept = rows.keep(some)
+    some[:] = False  # which is the caller's
+    assert kept.trained.tolist() == [*rows.trained[:2], 0]
+    with pytest.raises(ValueError, match="read-only"):
+        kept.mask[0] = 1

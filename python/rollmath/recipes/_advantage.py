@@ -11,9 +11,11 @@ import numpy as np
 
 from rollmath import conventions, ops
 from rollmath._arrays import ArrayLike, describe, is_tensor
+from rollmath._columns import flat_positions
 from rollmath.conventions import Convention, Framework
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
+from rollmath.recipes._batch import rows_of
 from rollmath.recipes._method import Method, convention_of, method_of
 from rollmath.recipes._options import Options, nearest
 from rollmath.rows import Rows
@@ -150,7 +152,7 @@ def compute(
     columns: Mapping[str, Any],
     valid: NDArray[np.bool_] | None,
 ) -> Any:
-    """What the method gives; ``rewards`` and ``groups`` are one a rollout, or rewards one a token.
+    """What the method gives; ``groups`` are one a rollout, ``rewards`` too or one a token.
 
     ``valid`` are the rollouts that take part, None for all; the others get 0.
     """
@@ -162,24 +164,70 @@ def compute(
     if rows is None and (method.per_token or "rows" in method.parameters or _asks_lengths(method, given)):
         msg = f"{who}(): advantage {method.name!r} needs 'rows', the Rows that train; pass rows=..."
         raise ValueError(msg)
+    if valid is not None and "valid" not in method.parameters:
+        return _alone(who, advantage, rewards, groups, rows, columns, np.flatnonzero(valid))
     if method.per_token:
         assert rows is not None
         return _of_tokens(method, rewards, groups, rows, given, valid)
-    chosen = None
-    if valid is not None and "valid" not in method.parameters:
-        # A method that knows no `valid` sees these rollouts alone.
-        chosen = np.flatnonzero(valid)
-        rewards, n = _picked(rewards, chosen), len(groups)
-        groups = groups.take(chosen)
-        given = {k: _picked(x, chosen) if _length(x) == n and k in columns else x for k, x in given.items()}
-    elif valid is not None:
+    if valid is not None:
         given["valid"] = valid
     supplied: dict[str, Any] = {"rewards": rewards, "groups": groups, "rows": rows}
     if _asks_lengths(method, given) and rows is not None:
-        lengths = trained_of(rows)
-        supplied["lengths"] = lengths if chosen is None else lengths[chosen]
-    out = _called(method, supplied, given)
-    return out if chosen is None else _scattered(out, chosen, len(valid))  # type: ignore[arg-type]
+        supplied["lengths"] = trained_of(rows)
+    return _called(method, supplied, given)
+
+
+def _alone(
+    who: str,
+    advantage: Advantage,
+    rewards: ArrayLike | Ragged,
+    groups: Groups,
+    rows: Rows | None,
+    columns: Mapping[str, Any],
+    chosen: NDArray[np.int64],
+) -> Any:
+    """A method that knows no ``valid`` sees these rollouts and their rows alone; all others get 0."""
+    n, method = len(groups), method_of(advantage.method)
+    if not len(chosen):
+        none = _picked(rewards.values if isinstance(rewards, Ragged) else rewards, chosen)
+        if method.per_token and rows is not None:
+            return Ragged(_scattered(none, chosen, int(rows.offsets[-1])), rows.offsets)
+        return _scattered(none, chosen, n)
+    if rows is not None and _asks_lengths(method, {**advantage.settings(), **columns}):
+        columns = {**columns, "lengths": trained_of(rows)}
+    at, part = np.zeros(0, np.int64), None
+    if rows is not None and (method.per_token or "rows" in method.parameters):
+        kept = np.zeros(n, bool)
+        kept[chosen] = True
+        at = np.flatnonzero(kept[rows.rollouts.index])
+        part = rows.take(at)
+
+    def cut(x: Any) -> Any:
+        if isinstance(x, Ragged):
+            return rows_of(x, at) if rows is not None and np.array_equal(x.offsets, rows.offsets) else x
+        return _picked(x, chosen) if _length(x) == n else x
+
+    given = {name: cut(x) for name, x in columns.items()}
+    out = compute(who, advantage, cut(rewards), groups.take(chosen), part, given, None)
+    out = out[0] if isinstance(out, tuple) else out
+    if rows is not None and part is not None:
+        if isinstance(out, Ragged) and np.array_equal(out.offsets, part.offsets):
+            positions = flat_positions(rows.offsets, at)
+            return Ragged(_scattered(out.values, positions, int(rows.offsets[-1])), rows.offsets)
+        if _length(out) == len(at) != len(chosen):
+            return _scattered(out, at, rows.n_rows)
+    if isinstance(out, Ragged) or _length(out) != len(chosen):
+        what = (
+            f" or one for each of their {len(at)} rows, or a Ragged with the offsets of these"
+            if part is not None
+            else ""
+        )
+        msg = (
+            f"{who}(): advantage {method.name!r}, which takes no 'valid', must give one number for each of the "
+            f"{len(chosen)} rollouts that it saw{what}, got {describe(out)} of length {_length(out)}"
+        )
+        raise ValueError(msg)
+    return _scattered(out, chosen, n)
 
 
 def _asks_lengths(method: Method, given: Mapping[str, Any]) -> bool:
@@ -205,9 +253,11 @@ def _of_tokens(
         supplied["rewards"] = ops.gather(rewards, rows.rollouts)
     if rows.mask is not None:
         supplied["mask"] = Ragged(rows.mask, rows.offsets)
+    elif method.parameters["mask"].default is inspect.Parameter.empty:
+        supplied["mask"] = Ragged(np.ones(int(rows.offsets[-1]), np.uint8), rows.offsets)
     elif not isinstance(rewards, Ragged) and not any(isinstance(x, Ragged) for x in given.values()):
         supplied["lengths"] = rows.lengths
-    if not live.all():
+    if "valid" in method.parameters and not live.all():
         given["valid"] = live
     return _called(method, supplied, given)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from rollmath._columns import flat_positions, picked_rows
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 from rollmath.select import Selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Level: TypeAlias = Literal["rollout", "row", "token"]
 
@@ -46,12 +49,11 @@ class Batch:
         part = self.rows.take(picked)
         values = self.advantages
         if isinstance(values, Ragged):
-            at = flat_positions(self.rows.offsets, picked)
-            values = Ragged(_at(values.values, at), part.offsets)
+            values = rows_of(values, picked)
         elif self.level == "row":
-            values = _at(values, picked)
+            values = items(values, picked)
         else:
-            values = _at(values, self.rows.rollouts.index[picked[part.rollouts.first]])
+            values = items(values, self.rows.rollouts.index[picked[part.rollouts.first]])
         return replace(self, rows=part, advantages=values)
 
     def __len__(self) -> int:
@@ -61,7 +63,13 @@ class Batch:
         return f"Batch({self.rows!r}, one advantage a {self.level})"
 
 
-def _at(x: Any, at: Any) -> Any:
+def rows_of(x: Ragged, rows: NDArray[np.int64]) -> Ragged:
+    """Some rows of it."""
+    return Ragged.from_lengths(items(x.values, flat_positions(x.offsets, rows)), x.lengths[rows])
+
+
+def items(x: Any, at: NDArray[np.int64]) -> Any:
+    """Some elements of an array or a tensor."""
     if isinstance(x, np.ndarray):
         return x[at]
     import torch  # noqa: PLC0415 - a tensor came, so it is loaded

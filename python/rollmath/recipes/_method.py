@@ -6,7 +6,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from rollmath import conventions
@@ -29,28 +29,28 @@ class Method:
     parameters: Mapping[str, inspect.Parameter]
     own: bool
 
-    @property
+    @cached_property
     def open(self) -> bool:
         """Whether it takes keywords of any name."""
         return any(p.kind is p.VAR_KEYWORD for p in self.parameters.values())
 
-    @property
+    @cached_property
     def per_token(self) -> bool:
         """Whether it works on the tokens of rows: those take a mask."""
         return "mask" in self.parameters
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Parameters that a column or an option can fill."""
         named = [n for n, p in self.parameters.items() if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
         return tuple(n for n in named if n not in SUPPLIED)
 
-    @property
+    @cached_property
     def required(self) -> tuple[str, ...]:
         """Those that have no default."""
         return tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
 
-    @property
+    @cached_property
     def options(self) -> tuple[str, ...]:
         """What options may set; the fields of a convention among them."""
         of_convention = CONVENTION_FIELDS if self.open and not self.own else ()

@@ -31,7 +31,7 @@ def metrics_of(
     *,
     sparse: bool,
 ) -> dict[str, float]:
-    """Plain floats; means of nothing are 0, so that a dashboard goes on.
+    """Plain floats; means of nothing are 0, so that a dashboard goes on. Rewards that are not finite are left out.
 
     Args:
         rewards: as they were given.
@@ -43,7 +43,7 @@ def metrics_of(
         level: what they have one value of.
         sparse: advantages of tokens are 0 where nothing is trained.
     """
-    there = ~np.isnan(rewards)
+    there = np.isfinite(rewards)
     seen = None if there.all() else there
     counts = groups.counts if seen is None else ops.segment_count(groups, valid=seen)
     high, low = (np.asarray(of(rewards, groups, valid=seen)) for of in (ops.segment_max, ops.segment_min))
@@ -54,7 +54,7 @@ def metrics_of(
     }
     if shaped is not None:
         after = host("prepare", "rewards", shaped)[0].astype(np.float64)
-        out["reward/shaped_mean"] = _mean(after[~np.isnan(after)])
+        out["reward/shaped_mean"] = _mean(after[np.isfinite(after)])
     out |= {
         "groups/count": float(groups.n_groups),
         "groups/no_spread": float(((high == low) & (counts > 1)).sum()),
@@ -63,7 +63,9 @@ def metrics_of(
         "rollouts/count": float(report.n_rollouts),
         "rollouts/dropped": float(report.dropped_rollouts),
     }
-    out |= {f"rollouts/dropped/{one.reason.replace(' ', '_')}": float(one.rollouts) for one in report.dropped}
+    lost = np.bincount(report.codes, minlength=1 + len(report.reasons)).tolist()[1:]
+    reasons = zip(report.reasons, lost, strict=True)
+    out |= {f"rollouts/dropped/{reason.replace(' ', '_')}": float(n) for reason, n in reasons if n}
     out["tokens/trained"] = float(rows.trained.sum())
     array = host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
     trained, n = _trained(array, rows, level, sparse)

@@ -47,9 +47,8 @@ def prepare(
     masked = rows.keep(kept)
     # Our methods give gaps 0; what others give there is not read.
     sparse = not method_of(recipe.advantage.method).own
-    metrics = metrics_of(
-        step.x, shaped if shaped is not rewards else None, step.groups, chosen, masked, values, level, sparse=sparse
-    )
+    penalised = None if shaped is step.rewards else shaped
+    metrics = metrics_of(step.x, penalised, step.groups, chosen, masked, values, level, sparse=sparse)
     return Batch(masked, values, level, shaped, chosen, metrics)
 
 
@@ -61,7 +60,7 @@ def advantages(
     valid = step.columns.pop("valid", None)
     if valid is not None:
         valid = _checks.mask("advantages", "valid", valid, len(step.groups), "len(groups)")
-    values = compute("advantages", recipe.advantage, rewards, step.groups, rows, step.columns, valid)
+    values = compute("advantages", recipe.advantage, step.rewards, step.groups, rows, step.columns, valid)
     return values if rows is None else leveled(recipe, values, rows, step.kind)[0]
 
 
@@ -108,6 +107,8 @@ def read(
         )
         raise ValueError(msg)
     x, back = _checks.rows(who, "rewards", rewards, n, why)
+    if not is_tensor(rewards) and not isinstance(rewards, np.ndarray):
+        rewards = x  # so that a method of one's own can compute with a list
     method = method_of(recipe.advantage.method)
     known = {*recipe.advantage.takes, *recipe.columns, "lengths", "logprobs", "truncated"}
     known |= {"valid"} if who == "advantages" else set()
