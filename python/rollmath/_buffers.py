@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import numpy as np
 from rollmath._arrays import Array, contiguous, describe, is_tensor
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
 
@@ -41,11 +43,27 @@ def bits_of(who: str, name: str, x: Array) -> NDArray[Any]:
     return bits
 
 
+def fresh(count: int, dtype: torch.dtype, *, zeros: bool = False) -> torch.Tensor:
+    """A 1-D CPU tensor in memory of NumPy.
+
+    NumPy asks the system for large pages and gets zeroed ones for nothing; the allocator of torch does neither, and a
+    fresh page costs more than the arithmetic on it.
+    """
+    # Of no bytes torch makes a tensor with stride 0, which has no other dtype.
+    made = (np.zeros if zeros else np.empty)(max(count, 1) * dtype.itemsize, np.uint8)
+    tensor: torch.Tensor = sys.modules["torch"].from_numpy(made).view(dtype)[:count]
+    return tensor
+
+
 def output(who: str, out: Array | None, shape: tuple[int, ...], like: Array) -> Array:
     """``out`` if it fits, else a fresh array of the kind and dtype of ``like``."""
     if out is None:
         try:
-            return like.new_empty(shape) if is_tensor(like) else np.empty(shape, dtype=like.dtype)
+            if not is_tensor(like):
+                return np.empty(shape, dtype=like.dtype)
+            if like.device.type != "cpu":
+                return like.new_empty(shape)
+            return fresh(math.prod(shape), like.dtype).view(shape)
         except (MemoryError, RuntimeError, ValueError) as cause:
             msg = f"{who}(): cannot allocate a result of shape {shape} and dtype {like.dtype}"
             raise MemoryError(msg) from cause

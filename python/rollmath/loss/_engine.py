@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from rollmath._buffers import fresh
 from rollmath._logprobs import LogProbs
 from rollmath.loss._arithmetic import Rules, core
 from rollmath.loss._batch import BatchObjective
@@ -77,15 +78,14 @@ def in_pieces(call: Call) -> Result:
     given, rows, dtype = call.logprobs, call.rows, call.dtype
     shape = given.shape
     covered = int(rows.trained.sum()) == given.theta.numel()
-    make = torch.empty if covered else torch.zeros
-    g_theta = make(given.theta.numel(), dtype=dtype)
+    g_theta = fresh(given.theta.numel(), dtype, zeros=not covered)
     bonus = call.entropy
     live = call.weights[rows.trained > 0]
     g_entropy = None
     if bonus is not None and covered and call.entropy_weight is None and len(live) and (live == live[0]).all():
         g_entropy = torch.tensor(-bonus.coef * float(live[0]), dtype=dtype)
     elif bonus is not None:
-        g_entropy = make(given.theta.numel(), dtype=dtype)
+        g_entropy = fresh(given.theta.numel(), dtype, zeros=not covered)
     entropies = None if bonus is None else bonus.values.detach().reshape(-1)
     flat = {name: x.detach().reshape(-1) for name, x in given.given().items()}
     if (chosen := _selected(call)) is not None:
