@@ -197,6 +197,13 @@ def kinds_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     yield "two slots", difference(got, group.grpo(*used)[mine])
     yield "calls", "" if (small, len(calls)) == (1, 3) else f"{small} and {len(calls)} calls"
 
+    class Local(str):
+        """A type that no other rank could import."""
+
+    ids = gather([1.0], [Local("a") if rank else "a"], pairs=[(Local("b"), 1)])
+    same = ids.groups.ids == ("a",) and type(ids.columns["pairs"].ids[0][0]) is str
+    yield "ids of a type of one's own", "" if same else f"{ids.groups.ids}"
+
 
 def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     """Whitening and moments of token rows, as Ragged and padded, and of one number a row."""
@@ -243,6 +250,8 @@ def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
             yield f"reinforce_pp, {kind}, {spread}", difference(whiten(own, mask=marks[mine]), whole[mine])
     row = np.array([1.0, np.nan] if rank == 0 else [2.0, 3.0])
     yield "a NaN in one number a row", "" if np.isnan(whiten(row)).all() else "not NaN"
+    merged = rm.ops.Moments.merge([rm.ops.moments(np.array([1.0, np.nan])), rm.ops.moments(np.array([2.0, 3.0]))])
+    yield "a NaN in merged moments", "" if np.isnan(rm.ops.whiten(row, moments=merged)).all() else "not NaN"
     empty: Any = [] if rank == 0 else np.array([[1.0, 3.0]])
     got = whiten(empty)
     yield "an empty list among tokens", "" if len(got) == (0 if rank == 0 else 1) else "wrong"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rollmath._arrays import ArrayLike
-from rollmath.distributed._exchange import Found, exchange
+from rollmath.distributed._exchange import Compared, Found, exchange
 from rollmath.distributed._gather import joined, sent
-from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, known, rollout_ids
+from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, rollout_ids, words_of
 from rollmath.distributed._recipe_tokens import token_advantages
 from rollmath.groups import Groups
 from rollmath.loss import Normalizer
@@ -81,7 +81,7 @@ def prepare(
             of_rollouts[SHAPED] = own[1]
         return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
 
-    found = exchange(who, make, group, {"recipe": known(recipe)})
+    found = exchange(who, make, group, {"recipe": Compared(recipe, words_of)})
     step, shaped, token_rewards = own
     whole = joined(who, Found([part.table for part in found.parts], found.rank), rewards)
     try:

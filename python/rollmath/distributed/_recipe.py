@@ -11,7 +11,7 @@ import numpy as np
 
 from rollmath import _checks
 from rollmath.distributed._columns import Column
-from rollmath.distributed._exchange import Words, ranks
+from rollmath.distributed._exchange import ranks, stable
 from rollmath.distributed._gather import Gathered
 from rollmath.groups import Groups, _restore
 from rollmath.recipes import Recipe, _prepare
@@ -76,14 +76,12 @@ class Decided:
         return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
 
 
-def known(recipe: Any) -> Words:
+def words_of(recipe: Any) -> str:
     """Words that are the same on two ranks if the recipes are."""
     if not isinstance(recipe, Recipe):
-        return Words("no recipe")
-    parts = repr([(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)])
-    # The address of a function of one's own differs between processes; its name is in the repr of the recipe.
-    text = parts if " at 0x" not in parts else ""
-    return Words(f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
+        return "no recipe"
+    text = stable(repr([(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)]))
+    return f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def check_method(who: str, recipe: Recipe) -> None:
