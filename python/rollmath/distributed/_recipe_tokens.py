@@ -69,10 +69,10 @@ def token_advantages(
             part, apply = of_tokens(_WHO, "advantages", there, mask=mask, valid=live)
             return part
 
-        parts = exchange(_WHO, make, group).parts
+        of_all = affine(_WHO, "advantages", how, exchange(_WHO, make, group).parts)
 
         def finish() -> Ragged:
-            return Ragged(step.kind.wrap(apply(affine(_WHO, "advantages", how, parts)).values), rows.offsets)
+            return Ragged(step.kind.wrap(apply(of_all).values), rows.offsets)
 
     values: Any = None
 
