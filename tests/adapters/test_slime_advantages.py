@@ -217,6 +217,16 @@ def test_ranks_without_megatron(monkeypatch):
             r"'kl\[0\]' must have length 1 \(= response_lengths\[0\]\), got 2",
         ),
         (
+            {"advantage_estimator": "reinforce_plus_plus"},
+            data_of([1.0], [[1], [1]]),
+            r"'rewards' must have length 2 \(= the samples of this rank\), got 1",
+        ),
+        (
+            {"rollmath": REINFORCE},
+            data_of([1.0, 0.0], [[1], [1]], [[0.0]]),
+            r"'kl' must have length 2 \(= the samples of this rank\), got 1",
+        ),
+        (
             {"rollmath": REINFORCE, "normalize_advantages": True},
             data_of([1.0], [[1]]),
             "the recipe whitens, and 'args.normalize_advantages' would whiten again; leave --normalize-advantages away",

@@ -92,11 +92,16 @@ def test_the_filter_counts_rollouts(monkeypatch):
     """One rollout in two samples with the one reward, the other in one: nested, as slime passes them."""
     install(monkeypatch)
     pair = [sample(0, 1.0, rollout=7), sample(0, 1.0, rollout=7)]
-    assert slime.dynamic_filter(arguments(), [pair, [sample(0, 0.0, rollout=8)]]).keep
-    assert slime.dynamic_filter(arguments(), [pair]).reason == "group_of_one"
+    whole = arguments(rollmath_rollout_reward="same")
+    assert slime.dynamic_filter(whole, [pair, [sample(0, 0.0, rollout=8)]]).keep
+    assert slime.dynamic_filter(whole, [pair]).reason == "group_of_one"
     split = [[sample(0, 0.5, rollout=7), sample(0, 0.5, rollout=7)], [sample(0, 1.0, rollout=8)]]
-    assert slime.dynamic_filter(arguments(), split).keep
+    assert slime.dynamic_filter(whole, split).keep
     assert not slime.dynamic_filter(arguments(rollmath_rollout_reward="sum"), split).keep
+    with pytest.raises(
+        ValueError, match=r"dynamic_filter\(\): several samples have one 'rollout_id', and nothing says"
+    ):
+        slime.dynamic_filter(arguments(), split)
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_slimes_arguments_decide(changed, expected):
 
 
 def test_a_rollout_of_several_samples_counts_once():
-    args = arguments()
+    args = arguments(rollmath_rollout_reward="same")
     given = [sample(0, 1.0, rollout=4)] * 3 + [sample(0, 0.0, rollout=5), sample(0, 0.0, rollout=6)]
     raw, found = post_process_rewards(args, given)
     once = rm.group.grpo([1.0, 0.0, 0.0], ["p"] * 3).tolist()
@@ -119,6 +119,44 @@ def test_samples_that_were_removed_before_still_count():
     given = samples_of([0, 0, 0], [1.0, 0.0, 0.5])
     given[2].remove_sample = True
     assert post_process_rewards(arguments(), given)[1] == rm.group.grpo([1.0, 0.0, 0.5], ["p"] * 3).tolist()
+
+
+def test_samples_that_were_removed_before_are_as_long_as_they_are():
+    table = {"recipe": "grpo", "overlong": {"max_length": 10, "buffer": 5}}
+    given = [sample(0, 1.0, length=n) for n in (9, 3, 4)]
+    once = post_process_rewards(arguments(rollmath=table), given)[1]
+    given[0].remove_sample = True
+    assert post_process_rewards(arguments(rollmath=table), given)[1] == once
+    assert [x.remove_sample for x in given] == [True, False, False]
+
+
+def test_a_response_that_goes_on_from_an_earlier_step_is_as_long_as_all_of_it():
+    """slime masks the part that an older policy gave; a penalty on length sees it."""
+    table = {"recipe": "grpo", "overlong": {"max_length": 10, "buffer": 5}}
+    given = [sample(0, 1.0, length=9, mask=[0] * 7 + [1] * 2), sample(0, 1.0, length=3)]
+    resumed = arguments(rollmath=table, partial_rollout=True, mask_offpolicy_in_partial_rollout=True)
+    found = post_process_rewards(resumed, given)[1]
+    np.testing.assert_allclose(found, rm.group.grpo([0.2, 1.0], [0, 0]), rtol=1e-12)
+    assert post_process_rewards(arguments(rollmath=table), given)[1] == [0.0, 0.0]
+
+
+def test_samples_without_tokens_are_not_removed():
+    given = [sample(0, 1.0, length=0), sample(0, 0.0, length=3)]
+    post_process_rewards(arguments(rollmath="grpo"), given)
+    assert [x.remove_sample for x in given] == [False, False]
+
+
+def test_samples_of_a_rollout_have_one_value_of_a_column():
+    table = {"recipe": "grpo", "advantage": {"method": "group.stratified"}}
+    args = arguments(rollmath=table, rollmath_rollout_reward="same")
+    given = [sample(0, r, rollout=i, metadata={"strata": s}) for i, r, s in [(4, 1.0, 2), (5, 0.0, 2), (4, 1.0, 2)]]
+    whole = rm.group.stratified([1.0, 0.0], [0, 0], strata=[2, 2]).tolist()
+    assert post_process_rewards(args, given)[1] == [*whole, whole[0]]
+    given[2].metadata = {"strata": 3}
+    with pytest.raises(
+        ValueError, match=r"'samples\[2\].metadata' must have one 'strata' for all .* got 3 and 2 for 'rollout_id' 4"
+    ):
+        post_process_rewards(args, given)
 
 
 def test_truncated_samples_are_masked():
@@ -183,9 +221,15 @@ def test_no_samples():
         ),
         (
             [sample(0, 1.0, rollout=1), sample(0, 0.5, rollout=1)],
+            {"rollmath_rollout_reward": "same"},
+            ValueError,
+            r"must have one reward: .* set rollmath_rollout_reward .* to 'sum' \(the reward was split over them",
+        ),
+        (
+            [sample(0, 0.5, rollout=1), sample(0, 0.5, rollout=1)],
             {},
             ValueError,
-            r"must have one reward: .* set rollmath_rollout_reward to 'sum'",
+            r"several samples have one 'rollout_id', and nothing says what reward the rollout has; set .* to 'sum'",
         ),
         (
             [sample(0, 1.0)],

@@ -27,8 +27,10 @@ from spread_errors import errors
 from spread_recipes import recipe_cases
 
 import rollmath as rm
-from rollmath.distributed import advantages, gather, gather_metrics, moments, normalizer, whiten
+from rollmath import recipes
+from rollmath.distributed import advantages, gather, gather_metrics, moments, normalizer, prepare, whiten
 from rollmath.loss import LossMetrics, Normalizer
+from rollmath.recipes import Advantage
 
 group = rm.group
 ROOT = Path(__file__).parents[2]
@@ -192,10 +194,24 @@ def kinds_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     cuts = np.linspace(39_000, 40_000, world).astype(int)
     mine = np.split(np.arange(40_000), cuts)[:world][rank]
     got = advantages(group.grpo, data["rewards"][mine], IDS["uuid"](data["groups"][mine]))
+    two, few = rm.Rows([f"r{rank}", f"s{rank}"], [2, 1]), ([1.0, 0.0], ["a", "a"])
+    for method in ("group.grpo", "group.reinforce_pp", "temporal.discounted_returns"):
+        prepare(recipes.GRPO.replace(advantage=Advantage(method)), *few, two)
+        calls.append(0)
     distributed.all_gather = original
+    by_recipe = "".join(map(str, calls[3:]))
+    yield "calls of recipes", "" if by_recipe == "101110110" else by_recipe
+    del calls[3:]
     used = data["rewards"][: cuts[-1]], data["groups"][: cuts[-1]]
     yield "two slots", difference(got, group.grpo(*used)[mine])
     yield "calls", "" if (small, len(calls)) == (1, 3) else f"{small} and {len(calls)} calls"
+
+    class Local(str):
+        """A type that no other rank could import."""
+
+    ids = gather([1.0], [Local("a") if rank else "a"], pairs=[(Local("b"), 1)])
+    same = ids.groups.ids == ("a",) and type(ids.columns["pairs"].ids[0][0]) is str
+    yield "ids of a type of one's own", "" if same else f"{ids.groups.ids}"
 
 
 def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
@@ -243,6 +259,8 @@ def token_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
             yield f"reinforce_pp, {kind}, {spread}", difference(whiten(own, mask=marks[mine]), whole[mine])
     row = np.array([1.0, np.nan] if rank == 0 else [2.0, 3.0])
     yield "a NaN in one number a row", "" if np.isnan(whiten(row)).all() else "not NaN"
+    merged = rm.ops.Moments.merge([rm.ops.moments(np.array([1.0, np.nan])), rm.ops.moments(np.array([2.0, 3.0]))])
+    yield "a NaN in merged moments", "" if np.isnan(rm.ops.whiten(row, moments=merged)).all() else "not NaN"
     empty: Any = [] if rank == 0 else np.array([[1.0, 3.0]])
     got = whiten(empty)
     yield "an empty list among tokens", "" if len(got) == (0 if rank == 0 else 1) else "wrong"

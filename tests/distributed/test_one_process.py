@@ -1,6 +1,7 @@
 """Without a process group there is one rank: the methods themselves, the plain errors, and nothing is sent."""
 
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -102,7 +103,28 @@ def test_fingerprints_are_of_values():
     assert len({_exchange.fingerprint(x) for x in same}) == len(same)
     assert _exchange.fingerprint(rm.Groups(["a"])) != _exchange.fingerprint(rm.Groups(["b"]))
     assert _exchange.fingerprint(np.zeros(2)) != _exchange.fingerprint(np.ones(2))
-    assert _exchange.fingerprint(object()) == "a object"
+    assert _exchange.fingerprint(object()) == "<object object>"
+
+
+def test_fingerprints_know_no_addresses_and_no_order_of_sets():
+    def own(x):
+        return x
+
+    one, two = (partial(own, x=x) for x in (1, 2))
+    assert " at 0x" not in _exchange.fingerprint(one)
+    assert _exchange.fingerprint(one) != _exchange.fingerprint(two)
+    assert _exchange.fingerprint({"b", "a"}) == _exchange.fingerprint({"a", "b"}) == "['a', 'b']"
+
+
+class Wrapper(torch.distributed.ProcessGroup):
+    """A process group around another one, as slime makes them."""
+
+
+def test_a_group_that_wraps_another_lies_where_its_backend_does(monkeypatch):
+    group = Wrapper(0, 2)
+    for backend, device in (("nccl", "cuda"), ("gloo", "cpu"), ("cpu:gloo,cuda:nccl", "cpu"), ("cuda:nccl", "cuda")):
+        monkeypatch.setattr(torch.distributed, "get_backend", lambda group, backend=backend: backend)
+        assert _exchange._device(group) == torch.device(device)
 
 
 def test_an_instance_is_one_row_after_another():

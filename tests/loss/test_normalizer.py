@@ -5,13 +5,13 @@ import pickle
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 
-from rollmath import Rows
-from rollmath.loss import Aggregation, Normalizer
+from rollmath import Rows  # noqa: E402
+from rollmath.loss import Aggregation, Normalizer  # noqa: E402
 
 ROWS = Rows(["a", "a", "b", "c"], [2, 1, 0, 2], mask=[1, 0, 1, 0, 0])
 NORM = Normalizer.local(ROWS, prompts=["p", "p", "q"])
@@ -196,5 +196,14 @@ def test_errors_of_rows():
         Normalizer.local([1])
     with pytest.raises(ValueError, match=r"Normalizer.local\(\): 'prompts' must have length 3"):
         Normalizer.local(ROWS, prompts=["p", "q"])
-    with pytest.raises(TypeError, match=r"Normalizer.gather\(\): 'local' must be a Normalizer, got"):
-        Normalizer.gather(ROWS)
+
+
+def test_gather_of_something_else():
+    """It is sent, so that the ranks that are right raise too: tests/distributed has several."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with pytest.raises(TypeError, match=r"gather\(\): 'local' must be a Normalizer, got .* Rows, on rank 0"):
+            Normalizer.gather(ROWS)
+        assert Normalizer.gather(NORM) == NORM
+    finally:
+        torch.distributed.destroy_process_group()

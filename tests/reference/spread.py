@@ -30,6 +30,13 @@ def rollouts(seed, n=N):
     }
 
 
+class Name(str):
+    """A string with a class of its own."""
+
+    def __str__(self):
+        return "a name"
+
+
 IDS = {
     "str": lambda g: [f"prompt-{i}" for i in g],
     "bytes": lambda g: [b"%d" % i for i in g],
@@ -41,6 +48,7 @@ IDS = {
     "numpy scalars": lambda g: list(np.asarray(g, np.int64)),
     "uuid": lambda g: [uuid.UUID(int=int(i) + 1) for i in g],
     "tuple": lambda g: [("p", int(i)) for i in g],
+    "subclass": lambda g: [Name(f"prompt-{i}") for i in g],
 }
 
 KINDS = {

@@ -9,7 +9,8 @@ import torch
 import rollmath as rm
 from rollmath import group, recipes
 from rollmath.distributed import advantages, gather, gather_metrics, moments, normalizer, prepare, whiten
-from rollmath.loss import LossMetrics
+from rollmath.distributed._exchange import exchange
+from rollmath.loss import LossMetrics, Normalizer
 from rollmath.recipes import Advantage
 
 
@@ -55,6 +56,10 @@ def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
         "result": lambda: advantages(group.stats, r, g),
         "unknown": lambda: advantages(group.grpo, r, g, blend=1.0),
         "not ours": lambda: gather(Breaks() if odd else r, g),
+        "no text": lambda: gather(Breaks(Mute()) if odd else r, g),
+        "panic": lambda: gather(Breaks(Panic("core")) if odd else r, g),
+        "not to be sent": lambda: moments(r) if not odd else exchange("moments", lambda: lambda: 0),
+        "option without words": lambda: advantages(group.grpo, r, g, eps=Unspeakable() if odd else 1e-6),
         "two ranks": lambda: gather([1.0], g) if rank < 2 else gather(r, g),
         "whiten how": lambda: whiten(r, how="verl" if odd else rm.conventions.Whiten()),  # type: ignore[arg-type]
         "whiten options": lambda: whiten(r, how=rm.conventions.Whiten(ddof=0 if odd else 1)),
@@ -78,6 +83,11 @@ def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
         "recipe tokens": lambda: prepare(baseline, r[:2], g[:2], two, logprobs=1, sum_pi_squared=1),
         "recipe logprobs": lambda: prepare(recipes.RLOO, r[:2], g[:2], two, logprobs=3 if odd else four),
         "recipe gap": lambda: prepare(tokens, nan[:2], g[:2], two),
+        "recipe without words": lambda: prepare(worded(odd), r[:2], g[:2], two),
+        "own functions": lambda: prepare(
+            recipes.GRPO.replace(advantage=Advantage(own), entropy=0.1 * rank), r[:2], g[:2], two
+        ),
+        "gather of counts": lambda: Normalizer.gather([1] if odd else Normalizer.local(one)),  # type: ignore[arg-type]
         "normalizer": lambda: normalizer([1] if odd else one),  # type: ignore[arg-type]
         "same rollouts": lambda: normalizer(rm.Rows(["r0"], [2])),
         "prompts": lambda: normalizer(one, prompts=None if odd else [1]),
@@ -89,5 +99,37 @@ def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
 class Breaks:
     """Something whose reading fails in a way of its own."""
 
+    def __init__(self, how: BaseException | None = None) -> None:
+        self.how = how or KeyError("broken")
+
     def __array__(self, *args: Any, **options: Any) -> np.ndarray:
-        raise KeyError("broken")
+        raise self.how
+
+
+class Mute(Exception):
+    """An error that fails when it is printed."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+class Panic(BaseException):
+    """No Exception, as what a panic in Rust becomes in Python."""
+
+
+class Unspeakable:
+    """What has no repr."""
+
+    def __repr__(self) -> str:
+        raise KeyError("no words")
+
+
+def own(rewards: Any, groups: rm.Groups, *, what: Any = None) -> Any:
+    """A method of one's own."""
+    return rewards
+
+
+def worded(odd: bool) -> recipes.Recipe:
+    """A recipe whose options cannot be printed on the odd rank."""
+    options = {"what": Unspeakable() if odd else 1}
+    return recipes.GRPO.replace(advantage=Advantage(own, options))

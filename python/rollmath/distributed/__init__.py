@@ -1,7 +1,8 @@
-"""Groups that are spread over ranks: the same bits as on one process, by one collective a call.
+"""Groups that are spread over ranks: the same bits as on one process.
 
-Every function here is a collective: all ranks of ``group`` call it, in the same order. Without a process group
-(``torch.distributed`` not initialised) there is one rank, and nothing is sent.
+Every function here is a collective: all ranks of ``group`` call it, in the same order. It is one ``all_gather``, or two
+where a rank has more than 32 KiB to send (:func:`gather`); :func:`prepare` needs more of these for methods of tokens.
+Without a process group (``torch.distributed`` not initialised) there is one rank, and nothing is sent.
 """
 
 from rollmath.distributed._advantages import advantages

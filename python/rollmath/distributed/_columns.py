@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _ID_TYPES = (str, bytes, uuid.UUID, tuple)
+_PLAIN = {str, bytes, uuid.UUID}
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,22 @@ def ids(who: str, name: str, x: Groups | ArrayLike, n: int | None = None) -> Col
         names = [int(key) for key in names]
         if min(names) >= -(2**63) and max(names) < 2**63:
             names = np.array(names, np.int64)
+    elif not {type(key) for key in names} <= _PLAIN:
+        names = [_plain(key) for key in names]
     given = isinstance(x, Groups)
     return Column("ids", len(made), not given, None, kind, names, made.index.astype(np.int32), given)
+
+
+def _plain(key: Any) -> Any:
+    """An id without a class of its own, which another rank need not have."""
+    if isinstance(key, tuple):
+        return tuple(_plain(part) for part in key)
+    if isinstance(key, uuid.UUID):
+        return uuid.UUID(int=key.int)
+    if isinstance(key, (str, bytes)):
+        # str() of a subclass may say something else.
+        return (str if isinstance(key, str) else bytes).__getitem__(key, slice(None))  # type: ignore[index]
+    return int(key)
 
 
 def column(who: str, name: str, x: Any, n: int) -> Column:

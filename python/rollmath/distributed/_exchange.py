@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -30,6 +31,14 @@ class Words(str):
 
 
 @dataclass(frozen=True)
+class Compared:
+    """An option, and what makes words of it; called where an exception of it travels."""
+
+    value: Any
+    words: Callable[[Any], str]
+
+
+@dataclass(frozen=True)
 class Found(Generic[T]):
     """What all ranks have, in the order of ranks, and which of them this one is."""
 
@@ -40,11 +49,13 @@ class Found(Generic[T]):
 def exchange(who: str, make: Callable[[], T], group: Any = None, options: Mapping[str, Any] | None = None) -> Found[T]:
     """What ``make`` returns on each rank. If it raises on one of them, all of them raise, and name that rank.
 
+    All that may fail on one rank alone belongs into ``make``, and nothing of it between two calls.
+
     Args:
         who: the public function, which must be the same on all ranks.
-        make: what this rank has; picklable.
+        make: what this rank has; picklable, of types that all ranks can import.
         group: the process group; None is the default one, or one rank if there is none.
-        options: what else must be the same on all ranks.
+        options: what else must be the same on all ranks; compared by :func:`fingerprint`.
 
     Raises:
         ValueError: this process is not in ``group``; ranks that call something else, or with other options.
@@ -54,14 +65,14 @@ def exchange(who: str, make: Callable[[], T], group: Any = None, options: Mappin
     if world == 1:
         # The same checks of what is sent as with several ranks, and the same exceptions, but without a rank.
         return Found([make()], 0)
-    failed: Exception | None = None
+    failed: BaseException | None = None
     try:
         blob = pickle.dumps((who, {k: fingerprint(v) for k, v in (options or {}).items()}, None, make()), protocol=5)
-    except Exception as error:  # raised below, on all ranks
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # raised below, on all ranks
         failed = error
-        kind = next((t for t in (TypeError, ValueError) if isinstance(error, t)), RuntimeError)
-        text = str(error) if kind is not RuntimeError else f"{who}(): {type(error).__name__}: {error}"
-        blob = pickle.dumps((who, {}, (kind, text), None), protocol=5)
+        blob = pickle.dumps((who, {}, _told(who, error), None), protocol=5)
     packets = [pickle.loads(part) for part in _all_gather(blob, world, group)]
     errors = {number: error for number, (_, _, error, _) in enumerate(packets) if error is not None}
     if errors:
@@ -74,6 +85,18 @@ def exchange(who: str, make: Callable[[], T], group: Any = None, options: Mappin
         fix = "; what has one value a rollout goes in columns=" if who == "advantages" and name != "method" else ""
         _same(who, f"must get the same {name!r}", seen, fix)
     return Found([packet[3] for packet in packets], rank)
+
+
+def _told(who: str, error: BaseException) -> tuple[type[Exception], str]:
+    """An error as it travels: a type that every rank has, and its text."""
+    kind = next((t for t in (TypeError, ValueError) if isinstance(error, t)), RuntimeError)
+    try:
+        text = str(error)
+    except Exception:  # what cannot even be printed must not keep the others waiting
+        text = "an error without a text"
+    return kind, text if text.startswith(f"{who}(") or type(
+        error
+    ) is kind else f"{who}(): {type(error).__name__}: {text}"
 
 
 def _same(who: str, what: str, seen: Mapping[int, str], fix: str = "") -> None:
@@ -100,9 +123,11 @@ def by_rank(seen: Mapping[int, str]) -> str:
 
 
 def fingerprint(x: Any) -> str:
-    """Words that are the same on two ranks if the objects are; of what cannot be compared, its type."""
+    """Words that are the same on two ranks if the objects are; what has no such words is compared by its type."""
     if isinstance(x, Words):
         return str(x)
+    if isinstance(x, Compared):
+        return x.words(x.value)
     if is_tensor(x) or isinstance(x, np.ndarray):
         values = host("exchange", "options", x.detach() if is_tensor(x) else x)[0]
         return f"{describe(x)} {_digest(np.ascontiguousarray(values).tobytes())}"
@@ -110,13 +135,19 @@ def fingerprint(x: Any) -> str:
         return f"a Ragged of {fingerprint(x.values)} {_digest(x.offsets.tobytes())}"
     if isinstance(x, Groups):
         return f"{x!r} {_digest(repr(x.ids).encode() + x.index.tobytes())}"
-    if isinstance(x, (list, tuple)) and len(text := repr(x)) > 60:
+    if isinstance(x, (set, frozenset)):
+        # Their order differs between processes.
+        x = sorted(x, key=repr)
+    if isinstance(x, (list, tuple)) and len(text := stable(repr(x))) > 60:
         return f"a {type(x).__name__} of {len(x)} {_digest(text.encode())}"
     if callable(x) and hasattr(x, "__qualname__"):
         return f"{x.__module__}.{x.__qualname__}"
-    text = repr(x)
-    # The address of an object differs between processes.
-    return f"a {type(x).__name__}" if " at 0x" in text else text
+    return stable(repr(x))
+
+
+def stable(text: str) -> str:
+    """A ``repr`` without the addresses of objects, which differ between processes."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
 def _digest(x: bytes) -> str:
@@ -167,4 +198,9 @@ def _device(group: Any) -> torch.device:
     """Where the bytes must lie: on the host if the backend takes it, as gloo does, else on the current device."""
     known = getattr(distributed.group.WORLD if group is None else group, "_device_types", [])
     types = [torch.device(device).type for device in known]
-    return torch.device("cpu" if not types or "cpu" in types else types[0])
+    if not types:
+        # A group that wraps another one and patches torch.distributed for it, as slime's do, names no device itself.
+        backend = str(distributed.get_backend(group))
+        pairs = [part.partition(":")[0] for part in backend.split(",")]
+        types = pairs if ":" in backend else distributed.Backend.backend_capability.get(backend, ["cpu"])
+    return torch.device("cpu" if "cpu" in types else types[0])

@@ -15,7 +15,7 @@ from rollmath.distributed._exchange import Words, by_rank, exchange
 from rollmath.ops import Moments
 from rollmath.ops import moments as moments_of
 from rollmath.ops._moments import row_moments, scalar_moments
-from rollmath.ops._whiten import affine_of, checked
+from rollmath.ops._whiten import checked
 from rollmath.ragged import Ragged
 
 
@@ -65,7 +65,6 @@ class Part:
     moments: Moments
     tokens: bool
     type: str
-    finite: bool = True
 
 
 def whiten(
@@ -135,9 +134,7 @@ def affine(who: str, name: str, how: Whiten, parts: list[Part]) -> tuple[float, 
         seen = {k: f"{part.type}, one number a {'token' if part.tokens else 'row'}," for k, part in telling.items()}
         msg = f"{who}(): {name!r} must be of one type on all ranks, got {by_rank(seen)}; convert it"
         raise TypeError(msg)
-    whole = Moments.merge([part.moments for part in parts])
-    finite = all(part.finite for part in telling.values())
-    return checked(who, name, how, whole) if finite else affine_of(how, whole)
+    return checked(who, name, how, Moments.merge([part.moments for part in parts]))
 
 
 def of_tokens(
@@ -182,5 +179,4 @@ def _of_numbers(who: str, x: Any, options: dict[str, Any], weights: Any, valid: 
             result[keep == 0] = 0.0
         return kind.wrap(result.astype(values.dtype, copy=False))
 
-    seen = values if keep is None else values[keep != 0]
-    return Part(own, False, values.dtype.name, bool(np.isfinite(seen).all())), apply
+    return Part(own, False, values.dtype.name), apply

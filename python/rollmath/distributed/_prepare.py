@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from rollmath._arrays import ArrayLike
-from rollmath.distributed._exchange import Found, exchange
+from rollmath.distributed._exchange import Compared, Found, exchange
 from rollmath.distributed._gather import joined, sent
-from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, known, rollout_ids
+from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, rollout_ids, words_of
 from rollmath.distributed._recipe_tokens import token_advantages
 from rollmath.groups import Groups
 from rollmath.loss import Normalizer
@@ -38,7 +38,8 @@ def prepare(
     ranks, and give every rollout the bits of ``recipe.prepare`` on one process. One collective, as in :func:`gather`.
 
     A method of tokens (``group.reinforce_pp``, those of :mod:`rollmath.temporal`) runs on the rows of this rank, and
-    only its whitening ``(x_i - mean) / std`` is that of all ranks: two collectives more, for row partials and metrics.
+    only its whitening ``(x_i - mean) / std`` is that of all ranks: one collective more for row partials, if it whitens,
+    and one for metrics.
 
     Args:
         recipe: the same on all ranks, which is checked.
@@ -81,27 +82,28 @@ def prepare(
             of_rollouts[SHAPED] = own[1]
         return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
 
-    found = exchange(who, make, group, {"recipe": known(recipe)})
+    all_of_it = exchange(who, make, group, {"recipe": Compared(recipe, words_of)})
     step, shaped, token_rewards = own
-    whole = joined(who, Found([part.table for part in found.parts], found.rank), rewards)
+    whole = joined(who, Found([part.table for part in all_of_it.parts], all_of_it.rank), rewards)
     try:
-        every: Decided = decide(who, recipe, whole, found.parts, set(step.columns))
+        every: Decided = decide(who, recipe, whole, all_of_it.parts, set(step.columns))
     except (TypeError, ValueError) as error:
-        if len(found.parts) == 1:
+        if len(all_of_it.parts) == 1:
             raise
         raise whole.placed(error) from error
-    kept, metrics = every.kept[whole.rows], every.metrics
+    found, metrics = every.found, every.metrics
+    kept = found.kept[whole.rows]
     if recipe.advantage.per_token:
         given = shaped if token_rewards is None else token_rewards
-        valid = None if every.valid is None else every.valid[whole.rows]
+        valid = None if found.valid is None else found.valid[whole.rows]
         values, of_tokens = token_advantages(recipe, step, given, valid, kept, group)
         metrics = metrics | of_tokens
     else:
-        values = whole.cut(every.values, whole.rows if every.level == "rollout" else every.rows_of(found.rank))
+        values = whole.cut(found.values, whole.rows if found.level == "rollout" else every.rows_of(whole.rank))
     batch = Batch(
         rows=rows.keep(kept[rows.rollouts.index]),
         advantages=values,
-        level=every.level,
+        level=found.level,
         rewards=shaped,
         selection=every.selection(whole),
         metrics=metrics,

@@ -11,14 +11,11 @@ import numpy as np
 
 from rollmath import _checks
 from rollmath.distributed._columns import Column
-from rollmath.distributed._exchange import Words, ranks
+from rollmath.distributed._exchange import ranks, stable
 from rollmath.distributed._gather import Gathered
 from rollmath.groups import Groups, _restore
 from rollmath.recipes import Recipe, _prepare
-from rollmath.recipes._advantage import compute
-from rollmath.recipes._batch import Level
 from rollmath.recipes._method import method_of
-from rollmath.recipes._metrics import metrics_of
 from rollmath.rows import Rows
 from rollmath.select import Selection
 from rollmath.select._selection import SelectionReport
@@ -43,23 +40,13 @@ class Sent:
 class Decided:
     """What a recipe made of the rollouts of all ranks, the same on every rank."""
 
-    #: Advantages of rollouts or rows, 0 where a rollout was dropped; None for those of tokens.
-    values: Any
-    level: Level
-    chosen: Selection
-    #: Rollouts that enter the statistics; None for all.
-    valid: NDArray[np.bool_] | None
+    #: Advantages are those of rollouts or rows; None for those of tokens.
+    found: _prepare.Decided
     #: Rows of all ranks without their tokens: as many as are trained of each.
     trains: Rows
     metrics: dict[str, float]
     #: Rows of each rank.
     sizes: list[int]
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """Rollouts that are trained."""
-        kept: NDArray[np.bool_] = self.chosen.report.codes == 0
-        return kept
 
     def rows_of(self, rank: int) -> slice:
         """The rows of a rank among all."""
@@ -68,22 +55,20 @@ class Decided:
 
     def selection(self, whole: Gathered) -> Selection:
         """Of the rollouts of this rank."""
-        report = self.chosen.report
-        codes, mask = report.codes[whole.rows].copy(), self.kept[whole.rows]
+        report = self.found.chosen.report
+        codes, mask = report.codes[whole.rows].copy(), self.found.kept[whole.rows]
         own = SelectionReport(
             report.method, report.reasons, codes, whole.groups.take(np.arange(len(whole))[whole.rows])
         )
         return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
 
 
-def known(recipe: Any) -> Words:
+def words_of(recipe: Any) -> str:
     """Words that are the same on two ranks if the recipes are."""
     if not isinstance(recipe, Recipe):
-        return Words("no recipe")
-    parts = repr([(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)])
-    # The address of a function of one's own differs between processes; its name is in the repr of the recipe.
-    text = parts if " at 0x" not in parts else ""
-    return Words(f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}")
+        return "no recipe"
+    text = stable(repr([(f.name, getattr(recipe, f.name)) for f in dataclasses.fields(recipe)]))
+    return f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
 def check_method(who: str, recipe: Recipe) -> None:
@@ -119,25 +104,13 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         given=whole.columns,
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
     )
-    shaped = whole.columns.get(SHAPED, whole.rewards)
-    chosen = _prepare.select(recipe, step, shaped)
-    valid = _prepare.statistics(recipe, chosen)
-    kept = chosen.report.codes == 0
-    kept_rows = kept[rows.rollouts.index]
-    trains = Rows(rows.rollouts, np.where(kept_rows, rows.lengths, 0))
-    values: Any = None
-    level: Level = "token"
-    if not recipe.advantage.per_token:
-        values = compute(who, recipe.advantage, shaped, whole.groups, rows, step.columns, valid)
-        values, level = _prepare.leveled(recipe, values, rows, step.kind)
-        if not kept.all():
-            values = _prepare.zeroed(values, kept if level == "rollout" else kept_rows, rows)
+    penalised = whole.columns.get(SHAPED)
+    shaped = whole.rewards if penalised is None else penalised
+    found = _prepare.decide(recipe, step, shaped, None if recipe.advantage.per_token else shaped)
+    trains = Rows(rows.rollouts, np.where(found.kept_rows, rows.lengths, 0))
     # The means of advantages of tokens are taken where these are.
-    of_values = (np.zeros(len(whole)), "rollout") if values is None else (values, level)
-    penalised = shaped if SHAPED in whole.columns else None
-    sparse = not method_of(recipe.advantage.method).own
-    metrics = metrics_of(x, penalised, whole.groups, chosen, trains, *of_values, sparse=sparse)
-    return Decided(values, level, chosen, valid, trains, metrics, [len(part.trained) for part in parts])
+    metrics = _prepare.metrics_over(recipe, step, penalised, found, trains)
+    return Decided(found, trains, metrics, [len(part.trained) for part in parts])
 
 
 def _rows(who: str, whole: Gathered, parts: list[Sent]) -> Rows:

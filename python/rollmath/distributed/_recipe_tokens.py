@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,39 +46,49 @@ def token_advantages(
     assert rows is not None
     advantage, how = _unwhitened(recipe.advantage)
     mask = None if rows.mask is None else Ragged(rows.mask, rows.offsets)
-    apply: Any = None
 
-    def make() -> Part | None:
-        nonlocal apply
+    def computed() -> Ragged:
         found = compute(_WHO, advantage, rewards, step.groups, rows, step.columns, valid)
         values, level = _prepare.leveled(recipe, found, rows, step.kind)
         if level != "token":
             msg = f"{_WHO}(): advantage {advantage.name!r} must give one number a token, got one a {level}"
             raise ValueError(msg)
-        if how is None:
-            apply = lambda _: values  # noqa: E731
-            return None
-        live = rows.trained > 0
-        if valid is not None:
-            live &= valid[rows.rollouts.index]
-        # Advantages of tokens lie where the rewards do; the arithmetic is on the host.
-        there = Ragged(host(_WHO, "advantages", values.values)[0], rows.offsets)
-        part, apply = of_tokens(_WHO, "advantages", there, mask=mask, valid=live)
-        return part
+        return values
 
-    parts = [part for part in exchange(_WHO, make, group).parts if part is not None]
-    values = apply(affine(_WHO, "advantages", how, parts) if how is not None else None)
+    finish: Callable[[], Ragged] = computed
     if how is not None:
-        values = Ragged(step.kind.wrap(values.values), rows.offsets)
-    train = kept[rows.rollouts.index]
-    if not train.all():
-        values = _prepare.zeroed(values, train, rows)
-    seen = np.repeat(train, rows.lengths)
-    if rows.mask is not None:
-        seen &= rows.mask.view(bool)
-    x = host(_WHO, "advantages", values.values)[0][seen].astype(np.float64)
-    sums = exchange(_WHO, lambda: np.array([len(x), x.sum(), x @ x, np.count_nonzero(x)]), group).parts
-    n, total, squares, nonzero = np.sum(sums, axis=0).tolist()
+        apply: Any = None
+
+        def make() -> Part:
+            nonlocal apply
+            live = rows.trained > 0
+            if valid is not None:
+                live &= valid[rows.rollouts.index]
+            # Advantages of tokens lie where the rewards do; the arithmetic is on the host.
+            there = Ragged(host(_WHO, "advantages", computed().values)[0], rows.offsets)
+            part, apply = of_tokens(_WHO, "advantages", there, mask=mask, valid=live)
+            return part
+
+        of_all = affine(_WHO, "advantages", how, exchange(_WHO, make, group).parts)
+
+        def finish() -> Ragged:
+            return Ragged(step.kind.wrap(apply(of_all).values), rows.offsets)
+
+    values: Any = None
+
+    def sums() -> NDArray[np.float64]:
+        nonlocal values
+        values = finish()
+        train = kept[rows.rollouts.index]
+        if not train.all():
+            values = _prepare.zeroed(values, train, rows)
+        seen = np.repeat(train, rows.lengths)
+        if rows.mask is not None:
+            seen &= rows.mask.view(bool)
+        x = host(_WHO, "advantages", values.values)[0][seen].astype(np.float64)
+        return np.array([len(x), x.sum(), x @ x, np.count_nonzero(x)])
+
+    n, total, squares, nonzero = np.sum(exchange(_WHO, sums, group).parts, axis=0).tolist()
     n = max(n, 1.0)
     return values, {
         "advantage/mean": total / n,

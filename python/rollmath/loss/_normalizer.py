@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, choice
+from rollmath._arrays import ArrayLike, choice, describe
 from rollmath._checks import flag, whole
 from rollmath.groups import Groups, as_groups
 from rollmath.loss._check import require
@@ -170,17 +170,30 @@ class Normalizer:
     def gather(local: Normalizer, group: Any = None) -> Normalizer:
         """The sum of the Normalizers of all ranks, the same on each, by one ``torch.distributed.all_gather_object``.
 
+        :func:`rollmath.distributed.normalizer` makes it from the rows of each rank instead, so that rows or prompts
+        that are wrong on one rank are an error on all; here they are one where :meth:`local` is called, and the other
+        ranks wait.
+
         Args:
             local: that of the rows of this rank, :meth:`local`, all its micro-batches.
             group: the process group of the data-parallel ranks; None is the default group.
+
+        Raises:
+            TypeError: ``local`` is no Normalizer on some rank; on all ranks.
+            ValueError: what :meth:`sum` raises, on all ranks.
         """
-        require("Normalizer.gather", "local", local, Normalizer, "a Normalizer")
         # Loaded here: most callers have one process, and this import is slow.
         from torch import distributed  # noqa: PLC0415
 
-        parts: list[Normalizer | None] = [None] * distributed.get_world_size(group)
-        distributed.all_gather_object(parts, local, group=group)
-        return Normalizer.sum([part for part in parts if part is not None])
+        # What is wrong here is sent like the rest, for the other ranks would wait for this one.
+        sent = local if isinstance(local, Normalizer) else describe(local)
+        parts: list[Any] = [None] * distributed.get_world_size(group)
+        distributed.all_gather_object(parts, sent, group=group)
+        for rank, part in enumerate(parts):
+            if not isinstance(part, Normalizer):
+                msg = f"Normalizer.gather(): 'local' must be a Normalizer, got {part}, on rank {rank}"
+                raise TypeError(msg)
+        return Normalizer.sum(parts)
 
     def under(
         self,

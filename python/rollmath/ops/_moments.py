@@ -78,6 +78,12 @@ class Moments(Immutable):
         return bool(seen.any()) and bool(self.low[seen].min() == self.high[seen].max())
 
     @cached_property
+    def finite(self) -> bool:
+        """True if all values are; those of rows without weight do not count."""
+        seen = self.weights > 0
+        return bool(np.isfinite(self.low[seen]).all() and np.isfinite(self.high[seen]).all())
+
+    @cached_property
     def mean(self) -> float:
         """Weighted mean; exactly the common value if all are equal, NaN without any weight."""
         if self.constant:

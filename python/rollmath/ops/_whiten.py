@@ -22,11 +22,14 @@ def affine_of(how: Whiten, moments: Moments) -> tuple[float, float, float]:
 
 
 def checked(who: str, name: str, how: Whiten, moments: Moments) -> tuple[float, float, float]:
-    """The same for finite numbers: raises where their sums are not."""
+    """The same, 0 and 1 of nothing; raises where sums of finite numbers are not finite.
+
+    What is finite is looked up in the moments, not in the values here: ranks that whiten by merged moments must agree.
+    """
     if not moments.count:
         return 0.0, 1.0, 0.0
     affine = affine_of(how, moments)
-    if not all(map(math.isfinite, affine)):
+    if moments.finite and not all(map(math.isfinite, affine)):
         msg = f"{who}(): {name!r} must be small enough for sums in float64, but mean or variance is not finite"
         raise ValueError(msg)
     return affine
@@ -70,7 +73,8 @@ def whiten(
         ranks with merged ``moments`` changes a bit.
 
     Raises:
-        ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic.)
+        ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic,
+            and one in the ``moments`` makes every result NaN, on whatever rank it was.)
         TypeError: wrong dtype or rank.
 
     >>> whiten([1.0, 2.0, 3.0]).round(6).tolist()
@@ -102,8 +106,7 @@ def whiten(
     values, kind = floats(who, name, x)
     keep = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
     m = moments if moments is not None else scalar_moments(who, values, weights, keep, weights_name)
-    seen = values if keep is None else values[keep != 0]
-    mean, divisor, add = checked(who, name, how, m) if np.isfinite(seen).all() else affine_of(how, m)
+    mean, divisor, add = checked(who, name, how, m)
     result = (values.astype(np.float64) - mean) / divisor + add
     if keep is not None:
         result[keep == 0] = 0.0

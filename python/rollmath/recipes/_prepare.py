@@ -1,4 +1,7 @@
-"""What a recipe does between the rewards of a step and its losses."""
+"""What a recipe does between the rewards of a step and its losses.
+
+The steps are functions of their own: :mod:`rollmath.distributed` takes some on each rank, the others over all.
+"""
 
 from __future__ import annotations
 
@@ -35,21 +38,10 @@ def prepare(
     """See :meth:`Recipe.prepare`."""
     step = read(recipe, "prepare", rewards, groups, rows, columns)
     shaped, token_level = shaped_rewards(recipe, step)
-    chosen = select(recipe, step, shaped)
-    trained = chosen.report.codes == 0
-    valid = statistics(recipe, chosen)
-    given = token_level if token_level is not None else shaped
-    values = compute("prepare", recipe.advantage, given, step.groups, rows, step.columns, valid)
-    values, level = leveled(recipe, values, rows, step.kind)
-    kept = trained[rows.rollouts.index]
-    if not trained.all():
-        values = zeroed(values, trained if level == "rollout" else kept, rows)
-    masked = rows.keep(kept)
-    # Our methods give gaps 0; what others give there is not read.
-    sparse = not method_of(recipe.advantage.method).own
-    penalised = None if shaped is step.rewards else shaped
-    metrics = metrics_of(step.x, penalised, step.groups, chosen, masked, values, level, sparse=sparse)
-    return Batch(masked, values, level, shaped, chosen, metrics)
+    found = decide(recipe, step, shaped, shaped if token_level is None else token_level)
+    masked = rows.keep(found.kept_rows)
+    metrics = metrics_over(recipe, step, None if shaped is step.rewards else shaped, found, masked)
+    return Batch(masked, found.values, found.level, shaped, found.chosen, metrics)
 
 
 def advantages(
@@ -180,6 +172,46 @@ def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
         # Why a rollout is not trained: its group, unless it is no part of it.
         dropped = [*found, *dropped] if valid is None else [*dropped, *found]
     return selection(" and ".join(names) or "no filter", step.groups, dropped, step.kind)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Which rollouts train, and their advantages."""
+
+    chosen: Selection
+    #: Rollouts that enter the statistics, None for all.
+    valid: NDArray[np.bool_] | None
+    #: Rollouts that train, and rows.
+    kept: NDArray[np.bool_]
+    kept_rows: NDArray[np.bool_]
+    #: Advantages, 0 where a rollout was dropped; None if they were not asked for.
+    values: Any = None
+    level: Level = "token"
+
+
+def decide(recipe: Recipe, step: Step, shaped: Array, given: Array | Ragged | None) -> Decided:
+    """Selection and advantages; ``given`` are the rewards that the method gets, None to leave advantages out."""
+    rows = step.rows
+    assert rows is not None
+    chosen = select(recipe, step, shaped)
+    valid = statistics(recipe, chosen)
+    kept = chosen.report.codes == 0
+    kept_rows = kept[rows.rollouts.index]
+    if given is None:
+        return Decided(chosen, valid, kept, kept_rows)
+    values = compute(step.who, recipe.advantage, given, step.groups, rows, step.columns, valid)
+    values, level = leveled(recipe, values, rows, step.kind)
+    if not kept.all():
+        values = zeroed(values, kept if level == "rollout" else kept_rows, rows)
+    return Decided(chosen, valid, kept, kept_rows, values, level)
+
+
+def metrics_over(recipe: Recipe, step: Step, shaped: Array | None, found: Decided, trains: Rows) -> dict[str, float]:
+    """The metrics of a batch, those of advantages 0 if there are none; ``shaped`` is None if there are no penalties."""
+    # Our methods give gaps 0; what others give there is not read.
+    sparse = not method_of(recipe.advantage.method).own
+    values, level = (found.values, found.level) if found.values is not None else (np.zeros(len(step.groups)), "rollout")
+    return metrics_of(step.x, shaped, step.groups, found.chosen, trains, values, level, sparse=sparse)
 
 
 def statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:

@@ -118,9 +118,15 @@ def _tokens(
 
 def _values(who: str, args: Any, data: dict[str, Any], method: str, options: Mapping[str, Any]) -> Values:
     lengths = [int(n) for n in data["response_lengths"]]
-    for name in ("kl", "loss_masks", "values"):
-        for at, (n, x) in enumerate(zip(lengths, data.get(name) or [], strict=False)):
-            if len(x) != n:
+    for name in ("rewards", "kl", "loss_masks", "values"):
+        given: Any = data.get(name)
+        if name == "values" and not given:
+            continue
+        if len(given) != len(lengths):
+            msg = f"{who}(): {name!r} must have length {len(lengths)} (= the samples of this rank), got {len(given)}"
+            raise ValueError(msg)
+        for at, (n, x) in enumerate(zip(lengths, given, strict=True)):
+            if name != "rewards" and len(x) != n:
                 msg = f"{who}(): '{name}[{at}]' must have length {n} (= response_lengths[{at}]), got {len(x)}"
                 raise ValueError(msg)
     mask = _packed(data["loss_masks"], torch.uint8)

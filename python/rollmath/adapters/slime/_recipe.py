@@ -25,7 +25,7 @@ def rewards_of(who: str, recipe: Recipe, batch: Batch) -> list[float]:
         made = _prepare(who, recipe, batch)
         found = np.asarray(made.advantages)
         values = found if made.level == "row" else batch.per_sample(found)
-    for at in np.flatnonzero((made.rows.trained == 0) & (batch.rows.trained > 0)).tolist():
+    for at in np.flatnonzero(~made.selection.mask[batch.rows.rollouts.index]).tolist():
         batch.samples[at].remove_sample = True
     return [float(x) for x in values]
 

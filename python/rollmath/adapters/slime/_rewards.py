@@ -30,17 +30,17 @@ def post_process_rewards(args: Any, samples: Any) -> tuple[list[float], list[flo
     :func:`advantages` does the rest.
 
     Args:
-        args: slime's arguments. ``args.rollmath_rollout_reward`` is the reward of a rollout with several samples:
-            ``"same"`` (the default: they must agree), ``"sum"``, ``"mean"``, ``"max"``, ``"min"``, ``"first"``,
-            ``"last"``, or ``"each"`` (every sample counts as a rollout).
+        args: slime's arguments. ``args.rollmath_rollout_reward`` is the reward of a rollout with several samples, which
+            has no default: ``"sum"`` (it was split over them), ``"same"`` (each has all of it, so they must agree),
+            ``"mean"``, ``"max"``, ``"min"``, ``"first"``, ``"last"``, or ``"each"`` (every sample counts as a rollout).
         samples: list of samples, or lists of them.
 
     Returns:
         Raw rewards and rewards, one float a sample.
 
     Raises:
-        ValueError: a sample without ``group_index``, a rollout in two groups or with rewards that differ, a reward that
-            is NaN or infinite, a column that the recipe needs.
+        ValueError: a sample without ``group_index``, a rollout in two groups, one of several samples whose reward is
+            not known, a reward that is NaN or infinite, a column that the recipe needs.
         TypeError: a reward that is no number.
 
     Source: slime 0.3.1, ``RolloutManager._post_process_rewards``, whose code was executed.

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
 
 RolloutReward = Literal["same", "sum", "mean", "max", "min", "first", "last", "each"]
 
+_CHOICES = (
+    "set rollmath_rollout_reward in the file of --custom-config-path to 'sum' (the reward was split over them, "
+    "reward / K), 'same' (each has all of it), 'mean', 'max', 'min', 'first', 'last', or 'each' (every sample is a "
+    "rollout of its own in the statistics)"
+)
+
 
 class Batch(NamedTuple):
     """Samples, read.
@@ -21,7 +27,7 @@ class Batch(NamedTuple):
     Attributes:
         samples: all of them, flat.
         raw: their rewards.
-        rows: one row a sample, of its trained tokens; the rollouts are those of slime's ``rollout_id``.
+        rows: one row a sample, of the tokens that the policy gave; the rollouts are those of slime's ``rollout_id``.
         rewards: one a rollout, float64.
         groups: the ``group_index`` of each rollout.
     """
@@ -37,23 +43,30 @@ class Batch(NamedTuple):
         return np.asarray(x)[self.rows.rollouts.index]
 
     def column(self, who: str, name: str) -> list[Any]:
-        """``metadata[name]`` of each rollout, from its first sample.
+        """``metadata[name]`` of each rollout.
 
         Raises:
-            ValueError: a sample without it.
+            ValueError: a sample without it; samples of one rollout that differ.
         """
-        firsts = np.full(self.rows.n_rollouts, -1)
-        firsts[self.rows.rollouts.index[::-1]] = np.arange(len(self.samples))[::-1]
-        found = []
-        for at in firsts.tolist():
-            metadata = self.samples[at].metadata or {}
+        found: list[Any] = []
+        # Rollouts are numbered by their first sample.
+        for at, (sample, rollout) in enumerate(zip(self.samples, self.rows.rollouts.index.tolist(), strict=True)):
+            metadata = sample.metadata or {}
             if name not in metadata:
                 msg = (
                     f"{who}(): 'samples[{at}].metadata' must have {name!r}, which the recipe needs, one a rollout; "
                     f"set sample.metadata[{name!r}] where samples are generated"
                 )
                 raise ValueError(msg)
-            found.append(metadata[name])
+            value = metadata[name]
+            if rollout == len(found):
+                found.append(value)
+            elif value != found[rollout]:
+                msg = (
+                    f"{who}(): 'samples[{at}].metadata' must have one {name!r} for all samples of a rollout, got "
+                    f"{value!r} and {found[rollout]!r} for 'rollout_id' {sample.rollout_id!r}"
+                )
+                raise ValueError(msg)
         return found
 
     def truncated(self) -> NDArray[np.bool_]:
@@ -77,12 +90,13 @@ def read(who: str, args: Any, samples: Any) -> Batch:
     """Rewards and groups of samples; one rollout is the samples with one ``rollout_id``, or one sample without it.
 
     Raises:
-        ValueError: a sample without ``group_index`` or reward; a rollout in two groups; samples of a rollout whose
-            rewards differ, unless ``args.rollmath_rollout_reward`` says what its reward is.
+        ValueError: a sample without ``group_index`` or reward; a rollout in two groups; a rollout of several samples,
+            unless ``args.rollmath_rollout_reward`` says what its reward is; rewards that then differ.
         TypeError: a reward that is no number.
     """
-    how: RolloutReward = getattr(args, "rollmath_rollout_reward", "same")
-    choice(who, "args.rollmath_rollout_reward", how, get_args(RolloutReward))
+    how: RolloutReward | None = getattr(args, "rollmath_rollout_reward", None)
+    if how is not None:
+        choice(who, "args.rollmath_rollout_reward", how, get_args(RolloutReward))
     all_samples = flat(samples)
     raw = [_reward(who, args, sample, at) for at, sample in enumerate(all_samples)]
     numbers: dict[Any, int] = {}
@@ -106,17 +120,20 @@ def read(who: str, args: Any, samples: Any) -> Batch:
             )
             raise ValueError(msg)
         rollout.append(number)
-    rows = Rows(np.array(rollout, np.int64), [_trained(sample) for sample in all_samples])
+    off_policy = bool(getattr(args, "partial_rollout", False) and args.mask_offpolicy_in_partial_rollout)
+    rows = Rows(np.array(rollout, np.int64), [_length(sample, off_policy) for sample in all_samples])
     values = np.array(raw, np.float64)
-    if how != "each":
+    if how is None and len(groups) < len(all_samples):
+        # slime's documentation gives each sample reward / K: these agree, too, and are not the reward.
+        msg = (
+            f"{who}(): several samples have one 'rollout_id', and nothing says what reward the rollout has; {_CHOICES}"
+        )
+        raise ValueError(msg)
+    if how is not None and how != "each":
         try:
             values = np.asarray(rows.collapse(values, how=how))
         except ValueError as wrong:
-            msg = (
-                f"{who}(): samples of one rollout ('rollout_id') must have one reward: {wrong}; set "
-                "rollmath_rollout_reward to 'sum' (a reward that was split over them), 'mean', 'last', ... or 'each' "
-                "(every sample is a rollout of its own in the statistics) in the file of --custom-config-path"
-            )
+            msg = f"{who}(): samples of one rollout ('rollout_id') must have one reward: {wrong}; {_CHOICES}"
             raise ValueError(msg) from None
     return Batch(all_samples, raw, rows, values, groups)
 
@@ -135,7 +152,9 @@ def _reward(who: str, args: Any, sample: Any, at: int) -> float:
         raise TypeError(msg) from None
 
 
-def _trained(sample: Any) -> int:
-    if sample.remove_sample:
-        return 0
-    return int(sample.response_length if sample.loss_mask is None else sum(sample.loss_mask))
+def _length(sample: Any, off_policy: bool) -> int:
+    """Tokens of the policy, whether they train or not: penalties on length look at them.
+
+    Of a sample that goes on from an earlier step slime masks what was there, which cannot be told from tool output.
+    """
+    return int(sample.response_length if sample.loss_mask is None or off_policy else sum(sample.loss_mask))
