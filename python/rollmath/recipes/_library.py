@@ -208,8 +208,8 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {},
             {
                 "advantage": (
-                    "abstract: strata, blended with the group; the weight is unverified, and blend 1.0 is strata alone; "
-                    "ddof 1 is unverified too"
+                    "abstract: strata, blended with the group; the weight is unverified, and blend 1.0 is strata "
+                    "alone; ddof 1 is unverified too"
                 ),
                 "objective": "as GRPO; unverified",
                 "aggregation": "as GRPO; unverified",
