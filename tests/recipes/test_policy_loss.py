@@ -125,6 +125,20 @@ def test_entropy_is_a_metric_without_a_coefficient_and_needed_with_one():
         bonus.policy_loss(logprobs, [1.0], normalizer=normalizer)
 
 
+def test_the_kl_term_asks_for_its_reference():
+    step = Step(25)
+    batch = step.prepare(get("grpo"))
+    logprobs = step.logprobs(grad=True)
+    alone, normalizer = rm.LogProbs(logprobs.theta, prox=logprobs.prox), Normalizer.local(batch.rows)
+    with pytest.raises(
+        ValueError,
+        match=r"policy_loss\(\): 'logprobs' must have 'ref' for the KL term of recipe 'grpo': LogProbs\(theta, "
+        r"prox=..., ref=...\); or take recipe.replace\(kl=None\)",
+    ):
+        get("grpo").policy_loss(alone, batch, normalizer=normalizer)
+    assert get("grpo").replace(kl=None).policy_loss(alone, batch, normalizer=normalizer).loss.isfinite()
+
+
 def test_an_objective_with_statistics_of_the_step():
     step = Step(24)
     recipe = get("dapo").replace(objective=ClipCov(share=0.3, bounds=(-9, 9)))

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from recipe_steps import ALL  # noqa: E402
+from recipe_steps import ALL, Step  # noqa: E402
 
 import rollmath as rm  # noqa: E402
 from rollmath.recipes import Recipe, get, load, names  # noqa: E402
@@ -93,10 +93,28 @@ def test_the_report(world, capsys):
     assert capsys.readouterr().out == block("nonzero_spread kept")
 
 
+def test_all_metrics_are_named():
+    step = Step(0)
+    recipe = get("dapo", max_length=4, truncated="mask")
+    known = {name for line in TEXT.splitlines() if line.startswith("| `") for name in re.findall(r"`(\w+/\w+)`", line)}
+    found = set(step.prepare(recipe).metrics)
+    assert {name for name in found if name.count("/") == 1} == known
+    assert any(name.startswith("rollouts/dropped/") for name in found)
+
+
+def test_the_mean_of_the_papers(world):
+    recipe = get("dapo", aggregation="prompt_mean_token_mean")
+    batch = recipe.prepare(world["rewards"], world["prompt_ids"], rows=world["rows"])
+    normalizer = rm.loss.Normalizer.local(batch.rows, prompts=world["prompt_ids"])
+    out = recipe.policy_loss(rm.LogProbs(world["lp"], prox=world["old"]), batch, normalizer=normalizer)
+    assert out.loss.isfinite()
+
+
 def test_the_tables_are_complete():
     rows = {
         row[0]: row for row in (line.strip("| ").split(" | ") for line in TEXT.splitlines() if line.startswith("| `"))
     }
+    rows = {name: row for name, row in rows.items() if "/" not in name}
     assert {f"`{name}`" for name in names()} <= set(rows)
     keys = {f.strip("`") for f in rows} - set(names())
     assert keys - {"convention"} == set(Recipe.__dataclass_fields__) - {"name", "source"}

@@ -112,6 +112,10 @@ def test_empty_and_the_kinds_of_torch():
     assert chosen.mask.equal(torch.tensor([True, True, False]))
 
 
+def test_a_spread_past_the_largest_number():
+    assert nonzero_spread([-1e308, 1e308], [1, 1]).mask.all()
+
+
 def test_the_report_prints_and_pickles():
     chosen = nonzero_spread([0.0] * 12 + [1.0, 0.0], [f"q{i // 2}" for i in range(14)])
     assert str(chosen.report) == (

@@ -116,6 +116,9 @@ def _dapo(*, max_length: float | None = None) -> Recipe:
 
 _GRPO_CLIP = "0.2 is PPO's usual clip; the GRPO paper names none that we could verify"
 _GRPO_ADVANTAGE = "paper; ddof 1 and eps 1e-6 are our reading, it writes neither"
+_ALL_TOKENS = (
+    "the paper's formula is the mean over the tokens of a prompt, then over prompts: 'prompt_mean_token_mean'; here {}"
+)
 
 LIBRARY: Mapping[str, Entry] = MappingProxyType(
     {
@@ -125,7 +128,7 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {
                 "advantage": _GRPO_ADVANTAGE,
                 "objective": _GRPO_CLIP,
-                "aggregation": "paper: mean over the tokens of a response, then over responses",
+                "aggregation": "paper: mean over the tokens of a response (here a row), then over responses",
                 "kl": "paper: k3 to the reference, coefficient 0.04",
             },
         ),
@@ -145,10 +148,13 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {
                 "advantage": _GRPO_ADVANTAGE,
                 "objective": "paper: 0.2 and 0.28",
-                "aggregation": "paper: mean over all tokens of the batch",
+                "aggregation": _ALL_TOKENS.format("all tokens of the step are alike, as the README of its code says"),
                 "filter": "paper: dynamic sampling, here without the refill, which is the trainer's",
                 "kl": "none, as in the paper",
-                "overlong": "paper: factor 1, the last 4096 of 20480 tokens; of other limits that share, 1/5",
+                "overlong": (
+                    "paper: factor 1, the last 4096 of 20480 tokens, for rewards 1 and -1; get('dapo', max_length=...) "
+                    "has it, with that share of the limit, 1/5"
+                ),
             },
         ),
         "gspo": Entry(
@@ -166,8 +172,12 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {},
             {
                 "advantage": _GRPO_ADVANTAGE,
-                "objective": "paper: no lower bound; above, 5.0 is the advice of TRL's documentation",
-                "aggregation": "paper: mean over all tokens",
+                "filter": (
+                    "none; the paper has DAPO's dynamic sampling and penalty on long responses besides (secondary "
+                    "descriptions)"
+                ),
+                "objective": "paper: no lower bound; it gives no upper one, 5.0 is the advice of TRL's documentation",
+                "aggregation": _ALL_TOKENS.format("all tokens of the step are alike"),
                 "kl": "none in the formula of the paper",
             },
         ),
@@ -178,6 +188,7 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
                 "advantage": "paper: returns of tokens, whitened over the batch; the eps of the whitening is verl's",
                 "objective": "0.2 is PPO's usual clip; unverified",
                 "aggregation": "our reading: mean over all tokens",
+                "kl": "none: the penalty is in the reward",
                 "reward_kl": "paper: k1 at each token; the coefficient 0.01 is unverified",
             },
         ),
@@ -188,6 +199,7 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
                 "advantage": "paper: the mean of the other rollouts",
                 "objective": "paper: REINFORCE, without a ratio, and so for one step on fresh rollouts",
                 "aggregation": "paper: a response is one action, so its log-probabilities are summed",
+                "kl": "none: the penalty is in the reward",
                 "reward_kl": "paper: k1 of the response; the coefficient 0.05 is TRL's default",
             },
         ),
@@ -195,7 +207,10 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             lambda: STRATIFIED,
             {},
             {
-                "advantage": "known from secondary descriptions; blend 1.0 and ddof 1 are unverified",
+                "advantage": (
+                    "abstract: strata, blended with the group; the weight is unverified, and blend 1.0 is strata "
+                    "alone; ddof 1 is unverified too"
+                ),
                 "objective": "as GRPO; unverified",
                 "aggregation": "as GRPO; unverified",
                 "kl": "none; the paper's is unverified",

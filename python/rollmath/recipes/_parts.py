@@ -50,7 +50,7 @@ class Filter:
                 msg = f"Filter(): {name!r} must be {what}, got {describe(value)}"
                 raise TypeError(msg)
         object.__setattr__(self, "options", Options(self.options))
-        parameters = inspect.signature(self._function()).parameters
+        parameters = inspect.signature(self.function).parameters
         known = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n != "valid"]
         for name in self.options:
             if name not in known:
@@ -63,7 +63,9 @@ class Filter:
             )
             raise TypeError(msg)
 
-    def _function(self) -> Any:
+    @property
+    def function(self) -> Any:
+        """The function of that name."""
         if ":" in self.method:
             return imported("Filter", "method", self.method)
         found = getattr(select, self.method, None) if self.method in select.__all__ else None
@@ -80,7 +82,7 @@ class Filter:
         self, values: ArrayLike, groups: Groups, *, valid: NDArray[Any] | None = None, nan: str = "raise"
     ) -> select.Selection:
         """The selection among the rollouts that take part; ``nan`` is for methods that have the option."""
-        function = self._function()
+        function = self.function
         options = dict(self.options)
         if "nan" in inspect.signature(function).parameters:
             options.setdefault("nan", nan)

@@ -14,6 +14,7 @@ from rollmath._checks import real
 from rollmath._logprobs import LogProbs
 from rollmath.groups import Groups
 from rollmath.loss import (
+    KL,
     Aggregation,
     Correction,
     EntropyBonus,
@@ -208,11 +209,19 @@ class Recipe:
             compiled: as there.
 
         Raises:
-            ValueError: no entropy where the recipe has a bonus; what the loss refuses.
+            ValueError: no entropy where the recipe has a bonus, no reference where it has a KL term; what the loss
+                refuses.
             TypeError: arguments of the wrong type.
         """
         who = "policy_loss"
         require(who, "batch", batch, Batch, "a Batch, see Recipe.prepare")
+        against = self.kl.against if isinstance(self.kl, KL) else None
+        if against in {"ref", "behaviour"} and isinstance(logprobs, LogProbs) and getattr(logprobs, against) is None:
+            msg = (
+                f"{who}(): 'logprobs' must have {against!r} for the KL term of recipe {self.name!r}: "
+                f"LogProbs(theta, prox=..., {against}=...); or take recipe.replace(kl=None)"
+            )
+            raise ValueError(msg)
         if entropy is None and self.entropy:
             msg = (
                 f"{who}(): 'entropy' must be given, the entropy of the policy at each position, for recipe "

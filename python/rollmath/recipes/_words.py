@@ -6,34 +6,35 @@ import dataclasses
 import inspect
 import re
 import textwrap
+from collections.abc import Collection
 from typing import Any
 
-from rollmath import select
-from rollmath.conventions import Convention
-from rollmath.loss import Aggregation
+from rollmath.conventions import Convention, Whiten
+from rollmath.loss import KL, Aggregation
 from rollmath.loss._aggregate import as_aggregation
 from rollmath.recipes._advantage import Advantage
 from rollmath.recipes._library import base_of
-from rollmath.recipes._method import CONVENTION_FIELDS, method_of
+from rollmath.recipes._method import CONVENTION_FIELDS, SUPPLIED, method_of
 from rollmath.recipes._recipe import Recipe
 from rollmath.recipes._serial import to_dict
 
 #: Columns of an explanation, and of the names in it.
 _WIDTH, _NAME = 100, 13
+#: K of the KL term, of d = theta - ref.
+ESTIMATORS = {"k1": "d", "k2": "d^2 / 2", "k3": "exp(-d) + d - 1", "abs": "|d|"}
 
 
 def explain(recipe: Recipe) -> str:
     """See :meth:`Recipe.explain`."""
     known, origin = base_of(recipe) or (recipe, {})
     lines = [f"{recipe.name}" + (f": {recipe.source}" if recipe.source else "")]
-    parts = _parts(recipe)
-    shown = {part for part, _, _ in parts}
-    gone = [f.name for f in dataclasses.fields(recipe) if f.name not in shown | {"name", "source"}]
-    parts += [(part, "none", "") for part in gone if getattr(recipe, part) != getattr(known, part)]
-    for part, text, numbers in parts:
-        lines += _wrapped(part, text)
+    for part, text, numbers in _parts(recipe):
+        changed = getattr(recipe, part) != getattr(known, part)
+        if not (text or changed or part == "kl" or part in origin):
+            continue
+        lines += _wrapped(part, text or "none")
         lines += _wrapped("", numbers) if numbers else []
-        if getattr(recipe, part) != getattr(known, part):
+        if changed:
             lines += _wrapped("", f"[changed: {_changes(part, recipe, known)}]")
         elif part in origin:
             lines += _wrapped("", f"[{origin[part]}]")
@@ -43,29 +44,35 @@ def explain(recipe: Recipe) -> str:
 
 
 def _changes(part: str, recipe: Recipe, known: Recipe) -> str:
+    if part == "aggregation" and known.name == "dr_grpo" and isinstance(recipe.aggregation, str):
+        # Of the constant that it was made with nothing is left.
+        return "was a sum over tokens / (rows of the step * max_length)"
     now, before = _flat(recipe), _flat(known)
     of_part = [key for key in dict.fromkeys([*before, *now]) if key.split(".")[0] == part]
     keys = [key for key in of_part if now.get(key) != before.get(key)]
-    return "; ".join(f"{key.removeprefix(part + '.')} was {before.get(key, 'not there')}" for key in keys)
+    default = next(f.default for f in dataclasses.fields(recipe) if f.name == part)
+    unset = _short(default) if part in keys and not before.get(part) else "not there"
+    return "; ".join(f"{key.removeprefix(part + '.')} was {before.get(key, unset)}" for key in keys)
 
 
 def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
-    """Name, formula and numbers of each part, in the order in which they act."""
+    """Name, formula and numbers of each part, in the order in which they act; no formula where there is none."""
     out = []
+    text, numbers = "", ""
     if recipe.overlong is not None:
-        out.append(("overlong", _first_line(method_of("group.overlong_penalty").call), _numbers(recipe.overlong)))
-    if recipe.reward_kl:
-        each = recipe.advantage.per_token
-        over = "at each trained token" if each else "summed over the trained tokens of the rollout"
-        out.append(("reward_kl", f"r -= {recipe.reward_kl:g} (logp - ref), {over}", ""))
+        text, numbers = _first_line(method_of("group.overlong_penalty").call), _numbers(recipe.overlong)
+    out.append(("overlong", text, numbers))
+    each = "at each trained token" if recipe.advantage.per_token else "summed over the trained tokens of the rollout"
+    out.append(("reward_kl", f"r -= {recipe.reward_kl:g} (logp - ref), {each}" if recipe.reward_kl else "", ""))
+    text, numbers = "", ""
     if recipe.filter is not None:
-        found = getattr(select, recipe.filter.method, None)
-        text = "a function of your own" if found is None else _first_line(found)
-        options = _table({**recipe.filter.options, "on": recipe.filter.on})
-        out.append(("filter", f"{recipe.filter.method}. {text}", options))
-    if recipe.truncated != "keep":
-        what = "stay in the statistics" if recipe.truncated == "mask" else "leave the statistics"
-        out.append(("truncated", f"rollouts that were cut off train no token, and {what}", ""))
+        found = recipe.filter.function
+        text = f"{recipe.filter.method}. {_first_line(found)}"
+        numbers = _table({**_defaults(found, {"nan"}), **recipe.filter.options, "on": recipe.filter.on})
+    out.append(("filter", text, numbers))
+    what = "stay in the statistics" if recipe.truncated == "mask" else "leave the statistics"
+    text = f"rollouts that were cut off train no token, and {what}" if recipe.truncated != "keep" else ""
+    out.append(("truncated", text, ""))
     method = method_of(recipe.advantage.method)
     out.append(("advantage", f"{method.name}. {_first_line(method.call)}", _settings(recipe.advantage)))
     loss = recipe.objective
@@ -73,15 +80,25 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     named = isinstance(recipe.aggregation, str)
     weight = _weight(as_aggregation("explain", recipe.aggregation))
     out.append(("aggregation", f"{recipe.aggregation}. {weight}" if named else weight, ""))
-    if recipe.kl is None:
-        out.append(("kl", "none", ""))
-    else:
-        out.append(("kl", f"{type(recipe.kl).__name__}. {_first_line(recipe.kl)}", _numbers(recipe.kl)))
-    if recipe.entropy:
-        out.append(("entropy", f"L -= {recipe.entropy:g} H_t, the entropy of the policy at each token", ""))
+    text, numbers = "", ""
+    if recipe.kl is not None:
+        text, numbers = f"{type(recipe.kl).__name__}. {_first_line(recipe.kl)}", _numbers(recipe.kl)
+        if isinstance(recipe.kl, KL):
+            text += f", with K(d) = {ESTIMATORS[recipe.kl.kind]}"
+    out.append(("kl", text, numbers))
+    bonus = f"L -= {recipe.entropy:g} H_t, the entropy of the policy at each token"
+    out.append(("entropy", bonus if recipe.entropy else "", ""))
     parts = recipe.correction if isinstance(recipe.correction, tuple) else ()
     out += [("correction", f"{type(part).__name__}. {_first_line(part)}", _numbers(part)) for part in parts]
-    return out
+    return out if parts else [*out, ("correction", "", "")]
+
+
+def _defaults(function: Any, leave: Collection[str] = ()) -> dict[str, Any]:
+    """Options of a function that nobody gives, as far as they say something."""
+    parameters = inspect.signature(function).parameters.values()
+    leave = {*SUPPLIED, *leave}
+    plain = (bool, int, float, str, Whiten)
+    return {p.name: p.default for p in parameters if p.name not in leave and isinstance(p.default, plain)}
 
 
 def _weight(aggregation: Aggregation) -> str:
@@ -98,20 +115,32 @@ def _weight(aggregation: Aggregation) -> str:
 
 
 def _settings(advantage: Advantage) -> str:
-    settings = advantage.settings()
+    method = method_of(advantage.method)
+    settings = {**_defaults(method.call), **advantage.settings()}
     rules = settings.pop("convention", None)
     parts = []
     if isinstance(rules, Convention):
         changed = {name: settings.pop(name) for name in CONVENTION_FIELDS if name in settings}
         rules = dataclasses.replace(rules, **changed)
         shown = advantage.convention if isinstance(advantage.convention, str) else "its own"
-        parts.append(
-            f"convention {shown}: ddof {rules.ddof}, eps {rules.eps:g} ({rules.eps_place}), "
-            f"group of one {rules.singleton}, no spread {rules.zero_spread}, NaN {rules.nan}"
-        )
+        scaled = f"ddof {rules.ddof}, eps {rules.eps:g} ({rules.eps_place}), "
+        only = _only(method.call)
+        if only or settings.get("scale") == "none":
+            scaled = ""
+        words = {"singleton": f"group of one {rules.singleton}", "nan": f"NaN {rules.nan}"}
+        if not only and scaled:
+            words = {"singleton": words["singleton"], "zero_spread": f"no spread {rules.zero_spread}", **words}
+        kept = [text for name, text in words.items() if not only or name in only]
+        parts.append(f"convention {shown}: {scaled}{', '.join(kept)}")
     elif advantage.convention != "DEFAULT":
         parts.append(f"convention {advantage.convention}")
     return "; ".join([_table(settings), *parts] if settings else parts)
+
+
+def _only(function: Any) -> set[str]:
+    """Fields of the convention that its documentation says are all that matter; none if it does not."""
+    found = re.search(r"only ((?:``\w+``(?: and )?)+) matters?", " ".join((inspect.getdoc(function) or "").split()))
+    return set(re.findall(r"``(\w+)``", found[1])) if found else set()
 
 
 def _numbers(value: Any) -> str:
@@ -126,6 +155,8 @@ def _table(items: dict[str, Any]) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, Whiten):
+        return f"({_numbers(value)})"
     if isinstance(value, (tuple, list)):
         return f"({', '.join(map(_short, value))})"
     return "none" if value is None else str(value)

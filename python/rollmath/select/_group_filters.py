@@ -65,8 +65,9 @@ def nonzero_spread(
     widest = real(who, "tol", tol, low=0.0)
     r = _read(who, rewards, groups, nan, valid)
     high, low = (np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min))
-    # NaN, of a group without members, is not above anything.
-    flat, lone = ~(high - low > widest), r.counts == 1
+    # NaN, of a group without members, is not above anything; a spread past float64 is.
+    with np.errstate(over="ignore"):
+        flat, lone = ~(high - low > widest), r.counts == 1
     return r.select((("no spread", flat & ~lone), ("group of one", lone)))
 
 
