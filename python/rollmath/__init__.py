@@ -12,24 +12,62 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from rollmath import conventions, group, ops, select, temporal, tree
 from rollmath._core import __version__, num_threads, set_num_threads
-from rollmath._logprobs import LogProbs
-from rollmath.conventions import Convention
-from rollmath.forest import Forest
-from rollmath.groups import Groups, GroupStats
-from rollmath.ragged import Ragged
-from rollmath.rows import Rows
 
 if TYPE_CHECKING:
-    from rollmath import adapters, distributed, loss, metrics, recipes, testing, vocab
+    from rollmath import (
+        adapters,
+        conventions,
+        distributed,
+        group,
+        loss,
+        metrics,
+        ops,
+        recipes,
+        select,
+        temporal,
+        testing,
+        tree,
+        vocab,
+    )
     from rollmath._audit import audit
     from rollmath._audit_result import Audit
+    from rollmath._logprobs import LogProbs
+    from rollmath.conventions import Convention
+    from rollmath.forest import Forest
+    from rollmath.groups import Groups, GroupStats
+    from rollmath.ragged import Ragged
+    from rollmath.rows import Rows
 
-#: Loaded when first used: an import should cost little, and torch may be missing.
-_LAZY = ("adapters", "distributed", "loss", "metrics", "recipes", "testing", "vocab")
+#: Loaded when first used: an import should cost little (pytest imports the package to find its plugin), and torch may
+#: be missing.
+_LAZY = (
+    "adapters",
+    "conventions",
+    "distributed",
+    "group",
+    "loss",
+    "metrics",
+    "ops",
+    "recipes",
+    "select",
+    "temporal",
+    "testing",
+    "tree",
+    "vocab",
+)
 _NEED_TORCH = ("distributed", "loss", "recipes", "vocab")
-_LATE = {"audit": "_audit", "Audit": "_audit_result"}
+_LATE = {
+    "Audit": "_audit_result",
+    "Convention": "conventions",
+    "Forest": "forest",
+    "GroupStats": "groups",
+    "Groups": "groups",
+    "LogProbs": "_logprobs",
+    "Ragged": "ragged",
+    "Rows": "rows",
+    "audit": "_audit",
+}
 
 __all__ = [
     "Audit",
