@@ -259,3 +259,17 @@ def test_what_is_not_finite_is_named(bad):
         ):
             function(x)
         function(x, mask=[1, 1, 0, 1])
+
+
+def test_what_is_not_finite_is_looked_up_in_the_moments():
+    """One number a row: a NaN on another rank makes all ranks NaN, instead of an error on those that have none."""
+    parts = [np.array([1.0, np.nan]), np.array([2.0, 3.0])]
+    merged = Moments.merge([moments(part) for part in parts])
+    for part in parts:
+        assert np.isnan(whiten(part, moments=merged)).all()
+    huge = Moments.merge([moments(np.array([1e308, 1e308])), moments(np.array([-1e308]))])
+    with pytest.raises(ValueError, match=r"'x' must be small enough for sums in float64"):
+        whiten(parts[1], moments=huge)
+    # Without weight it enters no statistic.
+    found = whiten(np.array([np.nan, 1.0, 3.0]), weights=[0, 1, 1])
+    assert found[1:].tolist() == whiten(np.array([1.0, 3.0])).tolist()

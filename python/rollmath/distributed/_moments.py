@@ -15,7 +15,7 @@ from rollmath.distributed._exchange import Words, by_rank, exchange
 from rollmath.ops import Moments
 from rollmath.ops import moments as moments_of
 from rollmath.ops._moments import row_moments, scalar_moments
-from rollmath.ops._whiten import checked
+from rollmath.ops._whiten import checked, checked_rows
 from rollmath.ragged import Ragged
 
 
@@ -134,7 +134,9 @@ def affine(who: str, name: str, how: Whiten, parts: list[Part]) -> tuple[float, 
         seen = {k: f"{part.type}, one number a {'token' if part.tokens else 'row'}," for k, part in telling.items()}
         msg = f"{who}(): {name!r} must be of one type on all ranks, got {by_rank(seen)}; convert it"
         raise TypeError(msg)
-    return checked(who, name, how, Moments.merge([part.moments for part in parts]))
+    whole = Moments.merge([part.moments for part in parts])
+    tokens = any(part.tokens for part in telling.values())
+    return checked(who, name, how, whole) if tokens else checked_rows(who, name, how, whole)
 
 
 def of_tokens(

@@ -22,17 +22,22 @@ def affine_of(how: Whiten, moments: Moments) -> tuple[float, float, float]:
 
 
 def checked(who: str, name: str, how: Whiten, moments: Moments) -> tuple[float, float, float]:
-    """The same, 0 and 1 of nothing; raises where sums of finite numbers are not finite.
-
-    What is finite is looked up in the moments, not in the values here: ranks that whiten by merged moments must agree.
-    """
+    """The same, 0 and 1 of nothing; raises where it is not finite."""
     if not moments.count:
         return 0.0, 1.0, 0.0
     affine = affine_of(how, moments)
-    if moments.finite and not all(map(math.isfinite, affine)):
+    if not all(map(math.isfinite, affine)):
         msg = f"{who}(): {name!r} must be small enough for sums in float64, but mean or variance is not finite"
         raise ValueError(msg)
     return affine
+
+
+def checked_rows(who: str, name: str, how: Whiten, moments: Moments) -> tuple[float, float, float]:
+    """The same of one number a row: raises where sums of finite numbers are not finite, and passes NaN on.
+
+    What is finite is looked up in the moments, not in the values here: ranks that whiten by merged moments must agree.
+    """
+    return checked(who, name, how, moments) if moments.finite else affine_of(how, moments)
 
 
 def whiten(
@@ -106,7 +111,7 @@ def whiten(
     values, kind = floats(who, name, x)
     keep = mask_bytes(who, "valid", valid, length=len(values), why=f"len({name})")
     m = moments if moments is not None else scalar_moments(who, values, weights, keep, weights_name)
-    mean, divisor, add = checked(who, name, how, m)
+    mean, divisor, add = checked_rows(who, name, how, m)
     result = (values.astype(np.float64) - mean) / divisor + add
     if keep is not None:
         result[keep == 0] = 0.0
