@@ -289,6 +289,20 @@ def test_a_method_of_your_own_sees_the_rows_of_what_was_kept(masked, all_dropped
             step.prepare(wrong)
 
 
+def test_log_probabilities_that_the_method_itself_takes():
+    rows = rm.Rows(list("abc"), [2, 3, 1])
+    columns = {
+        name: rm.Ragged(np.full(6, x), rows.offsets) for name, x in (("logprobs", -0.5), ("sum_pi_squared", 0.5))
+    }
+    recipe = get("dapo", advantage="group.optimal_token_baseline", filter=False)
+    assert recipe.needs["logprobs"] == "an argument of group.optimal_token_baseline: see its documentation"
+    batch = recipe.prepare([1.0, 0.0, 1.0], [0, 0, 0], rows=rows, **columns)
+    by_hand = rm.group.optimal_token_baseline(np.array([1.0, 0, 1]), [0, 0, 0], **columns)
+    assert batch.advantages.values.tolist() == by_hand.values.tolist()
+    with pytest.raises(ValueError, match=r"needs 'logprobs' \(an argument of group.optimal_token_baseline: see"):
+        recipe.prepare([1.0, 0.0, 1.0], [0, 0, 0], rows=rows)
+
+
 def test_lists_of_rewards_are_arrays_to_a_method():
     rows = rm.Rows(["a", "b"], [1, 1])
     recipe = get("grpo").replace(advantage=Advantage(own_method))

@@ -274,9 +274,9 @@ def trained_of(rows: Rows) -> NDArray[np.int64]:
     return counts.astype(np.int64)
 
 
-def missing(who: str, what: str, name: str, meaning: str = "see the documentation of the method") -> str:
+def missing(who: str, what: str, name: str, meaning: str = "") -> str:
     """The message for a column that is not there."""
-    meaning = COLUMNS.get(name, meaning)
+    meaning = meaning or COLUMNS.get(name, "see the documentation of the method")
     return f"{who}(): {what} needs {name!r} ({meaning}); pass it as a keyword: {name}=..."
 
 

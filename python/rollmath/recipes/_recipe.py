@@ -115,7 +115,11 @@ class Recipe:
             names.append("truncated")
         of_filter = dict.fromkeys(self.columns, "one number a rollout, which the filter looks at")
         method = f"an argument of {self.advantage.name}: see its documentation"
-        return {name: COLUMNS.get(name) or of_filter.get(name) or method for name in dict.fromkeys(names)}
+        known = {**of_filter, **COLUMNS}
+        if "logprobs" in self.advantage.needs:
+            # Its own, one a token; a penalty in the reward takes another kind.
+            del known["logprobs"]
+        return {name: known.get(name, method) for name in dict.fromkeys(names)}
 
     def replace(self, **fields: Any) -> Recipe:
         """The same with other parts; ``convention=`` is that of the advantage.
