@@ -41,6 +41,9 @@ class _Checks:
         """One test a check that applies to the style."""
         cls = metafunc.cls
         if cls is not None and "rollmath_check" in metafunc.fixturenames:
+            if not callable(getattr(cls, cls.KIND, None)):
+                msg = f"{cls.__name__} must define {cls.KIND}(), the function to check"
+                pytest.fail(msg, pytrace=False)
             left_out = names(cls.__name__, "exclude", checks(cls.KIND), cls.exclude)
             takes = cls._takes()
             made = [c for c in checks(cls.KIND) if c.id not in left_out and c.needs <= takes]
@@ -78,7 +81,7 @@ class AdvantageChecks(_Checks):
     style: ClassVar[str] = "rollouts"
     arrays: ClassVar[str | None] = None
     formula: ClassVar[str | None] = None
-    mask_dtype: ClassVar[str] = "int64"
+    mask_dtype: ClassVar[str | None] = None
     advantage: Callable[..., Any]
 
     @classmethod
@@ -115,7 +118,7 @@ class LossChecks(_Checks):
     style: ClassVar[str] = "tokens"
     counts: ClassVar[Mapping[str, str] | None] = None
     clip: ClassVar[tuple[float, float] | None] = None
-    mask_dtype: ClassVar[str] = "int64"
+    mask_dtype: ClassVar[str | None] = None
     loss: Callable[..., Any]
 
     @classmethod
