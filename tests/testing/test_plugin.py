@@ -111,9 +111,8 @@ def test_a_file_is_loaded_as_python_loads_it(mine):
 def test_without_torch(mine):
     """Advantages are checked; losses say what is missing."""
     mine.makeconftest("import sys; sys.modules['torch'] = None")
-    run = mine.runpytest_subprocess
-    run("--rollmath-advantage", "mine:grpo", "-k", "sign or runs").assert_outcomes(passed=2)
-    result = run("--rollmath-loss", "mine:reinforce")
+    mine.runpytest("--rollmath-advantage", "mine:grpo", "-k", "sign or runs").assert_outcomes(passed=2)
+    result = mine.runpytest("--rollmath-loss", "mine:reinforce")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*checks of losses need torch: install rollmath with its 'torch' extra*"])
 

@@ -95,6 +95,19 @@ def test_annotations_are_believed():
     assert check_advantage(both, only=[])["runs"].seen == "called with torch tensors: 16 finite advantages"
 
 
+def test_kinds_that_are_asked_for_are_given():
+    def tensors(rewards: torch.Tensor, groups):
+        return rewards * 1.0
+
+    for options, way in (
+        ({"arrays": "numpy"}, "NumPy arrays"),
+        ({"arrays": "torch"}, "torch tensors, ids in a NumPy array"),
+        ({"mask_dtype": "bool"}, "torch tensors, ids in a NumPy array"),
+    ):
+        report = check_advantage(tensors, only=[], **options)
+        assert report["runs"].seen == f"called with {way}: 16 finite advantages"
+
+
 def test_what_was_tried_is_said():
     def neither(rewards, groups):
         return rewards.clone().nothing

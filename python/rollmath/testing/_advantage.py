@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,33 +13,16 @@ import numpy as np
 from rollmath._arrays import choice, is_tensor
 from rollmath.testing import _cases
 from rollmath.testing._registry import CallError, fail, first_that_runs, needs_torch, not_applicable
+from rollmath.testing._ways import MASKS, Way, abilities, arguments_of, ways
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STYLES = ("rollouts", "consecutive", "tokens", "values", "verl")
-MASKS = ("bool", "int64", "float32")
 _WHO = "check_advantage"
 #: Tokens of a rollout where a function of tokens is asked for one number a rollout.
 _LENGTH = 3
-#: Where the ids are among the arguments.
-_IDS_AT = {"rollouts": 1, "tokens": 2}
 _NO_IDS = "its groups are slices by position, without ids"
-
-
-@dataclass(frozen=True)
-class Way:
-    """What a function is given: the kind of its arrays and of its ids, ``"numpy"`` or ``"torch"``; masks, if any."""
-
-    arrays: str
-    ids: str
-    mask: str | None
-
-    def __str__(self) -> str:
-        said = "NumPy arrays" if self.arrays == "numpy" else "torch tensors"
-        if self.ids != self.arrays:
-            said += ", ids in a NumPy array"
-        return said if self.mask is None else f"{said}, {self.mask} masks"
 
 
 @dataclass(frozen=True)
@@ -85,23 +67,7 @@ class AdvantageFunction:
     @cached_property
     def way(self) -> Way:
         """What it is given: the first that it runs with."""
-        return first_that_runs(self._ways(), self._trial)
-
-    def _ways(self) -> Iterator[Way]:
-        if self.style == "verl":
-            yield Way("torch", "numpy", self._mask_asked or "int64")
-            return
-        annotated = [str(p.annotation) for p in _parameters(self.fn)]
-        masks: tuple[str | None, ...] = MASKS if "tokens" in self.has else (None,)
-        if self._asked != "torch" and not any("Tensor" in a for a in annotated[:1]):
-            yield from (Way("numpy", "numpy", m) for m in masks if self._mask_asked in {None, m})
-        if self._asked == "numpy" or not _has_torch():
-            return
-        # Ids in an array first: as keys of a dict, all tensors differ, and a function would run with each row alone.
-        kinds = ["numpy", "torch"] if "ids" in self.has else ["torch"]
-        if any("Tensor" in a for a in annotated[_IDS_AT.get(self.style, 1) :][:1]):
-            kinds = ["torch"]
-        yield from (Way("torch", ids, m) for ids in kinds for m in masks if self._mask_asked in {None, m})
+        return first_that_runs(ways(self.fn, self.style, self.has, self._asked, self._mask_asked), self._trial)
 
     def _trial(self, way: Way) -> None:
         if "groups" in self.has:
@@ -209,14 +175,6 @@ class AdvantageFunction:
         return first
 
 
-def _has_torch() -> bool:
-    try:
-        needs_torch("tensors need")
-    except ModuleNotFoundError:
-        return False
-    return True
-
-
 def _tensor(x: NDArray[Any]) -> Any:
     import torch  # noqa: PLC0415 - only where the function takes tensors
 
@@ -239,31 +197,3 @@ def _copy(x: Any) -> Any:
     if is_tensor(x):
         return x.clone()
     return x.copy() if isinstance(x, np.ndarray) else x
-
-
-def _parameters(fn: Callable[..., Any]) -> list[inspect.Parameter]:
-    try:
-        return list(inspect.signature(fn).parameters.values())
-    except (TypeError, ValueError):  # written in C
-        return []
-
-
-def arguments_of(fn: Callable[..., Any]) -> tuple[str, ...]:
-    """Names of the arguments, of what is behind decorators."""
-    return tuple(p.name for p in _parameters(fn))
-
-
-def abilities(style: str, arguments: tuple[str, ...] = ()) -> frozenset[str]:
-    """What a function of a style takes; of verl's, by the names of its arguments."""
-    if style == "verl":
-        found = {"tokens"}
-        found |= {"groups", "ids"} if "index" in arguments else set()
-        found |= {"values"} if "values" in arguments else set()
-        return frozenset(found)
-    takes = {
-        "rollouts": {"groups", "ids"},
-        "consecutive": {"groups"},
-        "tokens": {"groups", "ids", "tokens"},
-        "values": {"tokens", "values"},
-    }
-    return frozenset(takes[style])

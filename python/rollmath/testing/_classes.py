@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rollmath.testing._advantage import AdvantageFunction, abilities, arguments_of
+from rollmath.testing._advantage import AdvantageFunction
 from rollmath.testing._registry import Check, checks, names
 from rollmath.testing._run import run
+from rollmath.testing._ways import abilities, arguments_of
 
 
 def settle(check: Check, wrapped: Any, allowed: bool) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from rollmath._arrays import choice
-from rollmath.testing._advantage import MASKS, Way, arguments_of
 from rollmath.testing._registry import CallError, fail, first_that_runs
+from rollmath.testing._ways import MASKS, Way, arguments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

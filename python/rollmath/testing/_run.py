@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from rollmath.testing._advantage import STYLES, AdvantageFunction
+from rollmath.testing._advantage import AdvantageFunction
 from rollmath.testing._registry import (
     CallError,
     Check,
@@ -196,4 +196,4 @@ def _as_at_the_start() -> Iterator[None]:
             yield
 
 
-__all__ = ["STYLES", "check_advantage", "check_loss", "run"]
+__all__ = ["check_advantage", "check_loss", "run"]
