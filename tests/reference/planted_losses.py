@@ -96,7 +96,7 @@ def rows_over_zero(logp, old, advantages, mask):
 
 
 def empty_rows_count(logp, old, advantages, mask):
-    return (ppo(*safe(logp, old, mask), advantages, mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+    return ppo(*safe(logp, old, mask), advantages, mask).sum() / mask.sum(1).clamp(min=1).sum()
 
 
 def whitened_inside(logp, old, advantages, mask):
@@ -150,7 +150,7 @@ LOSSES = [
     ("-inf minus -inf", "inf_behind_mask", nan_times_zero),
     ("0 / 0 where nothing is trained", "nothing_trained", zero_over_zero),
     ("0 / 0 of a row", "empty_row", rows_over_zero),
-    ("rows without a trained token count", "empty_row_counted", empty_rows_count),
+    ("a row without a trained token counts as a token", "empty_row_counted", empty_rows_count),
     ("advantages are normalised again", "advantages_as_given", whitened_inside),
     ("unseeded choice of tokens", "determinism", random_tokens),
     ("old_logp is clipped in place", "inputs_mutated", in_place),

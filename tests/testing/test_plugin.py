@@ -1,6 +1,9 @@
 """The plugin, in pytest runs of its own."""
 
+import importlib.util
+
 import pytest
+import torch  # noqa: F401 - pytester forgets what a run has imported, and torch loads once in a process
 
 pytest_plugins = ["pytester"]
 
@@ -93,6 +96,55 @@ def test_under_xdist(mine):
     result.assert_outcomes(passed=3)
 
 
+def test_a_file_is_loaded_as_python_loads_it(mine):
+    """Neighbours, relative imports and dataclasses with postponed annotations."""
+    package = mine.mkpydir("package")
+    (package / "helper.py").write_text("import mine\ngrpo = mine.grpo")
+    (package / "advantages.py").write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom .helper import grpo\n"
+        "@dataclass\nclass Config:\n    eps: float = 0.0\n"
+    )
+    for name in ("package/advantages.py:grpo", "package.advantages:grpo"):
+        mine.runpytest("--rollmath-advantage", name, "-k", "sign").assert_outcomes(passed=1)
+
+
+def test_without_torch(mine):
+    """Advantages are checked; losses say what is missing."""
+    mine.makeconftest("import sys; sys.modules['torch'] = None")
+    mine.runpytest("--rollmath-advantage", "mine:grpo", "-k", "sign or runs").assert_outcomes(passed=2)
+    result = mine.runpytest("--rollmath-loss", "mine:reinforce")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*checks of losses need torch: install rollmath with its 'torch' extra*"])
+
+
+def test_what_a_function_may_do_in_a_run(mine):
+    mine.makepyfile(
+        odd="""
+        import pytest, time
+        def prints(rewards, groups):
+            print("said")
+            return rewards[:1]
+        def skips(rewards, groups):
+            pytest.skip("no GPU")
+        def hangs(rewards, groups):
+            time.sleep(600)
+        """
+    )
+    result = mine.runpytest("--rollmath-advantage", "odd:prints", "-k", "runs")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*returns the shape ?1? for rewards of shape ?16?*", "said"])
+    mine.runpytest("--rollmath-advantage", "odd:skips", "-k", "runs").assert_outcomes(skipped=1)
+    if importlib.util.find_spec("pytest_timeout"):
+        mine.runpytest("--rollmath-advantage", "odd:hangs", "-k", "runs", "--timeout=1").assert_outcomes(failed=1)
+
+
+def test_without_the_plugin_and_by_importlib(pytester):
+    """Test classes need neither the plugin nor a place in sys.path."""
+    pytester.makepyfile(TESTS)
+    result = pytester.runpytest("-p", "no:rollmath", "--import-mode=importlib", "-k", "TestGood and (sign or runs)")
+    result.assert_outcomes(passed=2)
+
+
 def test_nothing_happens_unless_it_is_asked(pytester):
     pytester.makepyfile("def test_one(): pass")
     pytester.runpytest("-v").assert_outcomes(passed=1)
@@ -111,6 +163,9 @@ def test_the_plugin_loads_neither_numpy_nor_torch(script):
         (["--rollmath-advantage", "mine"], "must be given as module:name or file.py:name, got 'mine'"),
         (["--rollmath-advantage", "nowhere:fn"], "'nowhere:fn' cannot be loaded: ModuleNotFoundError"),
         (["--rollmath-advantage", "nowhere.py:fn"], "'nowhere.py:fn' cannot be loaded: ImportError: no Python file"),
+        (["--rollmath-advantage", "random.py:fn"], "rename the file, or give module:name"),
+        (["--rollmath-advantage", "wrong.py:fn"], "'wrong.py:fn' cannot be loaded: SyntaxError"),
+        (["--rollmath-advantage", "mine:grpo", "--rollmath-allow", "sign, x"], "got 'x'"),
         (["--rollmath-advantage", "mine:nothing"], "'mine:nothing' cannot be loaded: AttributeError"),
         (["--rollmath-advantage", "mine:number"], "'mine:number' is not callable: int"),
         (["--rollmath-advantage", "mine:grpo", "--rollmath-allow", "x"], "'--rollmath-allow' must be of aliasing, "),
@@ -123,6 +178,7 @@ def test_the_plugin_loads_neither_numpy_nor_torch(script):
     ],
 )
 def test_usage_errors(mine, options, message):
+    mine.makepyfile(random="def fn(): pass", wrong="def fn(")
     result = mine.runpytest(*options)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert message in result.stderr.str() + result.stdout.str()
@@ -155,6 +211,13 @@ def test_classes(pytester):
     result = pytester.runpytest("-k", "sign or zero_spread or order_bits or partition or gradient_direction", "-v")
     result.assert_outcomes(passed=5, failed=3, xfailed=1)
     result.stdout.fnmatch_lines(["*TestBad::test_check?partition? FAILED*", "*TestLoss::test_check?grad*? F*"])
+    assert "rollmath/testing" not in result.stdout.str()
+
+
+def test_a_class_without_its_function(pytester):
+    pytester.makepyfile("import rollmath.testing\nclass TestMine(rollmath.testing.LossChecks): pass")
+    result = pytester.runpytest()
+    result.stdout.fnmatch_lines(["*TestMine must define loss(), the function to check*"])
     assert "rollmath/testing" not in result.stdout.str()
 
 

@@ -62,13 +62,148 @@ def test_torch_functions_are_found_out():
         return out
 
     report = check_advantage(of_tensors)
-    assert report["runs"].seen == "torch arrays, 16 finite advantages"
+    assert report["runs"].seen == "called with torch tensors: 16 finite advantages"
     assert "dr_grpo" in report["group_statistics"].seen
     assert "not applicable" in report["string_ids"].verdict
 
 
 def consecutive(rewards, num_generations):
     return np.concatenate([grpo(x, [0] * len(x)) for x in rewards.reshape(-1, num_generations)])
+
+
+def keyed(rewards, groups):
+    """As verl's: rewards are a tensor, and ids keys of a dict."""
+    mean = {}
+    for g in groups:
+        mean[g] = torch.stack([r for r, other in zip(rewards, groups, strict=True) if other == g]).mean()
+    return torch.stack([r - mean[g] for r, g in zip(rewards, groups, strict=True)])
+
+
+def test_ids_beside_tensors_are_no_tensors_if_need_be():
+    """A tensor in a dict is a key of its own."""
+    report = check_advantage(keyed)
+    report.assert_ok()
+    assert "torch tensors, ids in a NumPy array" in report["runs"].seen
+    report = check_advantage(lambda r, mask, g: keyed(r.sum(-1), g)[:, None] * mask, style="tokens")
+    assert {r.id for r in report.failures} == {"rewards_behind_mask"}
+
+
+def test_annotations_are_believed():
+    def both(rewards: torch.Tensor, groups: "torch.Tensor"):
+        return rewards - sum(rewards[groups == g].mean() * (groups == g) for g in set(groups.tolist()))
+
+    assert check_advantage(both, only=[])["runs"].seen == "called with torch tensors: 16 finite advantages"
+
+
+def test_kinds_that_are_asked_for_are_given():
+    def tensors(rewards: torch.Tensor, groups):
+        return rewards * 1.0
+
+    for options, way in (
+        ({"arrays": "numpy"}, "NumPy arrays"),
+        ({"arrays": "torch"}, "torch tensors, ids in a NumPy array"),
+        ({"mask_dtype": "bool"}, "torch tensors, ids in a NumPy array"),
+    ):
+        report = check_advantage(tensors, only=[], **options)
+        assert report["runs"].seen == f"called with {way}: 16 finite advantages"
+
+
+def test_what_was_tried_is_said():
+    def neither(rewards, groups):
+        return rewards.clone().nothing
+
+    seen = check_advantage(neither)["runs"].seen
+    assert "with NumPy arrays it raises AttributeError: 'numpy.ndarray' object has no attribute 'clone'; " in seen
+    assert "with torch tensors, ids in a NumPy array it raises AttributeError: 'Tensor' object" in seen
+
+
+@pytest.mark.parametrize(
+    ("out", "seen"),
+    [
+        (None, "it returns None, not an array of numbers"),
+        ((), "it returns the shape [0] for rewards of shape [16]"),
+        ({"advantages": 1}, "it returns dict, not an array of numbers"),
+        ([[1.0], [2.0, 3.0]], "it returns list, not an array of numbers"),
+        (0.0, "it returns the shape [] for rewards of shape [16]"),
+    ],
+)
+def test_advantages_that_are_none(out, seen):
+    report = check_advantage(lambda rewards, groups: out)
+    assert [r.id for r in report.failures] == ["runs"]
+    assert report["runs"].seen == seen
+
+
+@pytest.mark.parametrize(
+    ("out", "seen"),
+    [
+        (lambda x: None, "it returns None, not a scalar tensor: wrap"),
+        (lambda x: (), "it returns tuple, not a scalar tensor: wrap"),
+        (lambda x: {"loss": x.sum()}, "it returns dict, not a scalar tensor: wrap"),
+        (lambda x: x.sum().item(), "it returns float, not a scalar tensor: wrap"),
+        (lambda x: x, "it returns a tensor of shape [2, 4], not a scalar: wrap"),
+        (lambda x: x.detach().sum(), "the loss does not depend on logp, its first argument"),
+    ],
+)
+def test_losses_that_are_none(out, seen):
+    report = check_loss(lambda logp, old_logp, advantages, mask: out(logp * advantages))
+    assert [r.id for r in report.failures] == ["runs"]
+    assert report["runs"].seen.startswith(seen)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_results_of_other_dtypes(dtype):
+    def low(rewards, groups):
+        return torch.as_tensor(grpo(rewards, groups)).to(dtype).requires_grad_()
+
+    assert not check_advantage(low, exclude=["zero_spread"]).failures
+
+
+def test_masks_of_bools_where_they_index():
+    """With ints, ``logp[mask]`` takes rows, and raises nothing."""
+
+    def packed(logp, old_logp, advantages, mask):
+        logp, old, a = logp[mask], old_logp[mask], advantages[mask]
+        return -((logp - old).exp() * a).sum() / 64
+
+    report = check_loss(packed)
+    report.assert_ok()
+    assert "bool masks" in report["runs"].seen
+    report = check_loss(lambda logp, old_logp, advantages, mask: (logp * advantages * (1 - mask)).sum(), only=["runs"])
+    assert "int64 masks" in report["runs"].seen
+
+
+def test_writing_to_logp_is_no_error_of_autograd():
+    """In a trainer it is no leaf; that it is written to is still said."""
+
+    def in_place(logp, old_logp, advantages, mask):
+        logp[~mask] = 0.0
+        return -(logp * advantages).masked_fill(~mask, 0.0).sum() / 64
+
+    report = check_loss(in_place, exclude=["nan_behind_mask"])
+    assert [r.id for r in report.failures] == ["inputs_mutated"]
+    assert "an element of logp is 0 after the call" in report["inputs_mutated"].seen
+
+
+def test_a_row_that_counts_is_remarked():
+    def by_rows(logp, old_logp, advantages, mask):
+        return -((logp * advantages * mask).sum(1) / mask.sum(1).clamp(min=1)).mean()
+
+    result = check_loss(by_rows, only=["empty_row_counted"])["empty_row_counted"]
+    assert result.verdict == "note"
+    assert result.seen.endswith("have 0.8 times the gradient of the four: it counts as a row")
+
+
+def test_what_the_tests_around_have_set_changes_nothing():
+    def loss(logp, old_logp, advantages, mask):
+        return -(torch.where(mask, logp, 0.0) * torch.where(mask, advantages, 0.0)).sum() / torch.tensor(64.0)
+
+    torch.set_default_device("meta")
+    try:
+        with torch.no_grad():
+            check_loss(loss).assert_ok()
+            check_advantage(keyed).assert_ok()
+    finally:
+        torch.set_default_device(None)
 
 
 def test_groups_by_position():
@@ -81,7 +216,7 @@ def test_groups_by_position():
 
 def test_another_formula_than_the_one_meant():
     report = check_advantage(grpo, formula="rloo", only=["group_statistics"])
-    assert report["group_statistics"].seen.startswith("rloo was asked for, and it follows DEFAULT grpo")
+    assert report["group_statistics"].seen.startswith("rloo was asked for, and it follows VERL grpo, ")
     report = check_advantage(lambda r, g: r**2, formula="grpo", only=["group_statistics"])
     assert "follows no formula known here" in report["group_statistics"].seen
 

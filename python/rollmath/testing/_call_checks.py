@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,7 +63,9 @@ def aliasing(f: AdvantageFunction) -> str:
 
 def _memory(x: Any) -> NDArray[Any] | None:
     if is_tensor(x):
-        return np.asarray(x.detach().cpu())
+        torch = sys.modules["torch"]
+        x = x.detach().cpu()
+        return np.asarray(x.view(torch.int16) if x.dtype == torch.bfloat16 else x)
     return x if isinstance(x, np.ndarray) else None
 
 

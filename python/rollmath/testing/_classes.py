@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from rollmath.testing._advantage import AdvantageFunction, abilities, arguments_of
+from rollmath.testing._advantage import AdvantageFunction
 from rollmath.testing._registry import Check, checks, names
 from rollmath.testing._run import run
+from rollmath.testing._ways import abilities, arguments_of
 
 
 def settle(check: Check, wrapped: Any, allowed: bool) -> None:
@@ -41,6 +42,9 @@ class _Checks:
         """One test a check that applies to the style."""
         cls = metafunc.cls
         if cls is not None and "rollmath_check" in metafunc.fixturenames:
+            if not callable(getattr(cls, cls.KIND, None)):
+                msg = f"{cls.__name__} must define {cls.KIND}(), the function to check"
+                pytest.fail(msg, pytrace=False)
             left_out = names(cls.__name__, "exclude", checks(cls.KIND), cls.exclude)
             takes = cls._takes()
             made = [c for c in checks(cls.KIND) if c.id not in left_out and c.needs <= takes]
@@ -78,7 +82,7 @@ class AdvantageChecks(_Checks):
     style: ClassVar[str] = "rollouts"
     arrays: ClassVar[str | None] = None
     formula: ClassVar[str | None] = None
-    mask_dtype: ClassVar[str] = "int64"
+    mask_dtype: ClassVar[str | None] = None
     advantage: Callable[..., Any]
 
     @classmethod
@@ -115,7 +119,7 @@ class LossChecks(_Checks):
     style: ClassVar[str] = "tokens"
     counts: ClassVar[Mapping[str, str] | None] = None
     clip: ClassVar[tuple[float, float] | None] = None
-    mask_dtype: ClassVar[str] = "int64"
+    mask_dtype: ClassVar[str | None] = None
     loss: Callable[..., Any]
 
     @classmethod

@@ -25,12 +25,13 @@ _BATCHES = {"batch": "the whole batch as one group", "consecutive": "slices by p
 def runs(f: AdvantageFunction) -> str:
     """It runs: four groups of four different rewards give as many finite numbers.
 
-    Where it does not, no other check means anything.
+    Where it does not, no other check means anything. NumPy arrays are tried, then torch tensors; a function that takes
+    or returns something else is wrapped: ``lambda rewards, groups: fn(rewards.tolist(), groups.tolist())``.
     """
     out = f.rollouts(EVEN, EVEN_IDS) if "groups" in f.has else f.tokens(ROWS)[0][ROWS.mask]
     if not np.isfinite(out).all():
         fail(f"ordinary rewards {show(EVEN[:4])} give {show(out[:4])}")
-    return f"{f.arrays} arrays, {len(out)} finite advantages"
+    return f"called with {f.way}: {len(out)} finite advantages"
 
 
 def formulas(f: AdvantageFunction, rewards: NDArray[Any], ids: NDArray[Any]) -> tuple[Match | None, Match | None]:
@@ -46,8 +47,9 @@ def _asked(f: AdvantageFunction, match: Match) -> bool:
 
 
 def _named(match: Match) -> str:
-    more = len(match.names) - 3
-    return ", ".join(match.names[:3]) + (f" and {more} more" if more > 0 else "")
+    # "DEFAULT" says something to those who know rollmath.
+    names, more = sorted(match.names, key=lambda name: name.startswith("DEFAULT ")), len(match.names) - 3
+    return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")
 
 
 @check("advantage", "groups")

@@ -47,7 +47,7 @@ def _compare(f: AdvantageFunction, pairs: tuple[tuple[Any, Any], ...], kind: str
 def string_ids(f: AdvantageFunction) -> str:
     """Ids of strings that differ are different groups: '7' and '07', '10' and '1_0', '3' and ' 3', 'a' and 'A'.
 
-    Ids that are read as numbers merge prompts: verl 0.9.1's vectorised estimators take '7' and '07' for one group.
+    Ids that are read as numbers merge prompts: verl 0.9.1's ``grpo_vectorized`` takes '7' and '07' for one group.
     """
     return _compare(f, _STRINGS, "strings")
 

@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from rollmath._arrays import choice
-from rollmath.testing._advantage import arguments_of
-from rollmath.testing._registry import CallError, fail
+from rollmath.testing._registry import CallError, fail, first_that_runs
+from rollmath.testing._ways import MASKS, Way, arguments_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STYLES = ("tokens", "rows", "verl")
 _WHO = "check_loss"
+_WRAP = "wrap what returns something else, so that it returns the number that backward() is called on"
 
 
 @dataclass(frozen=True)
@@ -79,22 +80,29 @@ class LossFunction:
         style: str = "tokens",
         counts: Mapping[str, str] | None = None,
         clip: tuple[float, float] | None = None,
-        mask_dtype: str = "int64",
+        mask_dtype: str | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(fn):
             msg = f"{_WHO}(): 'fn' must be callable, got {type(fn).__name__}"
             raise TypeError(msg)
         choice(_WHO, "style", style, STYLES)
-        choice(_WHO, "mask_dtype", mask_dtype, ("int64", "bool", "float32"))
+        if mask_dtype is not None:
+            choice(_WHO, "mask_dtype", mask_dtype, MASKS)
         for what in (counts or {}).values():
             choice(_WHO, "counts", what, ("tokens", "rows"))
         self.fn, self.style, self.counts = fn, style, dict(counts or {})
         self.clip = None if clip is None else _pair(clip)
-        self.mask_dtype, self.options = getattr(torch, mask_dtype), dict(options or {})
+        self._mask_asked, self.options = mask_dtype, dict(options or {})
         self.name = getattr(fn, "__qualname__", type(fn).__name__).rpartition("<locals>.")[2]
         self._arguments = arguments_of(fn) if style == "verl" else ()
         self.has = frozenset({"counts"} if style == "verl" or counts else ())
+
+    @cached_property
+    def way(self) -> Way:
+        """With which masks it is called: the first that it runs with."""
+        ways = [Way("torch", "torch", m) for m in MASKS if self._mask_asked in {None, m}]
+        return first_that_runs(ways, lambda way: self(make_rows([4, 2]), way=way))
 
     @cached_property
     def works(self) -> bool:
@@ -105,12 +113,12 @@ class LossFunction:
             return False
         return True
 
-    def __call__(self, rows: LossRows, *, step: LossRows | None = None) -> Value:
+    def __call__(self, rows: LossRows, *, step: LossRows | None = None, way: Way | None = None) -> Value:
         """The loss of ``rows``, told the counts of the ``step`` of which they are a part, and its gradient."""
         logp = rows.logp.clone().requires_grad_()
-        loss = self.loss(replace(rows, logp=logp), step=step)
+        loss = self.loss(replace(rows, logp=logp), step=step, way=way)
         if not loss.requires_grad:
-            fail("the loss does not depend on logp: nothing to differentiate")
+            fail("the loss does not depend on logp, its first argument: there is nothing to differentiate")
         try:
             torch.autograd.backward(loss)
         except Exception as error:
@@ -118,16 +126,21 @@ class LossFunction:
         gradient = torch.zeros_like(logp) if logp.grad is None else logp.grad
         return Value(float(loss.detach()), gradient.double().numpy())
 
-    def loss(self, rows: LossRows, *, step: LossRows | None = None) -> torch.Tensor:
+    def loss(self, rows: LossRows, *, step: LossRows | None = None, way: Way | None = None) -> torch.Tensor:
         """What the function returns for these tensors themselves: a scalar."""
         advantages = rows.advantages
         if self.style != "rows" and advantages.ndim == 1:
             advantages = advantages[:, None].expand_as(rows.logp).clone()
-        mask, named = rows.mask.to(self.mask_dtype), dict(self.options)
-        given: tuple[Any, ...] = (rows.logp, rows.old, advantages, mask)
+        mask = rows.mask if rows.mask.dtype != torch.bool else rows.mask.to(getattr(torch, str((way or self.way).mask)))
+        # Those of a model are no leaves either, and may be written to.
+        logp, old, advantages = (
+            x.clone() if x.requires_grad and x.is_leaf else x for x in (rows.logp, rows.old, advantages)
+        )
+        named, given = dict(self.options), (logp, old, advantages, mask)
+        positional: tuple[Any, ...] = given
         if self.style == "verl":
             named = self._by_name(given, step) | named
-            given = ()
+            positional = ()
         elif self.counts:
             whole = rows if step is None else step
             told = {"tokens": whole.tokens, "rows": int((whole.mask.sum(1) > 0).sum())}
@@ -135,17 +148,21 @@ class LossFunction:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                out = self.fn(*given, **named)
+                out = self.fn(*positional, **named)
         except Exception as error:
             raise CallError(error) from error
-        out = out[0] if isinstance(out, tuple) else out
-        if not isinstance(out, torch.Tensor) or out.numel() != 1:
-            shape = list(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
-            fail(f"it returns {shape}, not a scalar tensor")
+        out = out[0] if isinstance(out, tuple) and out else out
+        if not isinstance(out, torch.Tensor):
+            fail(f"it returns {'None' if out is None else type(out).__name__}, not a scalar tensor: {_WRAP}")
+        if out.numel() != 1:
+            fail(f"it returns a tensor of shape {list(out.shape)}, not a scalar: {_WRAP}")
         return out.reshape(())
 
     def _by_name(self, given: tuple[Any, ...], step: LossRows | None) -> dict[str, Any]:
-        known = dict(zip(("log_prob", "old_log_prob", "advantages", "response_mask"), given, strict=True))
+        known: dict[str, Any] = dict(
+            zip(("log_prob", "old_log_prob", "advantages", "response_mask"), given, strict=True)
+        )
+        known |= {"loss_agg_mode": "token-mean", "rollout_is_weights": None}  # verl passes them to all
         named = {name: value for name, value in known.items() if name in self._arguments}
         if "config" in self._arguments:
             config = self.options.get("config") or _verl_config(self.clip)
@@ -159,7 +176,11 @@ class LossFunction:
 def _verl_config(clip: tuple[float, float] | None) -> Any:
     """An ActorConfig of verl with its defaults, but for the bounds."""
     low, high = clip or (0.2, 0.2)
-    return importlib.import_module("verl.workers.config").ActorConfig(
+    try:
+        module = importlib.import_module("verl.workers.config")
+    except ModuleNotFoundError as missing:
+        fail(f"it takes an ActorConfig of verl, and there is no {missing.name} here: pass options={{'config': ...}}")
+    return module.ActorConfig(
         strategy="fsdp",
         rollout_n=1,
         use_dynamic_bsz=True,

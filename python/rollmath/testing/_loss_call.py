@@ -63,11 +63,11 @@ def inputs_mutated(f: LossFunction) -> str:
     rows = make_rows([4, 3, 5, 2], noise=1.0)
     if f.style != "rows":
         rows = replace(rows, advantages=rows.advantages[:, None].expand_as(rows.logp).clone())
-    rows = replace(rows, mask=rows.mask.to(f.mask_dtype))
-    before = {n: getattr(rows, n).clone() for n in ("logp", "old", "advantages", "mask")}
-    f.loss(replace(rows, logp=rows.logp.clone().requires_grad_()))
+    rows = replace(rows, mask=rows.mask.to(getattr(torch, str(f.way.mask))), logp=(rows.logp.requires_grad_() * 1.0))
+    before = {n: getattr(rows, n).detach().clone() for n in ("logp", "old", "advantages", "mask")}
+    f.loss(rows)
     for name, then in before.items():
-        now = getattr(rows, name)
+        now = getattr(rows, name).detach()
         if not torch.equal(now, then):
             fail(f"an element of {name} is {show(float(now[now != then][0]))} after the call, and was "
                  f"{show(float(then[now != then][0]))}")  # fmt: skip

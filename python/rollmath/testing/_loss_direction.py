@@ -24,7 +24,7 @@ def runs(f: LossFunction) -> str:
     out = f(make_rows([4, 2]))
     if not np.isfinite(out.loss) or not np.isfinite(out.gradient).all():
         fail(f"the loss is {show(out.loss)}, its gradient {show(out.gradient[0])}")
-    return f"the loss of two rows is {show(out.loss)}"
+    return f"called with {f.way}: the loss of two rows is {show(out.loss)}"
 
 
 def _singles(log_ratios: np.ndarray, advantage: float) -> LossRows:

@@ -25,7 +25,7 @@ class NotApplicableError(Exception):
 
 
 class CallError(Exception):
-    """The function raised; ``error`` is what."""
+    """The function raised; ``error`` is what, ``text`` its type and first line."""
 
     def __init__(self, error: Exception) -> None:
         self.error, self.text = error, f"{type(error).__name__}: {_first_line(error)}"
@@ -33,8 +33,8 @@ class CallError(Exception):
 
     @property
     def refusal(self) -> bool:
-        """Whether it is how a function says no: TypeError, ValueError, NotImplementedError, or an assertion."""
-        return isinstance(self.error, TypeError | ValueError | NotImplementedError | AssertionError)
+        """Whether it is how a function says no: TypeError, ValueError, RuntimeError (torch's), or an assertion."""
+        return isinstance(self.error, TypeError | ValueError | RuntimeError | AssertionError)
 
 
 class Remark(str):
@@ -70,6 +70,7 @@ class Check:
 
 _REGISTERED: dict[str, dict[str, Check]] = {"advantage": {}, "loss": {}}
 _F = TypeVar("_F", bound=Callable[[Any], str])
+_W = TypeVar("_W")
 
 
 def check(kind: str, *needs: str) -> Callable[[_F], _F]:
@@ -90,11 +91,14 @@ def checks(kind: str) -> tuple[Check, ...]:
 
     Raises:
         ValueError: another kind.
+        ModuleNotFoundError: checks of losses, without torch.
 
     >>> checks("advantage")[0].what
     'It runs: four groups of four different rewards give as many finite numbers.'
     """
     choice("checks", "kind", kind, tuple(_MODULES))
+    if kind == "loss":
+        needs_torch("checks of losses need")
     modules = [importlib.import_module(f"rollmath.testing.{name}").__name__ for name in _MODULES[kind]]
     # Whichever of them was imported first.
     return tuple(sorted(_REGISTERED[kind].values(), key=lambda c: modules.index(c.run.__module__)))
@@ -119,6 +123,38 @@ def names(who: str, argument: str, known: Iterable[Check], given: Iterable[str])
         msg = f"{who}(): {argument!r} must be of {', '.join(sorted(have))}, got {unknown[0]!r}"
         raise ValueError(msg)
     return set(given)
+
+
+def needs_torch(what: str) -> None:
+    """Raises ModuleNotFoundError where torch is missing; ``what`` begins the message."""
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        msg = f"{what} torch: install rollmath with its 'torch' extra"
+        raise ModuleNotFoundError(msg, name="torch") from None
+
+
+def first_that_runs(ways: Iterable[_W], trial: Callable[[_W], Any]) -> _W:
+    """The first way to call a function in which it does not raise.
+
+    Raises:
+        FailedCheckError: there is none; what it raised in each.
+    """
+    said: dict[str, str] = {}
+    for way in ways:
+        try:
+            trial(way)
+        except CallError as error:
+            said.setdefault(error.text, str(way))
+        except FailedCheckError:
+            return way  # it runs; what it returns is for a check
+        else:
+            return way
+    if len(said) == 1:
+        return fail(f"it raises {next(iter(said))}")
+    return fail("; ".join(f"with {way} it raises {text}" for text, way in list(said.items())[:3]))
 
 
 def fail(text: str) -> NoReturn:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
-from rollmath.testing._advantage import STYLES, AdvantageFunction
+from rollmath.testing._advantage import AdvantageFunction
 from rollmath.testing._registry import (
     CallError,
     Check,
@@ -14,6 +16,7 @@ from rollmath.testing._registry import (
     Remark,
     checks,
     names,
+    needs_torch,
     selected,
 )
 from rollmath.testing._report import Report, Result
@@ -33,7 +36,7 @@ def check_advantage(
     style: Literal["rollouts", "consecutive", "tokens", "values", "verl"] = "rollouts",
     arrays: Literal["numpy", "torch"] | None = None,
     formula: str | None = None,
-    mask_dtype: Literal["int64", "bool", "float32"] = "int64",
+    mask_dtype: Literal["bool", "int64", "float32"] | None = None,
     options: Mapping[str, Any] | None = None,
     only: Iterable[str] | None = None,
     exclude: Iterable[str] = (),
@@ -53,10 +56,12 @@ def check_advantage(
             ``"verl"``: verl's advantage estimators, by the names of their arguments (``token_level_rewards``,
             ``response_mask``, ``index``, ``values`` ...), with torch tensors.
         arrays: what it is given, NumPy arrays (float64) or torch tensors (float32). Default: what it runs with, NumPy
-            tried first; torch for verl.
+            tried first, unless rewards are annotated as tensors; torch for verl. Beside tensors, ids are a NumPy array
+            where it takes one, as in verl, and a tensor otherwise. ``runs`` says what was found.
         formula: what it is meant to compute, a method (``"grpo"``) or one of a framework (``"VERL grpo"``); then any
             other is a failure. Default: any known formula is fine, and the report says which it is.
-        mask_dtype: of the masks that it is given; 1 or True is a trained token.
+        mask_dtype: of the masks that it is given; 1 or True is a trained token. Default: what it runs with, bool tried
+            first (``x[mask]`` and ``~mask`` run with ints too, and do something else).
         options: keyword arguments of every call, such as ``{"gamma": 1.0, "lam": 0.95}``.
         only: ids of checks to run; default all. ``runs`` always runs.
         exclude: ids of checks to leave out.
@@ -76,7 +81,7 @@ def check_advantage(
     >>> print(report)
     Checks of whole_batch: 1 pass, 1 fails
     <BLANKLINE>
-    pass     runs              numpy arrays, 16 finite advantages
+    pass     runs              called with NumPy arrays: 16 finite advantages
     fails    group_statistics  these are the numbers of ... with the whole batch as one group: ...
     """
     who = "check_advantage"
@@ -97,7 +102,7 @@ def check_loss(
     style: Literal["tokens", "rows", "verl"] = "tokens",
     counts: Mapping[str, Literal["tokens", "rows"]] | None = None,
     clip: tuple[float, float] | None = None,
-    mask_dtype: Literal["int64", "bool", "float32"] = "int64",
+    mask_dtype: Literal["bool", "int64", "float32"] | None = None,
     options: Mapping[str, Any] | None = None,
     only: Iterable[str] | None = None,
     exclude: Iterable[str] = (),
@@ -116,7 +121,8 @@ def check_loss(
             optimiser step, such as ``{"num_tokens": "tokens"}``; the losses of micro-batches must then add up to
             that of the step. Default: it takes none, and their mean must be. verl's take theirs from the config.
         clip: the bounds that it is meant to clip at, ``(low, high)`` for ratios ``1 - low`` to ``1 + high``.
-        mask_dtype: of the masks that it is given; 1 or True is a trained token.
+        mask_dtype: of the masks that it is given; 1 or True is a trained token. Default: what it runs with, bool tried
+            first.
         options: keyword arguments of every call.
         only: ids of checks to run; default all. ``runs`` always runs.
         exclude: ids of checks to leave out.
@@ -134,6 +140,7 @@ def check_loss(
     >>> print(check_loss(reinforce, only=["gradient_direction"])["gradient_direction"].seen)
     with the advantage 1.5 the gradient of the loss by logp is +0.4286: a step lowers logp
     """
+    needs_torch("check_loss() needs")
     from rollmath.testing._loss import LossFunction  # noqa: PLC0415 - needs torch
 
     wrapped = LossFunction(fn, style=style, counts=counts, clip=clip, mask_dtype=mask_dtype, options=options)
@@ -155,21 +162,38 @@ def _report(
 
 def run(check: Check, wrapped: Any, allowed: bool = False) -> Result:
     """The result of one check of a wrapped function."""
-    verdict, seen = "pass", ""
+    with _as_at_the_start():
+        verdict, seen = _verdict(check, wrapped)
+    verdict = "allowed" if allowed and verdict == "fails" else verdict
+    return Result(check.id, verdict, seen, check.what, check.why)
+
+
+def _verdict(check: Check, wrapped: Any) -> tuple[str, str]:
     missing = [need for need in ("groups", "ids", "tokens", "values", "counts") if need in check.needs - wrapped.has]
     if missing:
-        verdict, seen = "not applicable", _LACKS[missing[0]]
-    elif check.id != "runs" and not wrapped.works:
-        verdict, seen = "not applicable", "the function does not run, see 'runs'"
+        return "not applicable", _LACKS[missing[0]]
+    if check.id != "runs" and not wrapped.works:
+        return "not applicable", "the function does not run, see 'runs'"
+    try:
+        seen = check.run(wrapped)
+    except NotApplicableError as what:
+        return "not applicable", str(what)
+    except (FailedCheckError, CallError) as what:
+        return "fails", str(what)
+    except Exception as error:  # no check is made for what such a function returns
+        return "fails", f"what it returns could not be compared: {CallError(error).text}"
+    return ("note" if isinstance(seen, Remark) else "pass"), str(seen)
+
+
+@contextmanager
+def _as_at_the_start() -> Iterator[None]:
+    """Gradients on, new tensors on the CPU, whatever the tests around have set."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
     else:
-        try:
-            seen = check.run(wrapped)
-            verdict = "note" if isinstance(seen, Remark) else "pass"
-        except NotApplicableError as what:
-            verdict, seen = "not applicable", str(what)
-        except (FailedCheckError, CallError) as what:
-            verdict, seen = "allowed" if allowed else "fails", str(what)
-    return Result(check.id, verdict, str(seen), check.what, check.why)
+        with torch.enable_grad(), torch.device("cpu"):
+            yield
 
 
-__all__ = ["STYLES", "check_advantage", "check_loss", "run"]
+__all__ = ["check_advantage", "check_loss", "run"]

@@ -6,7 +6,6 @@ It does nothing unless it is asked, and imports nothing but pytest until then.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -62,11 +61,11 @@ class _Function(pytest.Collector):
         """Errors of the command line, before anything runs."""
         from rollmath.testing._registry import checks, names  # noqa: PLC0415 - see the module
 
-        given = [x for x in self.config.getoption("rollmath_allow").split(",") if x]
-        known = [c for kind in sorted({kind for kind, _ in _asked(self.config)}) for c in checks(kind)]
+        given = [x.strip() for x in self.config.getoption("rollmath_allow").split(",") if x.strip()]
         try:
+            known = [c for kind in sorted({kind for kind, _ in _asked(self.config)}) for c in checks(kind)]
             self.allowed = names("pytest", "--rollmath-allow", known, given)
-        except ValueError as wrong:
+        except (ValueError, ModuleNotFoundError) as wrong:
             raise pytest.UsageError(str(wrong)) from None
         self.takes = self.wrapped.has
 
@@ -92,7 +91,7 @@ class _Function(pytest.Collector):
             from rollmath.testing._loss import LossFunction  # noqa: PLC0415 - needs torch
 
             return LossFunction(fn, options=options, **chosen)
-        except (TypeError, ValueError) as wrong:
+        except (TypeError, ValueError, ModuleNotFoundError) as wrong:
             raise pytest.UsageError(str(wrong)) from None
 
     def _options(self) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def _load(target: str, here: Path) -> Callable[..., Any]:
         module: Any = _file(here / where) if where.endswith(".py") else _module(where, here)
         for part in name.split("."):
             module = getattr(module, part)
-    except (ImportError, AttributeError, OSError) as wrong:
+    except Exception as wrong:  # whatever an import may raise
         msg = f"{target!r} cannot be loaded: {type(wrong).__name__}: {wrong}"
         raise pytest.UsageError(msg) from None
     if not callable(module):
@@ -146,17 +145,23 @@ def _load(target: str, here: Path) -> Callable[..., Any]:
     return module  # type: ignore[no-any-return]
 
 
-def _module(name: str, here: Path) -> Any:
-    if str(here) not in sys.path:
-        sys.path.insert(0, str(here))
+def _module(name: str, folder: Path) -> Any:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
     return importlib.import_module(name)
 
 
 def _file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"rollmath_checked_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    """The module of a file: one of a package by its full name, so that it can import its neighbours."""
+    path = path.resolve()
+    if not path.is_file():
         msg = f"no Python file {path}"
         raise ImportError(msg)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    folder, parts = path.parent, [path.stem] if path.stem != "__init__" else []
+    while (folder / "__init__.py").is_file():
+        folder, parts = folder.parent, [folder.name, *parts]
+    module = _module(".".join(parts), folder)
+    if Path(module.__file__ or "").resolve() != path:
+        msg = f"{'.'.join(parts)!r} is {module.__file__}: rename the file, or give module:name"
+        raise ImportError(msg)
     return module
