@@ -133,7 +133,10 @@ def test_what_says_more_goes_before():
     assert made({"convention": "DEFAULT"})["convention"] == rm.conventions.DEFAULT
     assert "scale" not in made({"convention": "DEFAULT"})
     # A method that verl does not have follows the papers, unless a framework is named, which must have it.
-    assert method_options("f", rm.group.maxrl, "maxrl", {}, (), {})["convention"] == rm.conventions.DEFAULT
+    assert (
+        method_options("f", rm.group.maxrl, "maxrl", {}, ("rewards", "groups"), {})["convention"]
+        == rm.conventions.DEFAULT
+    )
     with pytest.raises(
         ValueError, match=r"f\(\): 'algorithm.rollmath.convention' 'TRL' has none for 'maxrl'; it has: grpo"
     ):

@@ -84,9 +84,6 @@ def given(batch, name):
         batch = {k: x for k, x in batch[0].items() if k != "reward_baselines"}, batch[1]
     if name == "grpo_passk":
         return without_singletons(batch)
-    if name == "optimal_token_baseline" and (batch[0]["response_mask"].diff(dim=1) > 0).any():
-        # With gaps the tail of the longest row begins elsewhere: test_verl_tokens says why.
-        return batch[0] | {"response_mask": batch[0]["attention_mask"][:, 2:].contiguous()}, batch[1]
     return batch
 
 
@@ -130,6 +127,31 @@ def test_a_registered_name_that_needs_more_has_it_with_the_patch(trainer, batch,
     theirs = run(trainer, data, name)
     with adapter.patch_compute_advantage():
         compare(agree, f"{name} patched", data, run(trainer, data, f"rollmath/{ours}"), theirs)
+
+
+@pytest.mark.parametrize("name", ["opo", "rloo", "grpo", "optimal_token_baseline"])
+def test_a_group_without_a_trained_token_is_no_error(trainer, agree, name):
+    """As the rejection of rollouts by verl's rollout_correction leaves it; verl's opo has NaN there, and ours has 0."""
+    tensors, others = columns(1, gaps=True)
+    gone = torch.from_numpy(others["uid"] == others["uid"][0])
+    tensors["response_mask"][gone] = 0
+    theirs = run(trainer, (tensors, others), name)
+    adapter.register(replace=name)
+    mine = run(trainer, (tensors, others), name)
+    assert not mine[0][gone].any()
+    compare(agree, f"{name}, an empty group", (tensors, others), mine, theirs)
+
+
+def test_the_zero_tail_of_verl_with_gaps(trainer, agree):
+    """It begins at the column whose number is that of the trained tokens of the second longest row."""
+    tensors, others = columns(1, gaps=True)
+    adapter.register()
+    theirs = run(trainer, (tensors, others), "optimal_token_baseline")
+    with adapter.patch_compute_advantage():
+        mine = run(trainer, (tensors, others), "rollmath/optimal_token_baseline")
+        ours = run(trainer, (tensors, others), "rollmath/optimal_token_baseline", config(rollmath={"zero_tail": False}))
+    compare(agree, "optimal_token_baseline with gaps", (tensors, others), mine, theirs)
+    assert not torch.allclose(mine[0], ours[0])
 
 
 def test_weights_of_importance_reach_the_optimal_token_baseline(trainer, agree):
@@ -182,7 +204,7 @@ def test_register_twice_and_with_more(trainer, peer):
     assert registry == algos.ADV_ESTIMATOR_REGISTRY
     assert first.version.startswith("0.9.")
     assert {"rollmath/grpo", "rollmath/dapo", "rollmath/stratified"} <= set(first.estimators)
-    assert {"rollmath/ppo", "rollmath/vespo", "rollmath/dapo"} <= set(first.objectives)
+    assert {"rollmath/vanilla", "rollmath/vespo", "rollmath/dapo"} <= set(first.objectives)
     assert adapter.register(replace=("gae",)).replaced == ("gae",)
     assert adapter.register(replace="all").replaced[0] == "gae"
     adapter.unregister()
@@ -326,6 +348,8 @@ def test_an_unknown_option_name_or_convention_lists_the_known_ones(trainer):
         run(trainer, columns(1), "rollmath/grpo", config(rollmath=3))
     with pytest.raises(ValueError, match=r"register\(\): unknown name in 'replace' 'gea'; known are gae, "):
         adapter.register(replace="gea")
+    with pytest.raises(ValueError, match=r"needs the option 'algorithm.rollmath.k', see rollmath.group.passk_training"):
+        run(trainer, columns(1), "rollmath/passk_training")
     with pytest.raises(ValueError, match=r"rollmath/recipe\(\): needs the table 'algorithm.rollmath'"):
         run(trainer, columns(1), "rollmath/recipe")
     adapter.patch_compute_advantage()
@@ -370,8 +394,20 @@ def test_a_module_that_imports_the_patched_function_gets_its_own_back(trainer, m
     later = types.ModuleType("imported_later")
     monkeypatch.setitem(sys.modules, "imported_later", later)
     with adapter.patch_compute_advantage():
-        later.compute_advantage = trainer.compute_advantage
-    assert later.compute_advantage is own
+        later.compute_advantage = later.other_name = trainer.compute_advantage
+    assert later.compute_advantage is later.other_name is own
+
+
+def test_a_patch_that_fails_leaves_verl_as_it_was(trainer, peer, monkeypatch):
+    v1 = peer("verl.trainer.ppo.v1.trainer_base")
+    own = trainer.compute_advantage
+    with monkeypatch.context() as changed:
+        changed.delattr(v1.PPOTrainer, "_compute_advantage")
+        with pytest.raises(AttributeError, match="_compute_advantage"):
+            adapter.patch_compute_advantage()
+    assert trainer.compute_advantage is own
+    with adapter.patch_compute_advantage() as done:
+        assert len(done.places) >= 5
 
 
 def test_names_of_verl_go_to_verl_under_the_patch(trainer):
@@ -399,6 +435,56 @@ def test_nothing_of_the_batch_is_changed(trainer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapter.register(replace="all")
+
+
+LINES = re.findall(
+    r"^    (\+?\w[\w.]*=\S+)", (Path(__file__).parents[2] / "docs" / "trainers" / "verl.md").read_text(), re.MULTILINE
+)
+
+
+@pytest.fixture
+def composed(peer):
+    """verl's own configuration with overrides on its command line."""
+    hydra = peer("hydra")
+    folder = Path(peer("verl").__file__).parent / "trainer" / "config"
+    batches = ("actor.ppo", "rollout.log_prob", "ref.log_prob")
+
+    def compose(*overrides):
+        sizes = [f"actor_rollout_ref.{name}_micro_batch_size_per_gpu=1" for name in batches]
+        with hydra.initialize_config_dir(str(folder), version_base=None):
+            return hydra.compose("ppo_trainer", overrides=[*sizes, *overrides])
+
+    return compose
+
+
+def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, composed):
+    """Every line of configuration that docs/trainers/verl.md shows is taken by main_ppo's own, and has its effect."""
+    config_of, utils = peer("verl.utils.config"), peer("verl.trainer.ppo.utils")
+    lines = [line for line in LINES if line.startswith(("algorithm", "+algorithm", "actor_rollout_ref"))]
+    assert len(lines) == 7
+    data = columns(1)
+    adapter.register()
+
+    def advantages(algorithm):
+        out = trainer.compute_advantage(proto(*data), algorithm.adv_estimator, config=algorithm)
+        return scalars(out.batch["advantages"], data)
+
+    first = composed(*(line for line in lines if "strat" not in line))
+    config_of.validate_config(first, utils.need_reference_policy(first), use_critic=False)
+    actor = config_of.omega_conf_to_dataclass(first.actor_rollout_ref.actor)
+    losses = peer("verl.trainer.ppo.core_algos")
+    assert losses.get_policy_loss_fn(actor.policy_loss.loss_mode).__name__ == "rollmath/gspo"
+    assert first.actor_rollout_ref.model.external_lib == "rollmath.adapters.verl.auto"
+    rewards, uid = data[0]["token_level_rewards"].sum(1).numpy(), data[1]["uid"]
+    expected = rm.group.grpo(rewards, uid, convention=rm.conventions.TRL, eps=1e-4)
+    np.testing.assert_array_equal(advantages(first.algorithm), expected)
+    second = composed(*(line for line in lines if "strat" in line))
+    with adapter.patch_compute_advantage():
+        found = advantages(second.algorithm)
+    expected = rm.group.stratified(rewards, uid, strata=data[1]["n_tool_calls"])
+    np.testing.assert_array_equal(found, expected)
+    made = composed("algorithm.adv_estimator=rollmath/recipe", "+algorithm.rollmath={recipe: dapo, truncated: keep}")
+    np.testing.assert_array_equal(advantages(made.algorithm), rm.group.grpo(rewards, uid))
 
 
 def test_the_page_names_what_is_registered(trainer):
