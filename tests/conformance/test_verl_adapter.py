@@ -1,9 +1,8 @@
 """The verl adapter inside verl's own ``compute_advantage``, on a real DataProto, against verl's own estimators."""
 
 import importlib.util
-import re
+import inspect
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -217,6 +216,39 @@ def test_every_estimator_of_verl_can_be_replaced(trainer, peer):
     algos = peer("verl.trainer.ppo.core_algos")
     assert set(PAIRS) == set(algos.ADV_ESTIMATOR_REGISTRY)
     assert set(adapter.register(replace="all").replaced) == set(PAIRS)
+
+
+def test_a_replaced_name_is_called_as_that_of_verl(trainer, peer):
+    """By position, with the same arguments and no others; a gradient of the inputs ends there."""
+    registry = peer("verl.trainer.ppo.core_algos").ADV_ESTIMATOR_REGISTRY
+    own = dict(registry)
+    adapter.register(replace="all")
+    tensors, others = without_singletons(columns(1))
+    known = tensors | {"index": others["uid"], "config": config(), "gamma": 0.97, "lam": 0.9}
+    trained = tensors["response_mask"] != 0
+    for name, theirs in own.items():
+        parameters = inspect.signature(theirs).parameters
+        assert inspect.signature(registry[name]).parameters == parameters
+        required = [known[key] for key, p in parameters.items() if p.default is p.empty and key in known]
+        keywords = {"config": known["config"]} if "config" in parameters else {}
+        a, b = registry[name](*required, **keywords)[0], theirs(*required, **keywords)[0]
+        torch.testing.assert_close(a[trained], b[trained], rtol=1e-5, atol=5e-6)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'other'"):
+        registry["grpo"](*required, other=1)
+    leaf = tensors["values"].clone().requires_grad_()
+    assert not registry["gae"](tensors["token_level_rewards"], leaf, tensors["response_mask"], 1.0, 1.0)[
+        0
+    ].requires_grad
+
+
+def test_what_others_registered_since_stays(trainer, peer):
+    algos = peer("verl.trainer.ppo.core_algos")
+    own = algos.ADV_ESTIMATOR_REGISTRY["rloo"]
+    adapter.register(replace="rloo")
+    algos.ADV_ESTIMATOR_REGISTRY["rloo"] = print
+    adapter.unregister()
+    assert algos.ADV_ESTIMATOR_REGISTRY["rloo"] is print
+    algos.ADV_ESTIMATOR_REGISTRY["rloo"] = own
 
 
 def test_verl_itself_does_not_mind_the_names(trainer, peer):
@@ -435,65 +467,3 @@ def test_nothing_of_the_batch_is_changed(trainer):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapter.register(replace="all")
-
-
-LINES = re.findall(
-    r"^    (\+?\w[\w.]*=\S+)", (Path(__file__).parents[2] / "docs" / "trainers" / "verl.md").read_text(), re.MULTILINE
-)
-
-
-@pytest.fixture
-def composed(peer):
-    """verl's own configuration with overrides on its command line."""
-    hydra = peer("hydra")
-    folder = Path(peer("verl").__file__).parent / "trainer" / "config"
-    batches = ("actor.ppo", "rollout.log_prob", "ref.log_prob")
-
-    def compose(*overrides):
-        sizes = [f"actor_rollout_ref.{name}_micro_batch_size_per_gpu=1" for name in batches]
-        with hydra.initialize_config_dir(str(folder), version_base=None):
-            return hydra.compose("ppo_trainer", overrides=[*sizes, *overrides])
-
-    return compose
-
-
-def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, composed):
-    """Every line of configuration that docs/trainers/verl.md shows is taken by main_ppo's own, and has its effect."""
-    config_of, utils = peer("verl.utils.config"), peer("verl.trainer.ppo.utils")
-    lines = [line for line in LINES if line.startswith(("algorithm", "+algorithm", "actor_rollout_ref"))]
-    assert len(lines) == 7
-    data = columns(1)
-    adapter.register()
-
-    def advantages(algorithm):
-        out = trainer.compute_advantage(proto(*data), algorithm.adv_estimator, config=algorithm)
-        return scalars(out.batch["advantages"], data)
-
-    first = composed(*(line for line in lines if "strat" not in line))
-    config_of.validate_config(first, utils.need_reference_policy(first), use_critic=False)
-    actor = config_of.omega_conf_to_dataclass(first.actor_rollout_ref.actor)
-    losses = peer("verl.trainer.ppo.core_algos")
-    assert losses.get_policy_loss_fn(actor.policy_loss.loss_mode).__name__ == "rollmath/gspo"
-    assert first.actor_rollout_ref.model.external_lib == "rollmath.adapters.verl.auto"
-    rewards, uid = data[0]["token_level_rewards"].sum(1).numpy(), data[1]["uid"]
-    expected = rm.group.grpo(rewards, uid, convention=rm.conventions.TRL, eps=1e-4)
-    np.testing.assert_array_equal(advantages(first.algorithm), expected)
-    second = composed(*(line for line in lines if "strat" in line))
-    with adapter.patch_compute_advantage():
-        found = advantages(second.algorithm)
-    expected = rm.group.stratified(rewards, uid, strata=data[1]["n_tool_calls"])
-    np.testing.assert_array_equal(found, expected)
-    made = composed("algorithm.adv_estimator=rollmath/recipe", "+algorithm.rollmath={recipe: dapo, truncated: keep}")
-    np.testing.assert_array_equal(advantages(made.algorithm), rm.group.grpo(rewards, uid))
-
-
-def test_the_page_names_what_is_registered(trainer):
-    """Every name in the table of docs/trainers/verl.md, and no method or loss without a place there."""
-    text = (Path(__file__).parents[2] / "docs" / "trainers" / "verl.md").read_text()
-    lines = {line.split("|")[1].strip(): set(re.findall(r"`(\w+)`", line)) for line in text.splitlines() if "|" in line}
-    done = adapter.register()
-    known = {name.removeprefix("rollmath/") for name in done.estimators}
-    losses = {name.removeprefix("rollmath/") for name in done.objectives}
-    recipes = lines["recipes as estimators"]
-    assert lines["verl's own estimators, its numbers"] | lines["others"] | recipes == known
-    assert lines["verl's own losses"] | lines["other losses"] | set(rm.recipes.names()) == losses

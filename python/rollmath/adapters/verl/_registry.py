@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -40,7 +42,7 @@ class Registered(NamedTuple):
     version: str
 
 
-#: What was in verl's registry and module before, by verl's name.
+#: What was in verl's registry before, and what is there now, by verl's name.
 _before: dict[str, tuple[Any, Any]] = {}
 #: The functions that we put there, always the same.
 _estimators: dict[str, Callable[..., Any]] = {}
@@ -120,21 +122,35 @@ def unregister() -> None:
     for registry in (algos.ADV_ESTIMATOR_REGISTRY, algos.POLICY_LOSS_REGISTRY):
         for name in [name for name in registry if name.startswith(PREFIX)]:
             del registry[name]
-    for name, (registered, inline) in _before.items():
-        algos.ADV_ESTIMATOR_REGISTRY[name] = registered
-        if name in INLINE:
-            setattr(algos, INLINE[name], inline)
+    for name, (original, ours) in _before.items():
+        if algos.ADV_ESTIMATOR_REGISTRY.get(name) is ours:
+            algos.ADV_ESTIMATOR_REGISTRY[name] = original
+        if name in INLINE and getattr(algos, INLINE[name]) is ours:
+            setattr(algos, INLINE[name], original)
     _before.clear()
 
 
 def _replace(algos: Any, name: str) -> None:
     if name in _before:
         return
-    inline = getattr(algos, INLINE[name]) if name in INLINE else None
-    _before[name] = algos.ADV_ESTIMATOR_REGISTRY[name], inline
-    algos.ADV_ESTIMATOR_REGISTRY[name] = REPLACEMENTS[name]
+    original = algos.ADV_ESTIMATOR_REGISTRY[name]
+    ours = with_signature(original, REPLACEMENTS[name])
+    _before[name] = original, ours
+    algos.ADV_ESTIMATOR_REGISTRY[name] = ours
     if name in INLINE:
-        setattr(algos, INLINE[name], REPLACEMENTS[name])
+        setattr(algos, INLINE[name], ours)
+
+
+def with_signature(original: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
+    """Ours, which takes keywords, as verl's own is called: the order of its arguments, and no others."""
+    signature = inspect.signature(original)
+
+    @functools.wraps(original, assigned=("__name__", "__qualname__"))
+    def function(*args: Any, **keywords: Any) -> Any:
+        given = signature.bind_partial(*args, **keywords).arguments
+        return ours(**{**given, **given.pop("kwargs", {})})
+
+    return function
 
 
 def as_registered(estimator: Estimator) -> Callable[..., Any]:
