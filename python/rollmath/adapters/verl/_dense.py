@@ -130,8 +130,3 @@ def outcomes(rewards: NDArray[Any], trained: Trained) -> NDArray[Any] | None:
     last = np.where(trained.counts > 0, last, np.float32(0))
     # By their bits: integers are counted many times as fast as floats.
     return last if np.count_nonzero(rewards.view(np.int32)) == np.count_nonzero(last.view(np.int32)) else None
-
-
-def tensor(x: NDArray[Any]) -> torch.Tensor:
-    """A result as verl wants it, without a copy."""
-    return torch.from_numpy(x)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rollmath import group, temporal
-from rollmath.adapters.verl import _dense
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import RESERVED, check_known, method_options, plain, setting, table
 from rollmath.groups import as_groups
@@ -226,6 +226,6 @@ METHODS: dict[str, Estimator] = {
 
 
 def as_verl(both: Both) -> tuple[Any, Any]:
-    """Tensors; one if both are the same array."""
-    first = _dense.tensor(both[0])
-    return first, first if both[1] is both[0] else _dense.tensor(both[1])
+    """Tensors, without a copy; one if both are the same array."""
+    first = torch.from_numpy(both[0])
+    return first, first if both[1] is both[0] else torch.from_numpy(both[1])

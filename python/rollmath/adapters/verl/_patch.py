@@ -17,7 +17,7 @@ from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._columns import Columns, Queue
 from rollmath.adapters.verl._config import check_known, setting
 from rollmath.adapters.verl._estimators import Estimator, as_verl, from_config
-from rollmath.adapters.verl._names import estimators
+from rollmath.adapters.verl._names import ESTIMATORS
 from rollmath.adapters.verl._registry import PREFIX
 from rollmath.adapters.verl._sessions import Sessions
 from rollmath.adapters.verl._version import load, verl_version
@@ -146,9 +146,9 @@ def ours_by_name(adv_estimator: Any) -> Estimator | None:
     name = str(adv_estimator.value if isinstance(adv_estimator, Enum) else adv_estimator)
     if not name.startswith(PREFIX):
         return None
-    known = estimators()
-    check_known(PREFIX.rstrip("/"), "estimator", [name.removeprefix(PREFIX)], known)
-    return known[name.removeprefix(PREFIX)]
+    name = name.removeprefix(PREFIX)
+    check_known(PREFIX.rstrip("/"), "estimator", [name], ESTIMATORS)
+    return ESTIMATORS[name]
 
 
 class Settings:

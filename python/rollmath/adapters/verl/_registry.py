@@ -14,7 +14,7 @@ from rollmath._arrays import describe
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Estimator, as_verl, from_config
-from rollmath.adapters.verl._names import estimators, losses
+from rollmath.adapters.verl._names import ESTIMATORS, losses
 from rollmath.adapters.verl._objectives import Always, Loss, as_verl_loss
 from rollmath.adapters.verl._replace import INLINE, REPLACEMENTS
 from rollmath.adapters.verl._version import load, verl_version
@@ -84,7 +84,7 @@ def register(
         _check_objective(name, objective)
     version = verl_version("register", any_version=any_version)
     algos = load("register", _ALGOS)
-    for name, estimator in estimators().items():
+    for name, estimator in ESTIMATORS.items():
         algos.ADV_ESTIMATOR_REGISTRY[PREFIX + name] = _estimators.setdefault(name, as_registered(estimator))
     for name, loss in losses().items():
         algos.POLICY_LOSS_REGISTRY[PREFIX + name] = _losses.setdefault(name, as_verl_loss(name, loss))
@@ -93,7 +93,7 @@ def register(
     for name in names:
         _replace(algos, name)
     return Registered(
-        tuple(PREFIX + name for name in estimators()),
+        tuple(PREFIX + name for name in ESTIMATORS),
         tuple(name for name in algos.POLICY_LOSS_REGISTRY if name.startswith(PREFIX)),
         tuple(_before),
         version,
