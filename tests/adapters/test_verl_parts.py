@@ -21,6 +21,8 @@ from rollmath.adapters.verl._columns import Columns, Queue, objects
 from rollmath.adapters.verl._config import method_options, plain, setting, table, whiten_of
 from rollmath.adapters.verl._dense import Trained, outcomes, scores
 from rollmath.adapters.verl._estimators import METHODS
+from rollmath.adapters.verl._names import losses
+from rollmath.adapters.verl._objectives import LOSSES, MODES, as_verl_loss, global_scale
 from rollmath.adapters.verl._sessions import Sessions
 
 DTYPES = [torch.int64, torch.int32, torch.uint8, torch.bool, torch.float32]
@@ -133,7 +135,10 @@ def test_what_says_more_goes_before():
     assert made({"convention": "DEFAULT"})["convention"] == rm.conventions.DEFAULT
     assert "scale" not in made({"convention": "DEFAULT"})
     # A method that verl does not have follows the papers, unless a framework is named, which must have it.
-    assert method_options("f", rm.group.maxrl, "maxrl", {}, (), {})["convention"] == rm.conventions.DEFAULT
+    assert (
+        method_options("f", rm.group.maxrl, "maxrl", {}, ("rewards", "groups"), {})["convention"]
+        == rm.conventions.DEFAULT
+    )
     with pytest.raises(
         ValueError, match=r"f\(\): 'algorithm.rollmath.convention' 'TRL' has none for 'maxrl'; it has: grpo"
     ):
@@ -199,6 +204,57 @@ def test_columns_of_a_queue():
     assert columns["a"].tolist() == [1, 2]
     assert asked == Fake.asked
     assert objects([None, 1.0]).tolist() == [None, 1.0]
+
+
+# Losses.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_micro_batches_of_two_ranks_add_up(mode):
+    """Under verl's global_batch_info; one has no trained token, and all rows together are more than verl counts."""
+    torch.manual_seed(0)
+    old, advantages = -torch.rand(6, 9), torch.randn(6, 9)
+    theta, mask = old + 0.3 * torch.randn(6, 9), torch.rand(6, 9) < 0.7
+    mask[2] = False
+    info = {"batch_num_tokens": int(mask.sum()), "global_batch_size": 4, "loss_scale_factor": 50}
+    function = as_verl_loss("vanilla", LOSSES["vanilla"])
+
+    def loss(rows, ranks):
+        config = types.SimpleNamespace(clip_ratio=0.2, global_batch_info=info | {"dp_size": ranks})
+        return function(old[rows], theta[rows], advantages[rows], mask[rows], mode, config)[0]
+
+    whole = loss(list(range(6)), 1)
+    torch.testing.assert_close((loss([0, 1], 2) + loss([2], 2) + loss([3, 4, 5], 2)) / 2, whole)
+    ratio = (theta - old).exp()
+    worse = torch.maximum(-advantages * ratio, -advantages * ratio.clamp(0.8, 1.2))
+    tokens = torch.where(advantages < 0, torch.minimum(worse, -3 * advantages), worse) * mask
+    expected = {
+        "token-mean": tokens.sum() / mask.sum(),
+        "token-sum": tokens.sum(),
+        "seq-mean-token-sum": tokens.sum() / 4,
+        "seq-mean-token-sum-norm": tokens.sum() / 4 / 50,
+        "seq-mean-token-mean": (tokens.sum(1) / mask.sum(1).clamp(min=1)).sum() / 4,
+    }
+    torch.testing.assert_close(whole, expected[mode])
+
+
+def test_counts_that_are_missing():
+    """The counts of the micro-batch then, or 0 where it has none; an error with several ranks."""
+    given = {"tokens": 10, "rows": 2, "width": 8}
+    assert global_scale("f", "token-mean", {}, **given) == 1
+    assert global_scale("f", "seq-mean-token-sum-norm", {"batch_num_tokens": None}, **given) == 1 / 8
+    assert global_scale("f", "token-mean", {"batch_num_tokens": 0}, tokens=0, rows=0, width=8) == 0
+    assert global_scale("f", "token-sum", {"dp_size": 4}, **given) == 4
+    for mode, name in (("token-mean", "batch_num_tokens"), ("seq-mean-token-mean", "global_batch_size")):
+        with pytest.raises(
+            ValueError, match=rf"f\(\): needs '{name}' in config.global_batch_info where 'dp_size' is 2"
+        ):
+            global_scale("f", mode, {"dp_size": 2}, **given)
+
+
+def test_the_aggregation_of_a_recipe_in_words_of_verl():
+    expected = {"grpo": "seq-mean-token-mean", "dr_grpo": "seq-mean-token-sum-norm", "dapo": "token-mean"}
+    assert {name: losses()[name].mode for name in expected} == expected
 
 
 # Without verl, or with another one.

@@ -17,14 +17,12 @@ from rollmath._lazy import lazy
 from rollmath.adapters.verl._version import SUPPORTED, TESTED
 
 if TYPE_CHECKING:
-    from rollmath.adapters.verl._objectives import register_objective
     from rollmath.adapters.verl._patch import Patched, patch_compute_advantage, unpatch_compute_advantage
     from rollmath.adapters.verl._registry import Registered, register, unregister
 
 _load, __dir__ = lazy(
     __name__,
     {
-        "_objectives": ("register_objective",),
         "_patch": ("Patched", "patch_compute_advantage", "unpatch_compute_advantage"),
         "_registry": ("Registered", "register", "unregister"),
     },
@@ -39,7 +37,6 @@ __all__ = [
     "Registered",
     "patch_compute_advantage",
     "register",
-    "register_objective",
     "unpatch_compute_advantage",
     "unregister",
 ]

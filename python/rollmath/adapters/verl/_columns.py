@@ -66,7 +66,7 @@ class Queue:
     def _field(self, name: str) -> Any:
         try:
             data = self._tq.kv_batch_get(keys=self._keys, partition_id=self._partition, select_fields=[name])
-        except (ValueError, KeyError, RuntimeError):  # what the queue raises for a field that no row has
+        except ValueError:  # what the queue raises for a field that not all rows have
             return None
         return data[name] if name in data.keys() else None  # noqa: SIM118 - a TensorDict
 

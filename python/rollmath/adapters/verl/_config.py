@@ -129,6 +129,11 @@ def method_options(
     takes += OVERRIDES if "override" in parameters else ()
     check_known(who, "option 'algorithm.rollmath'", [key for key in options if key not in RESERVED], takes)
     out |= {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if key in takes}
+    for name in takes:
+        if name not in out and name in parameters and parameters[name].default is inspect.Parameter.empty:
+            where = f"{function.__module__.rpartition('.')[0]}.{function.__name__}"
+            msg = f"{who}(): needs the option 'algorithm.rollmath.{name}', see {where}"
+            raise ValueError(msg)
     if "whiten" in out:
         out["whiten"] = whiten_of(who, out["whiten"])
     return out

@@ -113,13 +113,13 @@ def tokens(who: str, name: str, x: Any, shape: tuple[int, int]) -> NDArray[Any]:
     if tuple(x.shape) != shape:
         msg = f"{who}(): {name!r} must have the shape of 'response_mask', {shape}, got {tuple(x.shape)}"
         raise ValueError(msg)
-    return host(who, name, x)[0]
+    return host(who, name, x.detach())[0]
 
 
 def scores(who: str, token_level_rewards: Any, shape: tuple[int, int]) -> NDArray[Any]:
     """The reward of each row as verl takes it: the sum over all columns, in float32 or float64."""
     tokens(who, "token_level_rewards", token_level_rewards, shape)
-    return host(who, "token_level_rewards", token_level_rewards.sum(dim=-1))[0]
+    return host(who, "token_level_rewards", token_level_rewards.detach().sum(dim=-1))[0]
 
 
 def outcomes(rewards: NDArray[Any], trained: Trained) -> NDArray[Any] | None:
@@ -130,8 +130,3 @@ def outcomes(rewards: NDArray[Any], trained: Trained) -> NDArray[Any] | None:
     last = np.where(trained.counts > 0, last, np.float32(0))
     # By their bits: integers are counted many times as fast as floats.
     return last if np.count_nonzero(rewards.view(np.int32)) == np.count_nonzero(last.view(np.int32)) else None
-
-
-def tensor(x: NDArray[Any]) -> torch.Tensor:
-    """A result as verl wants it, without a copy."""
-    return torch.from_numpy(x)

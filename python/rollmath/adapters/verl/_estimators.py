@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from rollmath import group, temporal
-from rollmath.adapters.verl import _dense
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import RESERVED, check_known, method_options, plain, setting, table
+from rollmath.groups import as_groups
+from rollmath.ops import segment_max
 
 #: ``(advantages, returns)``; the same array twice where verl returns the same tensor twice.
 Both = tuple[NDArray[Any], NDArray[Any]]
@@ -66,7 +68,7 @@ def rollout_method(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
             elif parameter == "groups":
                 arrays[parameter] = batch.column("uid")
             elif parameter == "lengths":
-                arrays[parameter] = batch.lengths()
+                arrays[parameter] = weighing(batch) if name == "opo" else batch.lengths()
             elif parameter == "weights" and name == "gdpo":
                 arrays[parameter] = options.get("weights", plain(setting(batch.config, "gdpo_reward_weights")))
             elif required or parameter in renamed:
@@ -74,6 +76,16 @@ def rollout_method(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
         return outcome(batch, np.asarray(function(**arrays, **keywords)))
 
     return run
+
+
+def weighing(batch: Batch) -> NDArray[np.int64]:
+    """The lengths, but 1 in a group without a trained token, which has no mean otherwise: nothing shows its numbers."""
+    lengths = batch.lengths()
+    if lengths.all():
+        return lengths
+    groups = as_groups(batch.who, batch.column("uid"))
+    empty = segment_max(lengths, groups) == 0
+    return np.where(empty[groups.index], 1, lengths)
 
 
 def outcome(batch: Batch, values: NDArray[Any]) -> Both:
@@ -142,7 +154,11 @@ def remax(batch: Batch, options: Mapping[str, Any]) -> Both:
 
 
 def optimal_token_baseline(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
-    """``optimal_token_baseline`` or ``tir_optimal_token_baseline`` of verl."""
+    """``optimal_token_baseline`` or ``tir_optimal_token_baseline`` of verl.
+
+    The first compares columns, but begins the zero tail of the longest row at the column whose number is that of the
+    trained tokens of the second longest: with gaps, before the end of that row. It is left there.
+    """
 
     def run(batch: Batch, options: Mapping[str, Any]) -> Both:
         function = group.optimal_token_baseline
@@ -152,10 +168,28 @@ def optimal_token_baseline(name: str) -> Callable[[Batch, Mapping[str, Any]], Bo
         advantages = batch.trained.fresh()
         rewards = batch.token_rewards() if batch.outcomes is None else batch.outcomes
         arrays = (rewards, batch.need("uid"), logprobs, squares)
-        _float32(batch, function, advantages, *arrays, is_weights=weights, reward_on_gap="drop", **keywords)
-        return advantages, reward_to_go(batch)
+        columns = batch.trained.mask is not None and keywords.get("align") == "position"
+        tail = keywords.pop("zero_tail", True)
+        keywords |= {"zero_tail": tail and not columns, "reward_on_gap": "drop"}
+        _float32(batch, function, advantages, *arrays, is_weights=weights, **keywords)
+        returns = reward_to_go(batch)
+        if tail and columns:
+            _tail_by_column(batch, advantages, returns)
+        return advantages, returns
 
     return run
+
+
+def _tail_by_column(batch: Batch, advantages: NDArray[Any], returns: NDArray[Any]) -> None:
+    """The returns, in the longest row of each group from the column on that verl takes."""
+    counts, groups = batch.trained.counts, as_groups(batch.who, batch.need("uid"))
+    order = np.lexsort((counts, groups.index))
+    # The last of each group, if the one before it is in the same group and shorter.
+    one, other = order[1:], order[:-1]
+    last = np.append(groups.index[one[1:]] != groups.index[one[:-1]], True)[: len(one)]
+    found = last & (groups.index[one] == groups.index[other]) & (counts[one] > counts[other])
+    for row, column in zip(one[found], counts[other[found]], strict=True):
+        advantages[row, column:] = returns[row, column:]
 
 
 def reward_to_go(batch: Batch) -> NDArray[Any]:
@@ -192,6 +226,6 @@ METHODS: dict[str, Estimator] = {
 
 
 def as_verl(both: Both) -> tuple[Any, Any]:
-    """Tensors; one if both are the same array."""
-    first = _dense.tensor(both[0])
-    return first, first if both[1] is both[0] else _dense.tensor(both[1])
+    """Tensors, without a copy; one if both are the same array."""
+    first = torch.from_numpy(both[0])
+    return first, first if both[1] is both[0] else torch.from_numpy(both[1])

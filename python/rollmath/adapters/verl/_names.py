@@ -7,15 +7,11 @@ from rollmath.adapters.verl._estimators import METHODS, Estimator
 from rollmath.adapters.verl._objectives import LOSSES, Always, Loss
 from rollmath.adapters.verl._recipes import ANY, objective_of, recipe_estimator
 
-#: Recipes whose name is that of a method are that method in verl's convention; ``rollmath/recipe`` has them all.
+#: By name without ``rollmath/``. Recipes whose name is that of a method are that method in verl's convention;
+#: ``rollmath/recipe`` has them all.
 ESTIMATORS: dict[str, Estimator] = dict(METHODS) | {
     name: Estimator(name, recipe_estimator(name)) for name in (ANY, *recipes.names()) if name not in METHODS
 }
-
-
-def estimators() -> dict[str, Estimator]:
-    """By name without ``rollmath/``."""
-    return dict(ESTIMATORS)
 
 
 def losses() -> dict[str, Loss]:

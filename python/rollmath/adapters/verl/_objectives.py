@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import LogProbs, Rows
-from rollmath._arrays import describe
 from rollmath.adapters.verl._config import check_known, setting
 
 if TYPE_CHECKING:
     import torch
 
-    from rollmath.loss import Aggregation, Normalizer, Objective
+    from rollmath.loss import Objective
 
 Maker = Callable[[Any], "Objective"]
-#: verl's ``loss_agg_mode``, as options of an :class:`~rollmath.loss.Aggregation`. With a count of the batch, its
-#: ``global_batch_size``, rows without a trained token count; without, they do not.
-MODES: Mapping[str, Mapping[str, Any]] = {
-    "token-mean": {"unit": "token"},
-    "token-sum": {"unit": "batch", "within": "sum"},
-    "seq-mean-token-sum": {"unit": "row", "within": "sum"},
-    "seq-mean-token-sum-norm": {"unit": "row", "within": "sum"},
-    "seq-mean-token-mean": {"unit": "row"},
+#: verl's ``loss_agg_mode``, and ours for each; ``norm`` has a divisor besides.
+MODES: Mapping[str, str] = {
+    "token-mean": "token_mean",
+    "token-sum": "token_sum",
+    "seq-mean-token-sum": "seq_mean_token_sum",
+    "seq-mean-token-sum-norm": "seq_mean_token_sum",
+    "seq-mean-token-mean": "seq_mean_token_mean",
 }
 
 
@@ -36,7 +34,7 @@ class Loss:
     Attributes:
         make: the objective, from verl's ActorConfig.
         mode: the ``loss_agg_mode`` whatever verl is told; None for the one that it is told.
-        local: counts of the micro-batch instead of those of the global batch.
+        local: the mean over all rows of the micro-batch, whatever the counts of the global batch.
         by_row: verl's importance weights multiply the loss of a row, with their geometric mean over it.
     """
 
@@ -110,11 +108,9 @@ _KL_COV = _of("KLCov", lambda c: {"share": _policy("kl_cov_ratio", 0.0002)(c), "
 #: By name without ``rollmath/``. Those with a name of verl's are its loss; the others have no counterpart there.
 LOSSES: dict[str, Loss] = {
     "vanilla": Loss(_ppo),
-    "ppo": Loss(_ppo),
     "gspo": Loss(_GSPO),
     "sapo": Loss(_SAPO, mode="seq-mean-token-mean"),
     "gpg": Loss(_of("Reinforce", lambda _: {})),
-    "reinforce": Loss(_of("Reinforce", lambda _: {})),
     "cispo": Loss(_of("CISPO", lambda c: {"clip": clip_of(c), "max_log_ratio": 20})),
     "dppo_tv": Loss(_of("DPPO", _dppo("tv"))),
     "dppo_kl": Loss(_of("DPPO", _dppo("kl"))),
@@ -129,39 +125,6 @@ LOSSES: dict[str, Loss] = {
     "topr": Loss(_of("TOPR", lambda _: {})),
     "vespo": Loss(_of("VESPO", lambda _: {"unit": "row"})),
 }
-
-
-def register_objective(name: str, objective: Objective, *, loss_agg_mode: str | None = None) -> str:
-    """Makes an objective of yours known to verl, as ``actor.policy_loss.loss_mode=rollmath/<name>``.
-
-    Call it in every process that trains, from a module of yours that verl imports there
-    (``actor_rollout_ref.model.external_lib``), before :func:`register`, which puts it into the registry.
-
-    Args:
-        name: without ``rollmath/``.
-        objective: any objective of :mod:`rollmath.loss`, with its options, or one of your own.
-        loss_agg_mode: how the loss is aggregated whatever verl is told; None for what ``actor.loss_agg_mode`` says.
-
-    Returns:
-        The name for the configuration.
-
-    Raises:
-        ValueError: a name that is taken by another objective; an unknown mode.
-        TypeError: no objective.
-    """
-    from rollmath.loss import Objective as Base  # noqa: PLC0415
-
-    who = "register_objective"
-    if not isinstance(objective, Base):
-        msg = f"{who}(): 'objective' must be an Objective, such as rollmath.loss.PPO(), got {describe(objective)}"
-        raise TypeError(msg)
-    if loss_agg_mode is not None:
-        check_known(who, "'loss_agg_mode'", [loss_agg_mode], MODES)
-    wanted = Loss(Always(objective), mode=loss_agg_mode)
-    if LOSSES.setdefault(name, wanted) != wanted:
-        msg = f"{who}(): 'name' {name!r} is taken by another objective; choose another name"
-        raise ValueError(msg)
-    return f"rollmath/{name}"
 
 
 @dataclass(frozen=True)
@@ -209,7 +172,7 @@ def geometric(weight: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def _compute(
     who: str, loss: Loss, tensors: tuple[Any, ...], loss_agg_mode: str, config: Any
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    from rollmath.loss import policy_loss  # noqa: PLC0415
+    from rollmath.loss import Normalizer, policy_loss  # noqa: PLC0415
 
     old, theta, advantages, response_mask, weight = tensors
     width = int(response_mask.shape[1])
@@ -217,8 +180,12 @@ def _compute(
     rows = Rows(np.arange(n), np.full(n, width), mask=(response_mask != 0).detach().cpu().numpy())
     mode = loss.mode or loss_agg_mode
     check_known(who, "'loss_agg_mode'", [mode], MODES)
-    info = {} if loss.local else dict(setting(config, "global_batch_info", {}))
-    normalizer, aggregation = counts(who, rows, mode, info, width, empty=loss.local)
+    normalizer = Normalizer.local(rows)
+    if loss.local:
+        scale = normalizer.rows / max(n, 1)
+    else:
+        info = setting(config, "global_batch_info", {})
+        scale = global_scale(who, mode, info, tokens=normalizer.tokens, rows=normalizer.rows, width=width)
     logprobs = LogProbs(theta, prox=old)
     objective = loss.make(config)
     if objective.coupling == "batch":
@@ -231,60 +198,47 @@ def _compute(
         rows,
         objective,
         normalizer=normalizer,
-        aggregation=aggregation,
+        aggregation=MODES[mode],
         level="token",
         weight=weight,
     )
-    return out.loss, metrics_of(out.metrics.to_dict(), normalizer.tokens, int(rows.trained.sum()))
+    return out.loss * scale, metrics_of(out.metrics.to_dict())
 
 
-def counts(
-    who: str, rows: Rows, mode: str, info: Mapping[str, Any], width: int, *, empty: bool = False
-) -> tuple[Normalizer, Aggregation]:
-    """Our counts and aggregation for verl's ``global_batch_info`` and ``loss_agg_mode``.
+def global_scale(who: str, mode: str, info: Mapping[str, Any], *, tokens: int, rows: int, width: int) -> float:
+    """What the loss of a micro-batch is multiplied by, so that those of all micro-batches and ranks add up as in verl.
 
     Args:
         who: name of the loss.
-        rows: those of the micro-batch.
         mode: ``loss_agg_mode``.
         info: ``dp_size``, ``batch_num_tokens``, ``global_batch_size``, ``loss_scale_factor``; any may be missing.
+        tokens: trained tokens of the micro-batch, which its own mean was over.
+        rows: its rows with a trained token, likewise.
         width: columns, by which the ``norm`` mode divides where there is no ``loss_scale_factor``.
-        empty: count rows without a trained token too.
 
     Raises:
         ValueError: several ranks and no count of the global batch, as in verl.
     """
-    from rollmath.loss import Aggregation, Normalizer  # noqa: PLC0415
-
-    local = Normalizer.local(rows)
     ranks = int(info.get("dp_size") or 1)
-    tokens, batch = info.get("batch_num_tokens"), info.get("global_batch_size")
-    needed = {"token": ("batch_num_tokens", tokens), "row": ("global_batch_size", batch)}.get(MODES[mode]["unit"])
-    if needed is not None and needed[1] is None and ranks > 1:
-        msg = f"{who}(): needs {needed[0]!r} in config.global_batch_info where 'dp_size' is {ranks}"
-        raise ValueError(msg)
-    total = local.tokens if tokens is None else max(int(tokens), local.tokens)
-    normalizer = local
-    if batch is not None:
-        # verl counts all rows; rows that hold tokens cannot be more than those.
-        full = min(int(batch), total)
-        normalizer = Normalizer(tokens=total, rows=full, rollouts=full, empty_rows=int(batch) - full)
-    elif tokens is not None:
-        normalizer = Normalizer(tokens=total, rows=local.rows, rollouts=local.rollouts, empty_rows=local.empty_rows)
-    options = dict(MODES[mode])
-    if options["unit"] == "row" and (batch is not None or empty):
-        options["empty"] = "include"
+    scale = float(ranks)
+    if mode != "token-sum":
+        name, here = ("batch_num_tokens", tokens) if mode == "token-mean" else ("global_batch_size", rows)
+        count = info.get(name)
+        if count is None and ranks > 1:
+            msg = f"{who}(): needs {name!r} in config.global_batch_info where 'dp_size' is {ranks}"
+            raise ValueError(msg)
+        scale *= here / max(here if count is None else int(count), 1)
     if mode.endswith("norm"):
-        options["divisor"] = float(info.get("loss_scale_factor") or width)
-    return normalizer.under(grad_reduce="mean", ranks=ranks), Aggregation(**options)
+        scale /= float(info.get("loss_scale_factor") or width)
+    return scale
 
 
-def metrics_of(found: Mapping[str, float], tokens: int, local: int) -> dict[str, float]:
+def metrics_of(found: Mapping[str, float]) -> dict[str, float]:
     """By the names of verl, as means over the trained tokens of the micro-batch: verl averages over micro-batches."""
-    share = tokens / local if local else 0.0
+    clipped = found.get("clip_high", 0.0) + found.get("clip_low", 0.0)
     return {
-        "actor/pg_clipfrac": share * (found.get("clip_high", 0.0) + found.get("clip_low", 0.0)),
-        "actor/ppo_kl": -share * found["log_ratio"],
-        "actor/pg_clipfrac_lower": share * found.get("dual_clip", 0.0),
-        "actor/signal": share * found["signal"],
+        "actor/pg_clipfrac": found.get("clip_cov", clipped),
+        "actor/ppo_kl": -found["log_ratio"],
+        "actor/pg_clipfrac_lower": found.get("dual_clip", found.get("truncated", 0.0)),
+        "actor/signal": found["signal"],
     }

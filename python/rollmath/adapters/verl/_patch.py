@@ -10,14 +10,14 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import Any
 
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._columns import Columns, Queue
 from rollmath.adapters.verl._config import check_known, setting
 from rollmath.adapters.verl._estimators import Estimator, as_verl, from_config
-from rollmath.adapters.verl._names import estimators
+from rollmath.adapters.verl._names import ESTIMATORS
 from rollmath.adapters.verl._registry import PREFIX
 from rollmath.adapters.verl._sessions import Sessions
 from rollmath.adapters.verl._version import load, verl_version
@@ -88,34 +88,40 @@ def patch_compute_advantage(*, any_version: bool = False) -> Patched:
             load(who, name)
         except ImportError as why:
             missing.append(f"{name} ({why})")
-    if not any(name in sys.modules for name in (_LEGACY, _UTILS)):
+    if _LEGACY not in sys.modules:
         msg = f"{who}(): verl's trainers cannot be imported: {'; '.join(missing)}"
         raise RuntimeError(msg)
+    # All that is looked up comes before the first change, so that an error leaves verl as it was.
     original = getattr(sys.modules[_LEGACY], _ONE)
+    several = getattr(sys.modules[_UTILS], _MANY) if _UTILS in sys.modules else None
+    trainer = sys.modules[_V1].PPOTrainer if _V1 in sys.modules else None
+    step = trainer._compute_advantage if trainer else None
     _everywhere(_ONE, original, _one(original))
-    if _UTILS in sys.modules:
-        several = getattr(sys.modules[_UTILS], _MANY)
+    if several is not None:
         _everywhere(_MANY, several, _many(several))
-    if _V1 in sys.modules:
-        trainer = sys.modules[_V1].PPOTrainer
-        _set(trainer, "_compute_advantage", trainer._compute_advantage, _remembering(trainer._compute_advantage))
+    if trainer and step:
+        _set(trainer, "_compute_advantage", step, _remembering(step))
     return Patched(tuple(sorted(_named(x, a) for x, a, _, _ in _patched)), tuple(missing), version)
 
 
 def unpatch_compute_advantage() -> None:
-    """Gives verl its functions back, also in modules that imported ours by name since; nothing if there is no patch."""
-    for _, attribute, original, ours in _patched:
-        for module in list(sys.modules.values()):
-            if getattr(module, "__dict__", {}).get(attribute) is ours:
-                setattr(module, attribute, original)
+    """Gives verl its functions back, also where modules took ours since, by any name; nothing if there is no patch."""
+    if not _patched:
+        return
+    originals = {ours: original for _, _, original, ours in _patched}
     for where, attribute, original, ours in _patched:
         if getattr(where, attribute, None) is ours:
             setattr(where, attribute, original)
+    for module in list(sys.modules.values()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
+            # Not isinstance, which asks objects that answer with a warning.
+            if type(value) is FunctionType and value in originals:
+                setattr(module, attribute, originals[value])
     _patched.clear()
 
 
 def _everywhere(attribute: str, original: Any, ours: Any) -> None:
-    """In all modules that hold the function by name."""
+    """In all modules that hold the function by its name."""
     for module in list(sys.modules.values()):
         if getattr(module, "__dict__", {}).get(attribute) is original:
             _set(module, attribute, original, ours)
@@ -140,9 +146,9 @@ def ours_by_name(adv_estimator: Any) -> Estimator | None:
     name = str(adv_estimator.value if isinstance(adv_estimator, Enum) else adv_estimator)
     if not name.startswith(PREFIX):
         return None
-    known = estimators()
-    check_known(PREFIX.rstrip("/"), "estimator", [name.removeprefix(PREFIX)], known)
-    return known[name.removeprefix(PREFIX)]
+    name = name.removeprefix(PREFIX)
+    check_known(PREFIX.rstrip("/"), "estimator", [name], ESTIMATORS)
+    return ESTIMATORS[name]
 
 
 class Settings:

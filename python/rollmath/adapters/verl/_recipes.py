@@ -67,7 +67,8 @@ def _rows(batch: Batch) -> tuple[Rows, NDArray[np.bool_]]:
 
 def objective_of(name: str) -> tuple[Objective, str | None]:
     """The objective of a recipe and verl's name of its aggregation; None if verl has none."""
-    recipe = recipes.get(name, max_length=1) if name == "dr_grpo" else recipes.get(name)
+    # Its constant is verl's loss_scale_factor; any but 1 says that there is one.
+    recipe = recipes.get(name, max_length=2) if name == "dr_grpo" else recipes.get(name)
     from rollmath.loss import Aggregation  # noqa: PLC0415 - torch and the objectives load when a loss is computed
 
     how = recipe.aggregation if isinstance(recipe.aggregation, Aggregation) else Aggregation.named(recipe.aggregation)

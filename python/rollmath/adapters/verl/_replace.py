@@ -1,4 +1,4 @@
-"""Functions with verl's own names, signatures and numbers, computed here.
+"""verl's own estimators computed here, with the arguments and the numbers of verl.
 
 They read verl's configuration where verl does, and never ``algorithm.rollmath``: who replaces a function by name wants
 the numbers that it had.
@@ -23,26 +23,23 @@ from rollmath.conventions import VERL_0_9, Convention
 Result = tuple[torch.Tensor, torch.Tensor]
 
 
-def compute_gae_advantage_return(
-    token_level_rewards: Any, values: Any, response_mask: Any, gamma: Any, lam: Any
-) -> Result:
+def gae(*, token_level_rewards: Any, response_mask: Any, gamma: Any, lam: Any, values: Any = None) -> Result:
     """GAE with whitened advantages; 0 where the mask is 0, where verl leaves what the scan carries."""
     config = SimpleNamespace(gamma=float(gamma), lam=float(lam))
     batch = Batch("gae", token_level_rewards, response_mask, config, {"values": values})
     return as_verl(METHODS["gae"].run(batch, {}))
 
 
-def compute_grpo_outcome_advantage(
+def grpo(
+    *,
     token_level_rewards: Any,
     response_mask: Any,
-    index: Any,
+    index: Any = None,
     epsilon: float = 1e-6,
     norm_adv_by_std_in_grpo: bool = True,
     config: Any = None,
-    **kwargs: Any,
 ) -> Result:
     """GRPO; also verl's grpo_vectorized, which merges ids that read as one integer."""
-    del kwargs
     batch = Batch("grpo", token_level_rewards, response_mask, config, {"uid": index})
     rules = replace(VERL_0_9["grpo"], eps=float(epsilon))
     scale = "std" if norm_adv_by_std_in_grpo else "none"
@@ -50,10 +47,11 @@ def compute_grpo_outcome_advantage(
     return as_verl(outcome(batch, np.asarray(values)))
 
 
-def compute_gdpo_outcome_advantage(
+def gdpo(
+    *,
     token_level_rewards: Any,
     response_mask: Any,
-    index: Any,
+    index: Any = None,
     epsilon: float = 1e-6,
     norm_adv_by_std_in_grpo: bool = True,
     config: Any = None,
@@ -84,9 +82,10 @@ def outcome_function(name: str, method: str, convention: Convention | None = Non
     run = METHODS[method].run
 
     def function(
+        *,
         token_level_rewards: Any,
         response_mask: Any,
-        index: Any,
+        index: Any = None,
         epsilon: float = 1e-6,
         config: Any = None,
         **kwargs: Any,
@@ -97,7 +96,6 @@ def outcome_function(name: str, method: str, convention: Convention | None = Non
         options |= {"eps": float(epsilon)} if method == "passk" else {}
         return as_verl(run(batch, options))
 
-    function.__name__ = f"compute_{name}_outcome_advantage"
     return function
 
 
@@ -105,7 +103,7 @@ def token_function(name: str, method: str) -> Callable[..., Result]:
     """Estimators on tokens other than GAE as verl calls them; columns are keywords of their names."""
 
     def function(
-        token_level_rewards: Any, response_mask: Any, config: Any = None, index: Any = None, **kwargs: Any
+        *, token_level_rewards: Any, response_mask: Any, config: Any = None, index: Any = None, **kwargs: Any
     ) -> Result:
         known = {"handle_zero_tail": "zero_tail", "epsilon": "eps"} if "baseline" in method else {}
         options = {known[key]: kwargs.pop(key) for key in list(kwargs) if key in known}
@@ -113,17 +111,16 @@ def token_function(name: str, method: str) -> Callable[..., Result]:
         batch = Batch(name, token_level_rewards, response_mask, config, columns)
         return as_verl(TOKEN[method](batch, options))
 
-    function.__name__ = f"compute_{name}_advantage"
     return function
 
 
 #: verl's names, and ours for each.
 REPLACEMENTS: Mapping[str, Callable[..., Result]] = MappingProxyType(
     {
-        "gae": compute_gae_advantage_return,
-        "grpo": compute_grpo_outcome_advantage,
-        "grpo_vectorized": compute_grpo_outcome_advantage,
-        "gdpo": compute_gdpo_outcome_advantage,
+        "gae": gae,
+        "grpo": grpo,
+        "grpo_vectorized": grpo,
+        "gdpo": gdpo,
         "grpo_passk": outcome_function("grpo_passk", "passk"),
         "reinforce_plus_plus_baseline": outcome_function("reinforce_plus_plus_baseline", "reinforce_pp_baseline"),
         "rloo": outcome_function("rloo", "rloo"),
