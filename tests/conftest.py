@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+# A script that only `make test-peers` can import.
+collect_ignore = ["reference/trl_job.py"]
+
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
