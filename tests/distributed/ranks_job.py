@@ -5,14 +5,12 @@
 """
 
 import json
-import multiprocessing
 import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch import distributed
 
 sys.path.append(str(Path(__file__).parents[1] / "reference"))
 
+import forked
 from spread import IDS, KINDS, N, difference, rollouts, spreads, take
 from spread_errors import errors
 from spread_recipes import recipe_cases
@@ -370,21 +369,6 @@ def work(rank: int, world: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
-def main(folder: str, worlds: list[int]) -> None:
-    """Forks, so that torch is imported once. If one process fails, the others, which wait for it, are ended."""
-    context = multiprocessing.get_context("fork")
-    for world in worlds:
-        processes = [context.Process(target=work, args=(r, world, folder)) for r in range(world)]
-        for process in processes:
-            process.start()
-        while running := [process for process in processes if process.is_alive()]:
-            wait([process.sentinel for process in running])
-            if any(process.exitcode for process in processes):
-                for process in running:
-                    process.terminate()
-        if any(process.exitcode for process in processes):
-            sys.exit(f"exit codes {[process.exitcode for process in processes]} of {world} processes")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], [int(x) for x in sys.argv[2:]])
+    for size in sys.argv[2:]:
+        forked.run(work, int(size), sys.argv[1])

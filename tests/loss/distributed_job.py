@@ -5,11 +5,9 @@
 """
 
 import json
-import multiprocessing
 import sys
 from collections.abc import Callable
 from itertools import product
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 sys.path.append(str(Path(__file__).parents[1] / "reference"))
 
+import forked
 from loss_objectives import ALL, TERMS, made
 
 from rollmath import LogProbs, Rows
@@ -270,21 +269,7 @@ def work(rank: int, world: int, folder: str, made: dict[str, Objective | None]) 
     distributed.destroy_process_group()
 
 
-def main(folder: str, worlds: list[int]) -> None:
-    """Forks, so that torch is imported once. If one process fails, the others, which wait for it, are ended."""
-    context, made = multiprocessing.get_context("fork"), objectives()
-    for world in worlds:
-        processes = [context.Process(target=work, args=(r, world, folder, made)) for r in range(world)]
-        for process in processes:
-            process.start()
-        while running := [process for process in processes if process.is_alive()]:
-            wait([process.sentinel for process in running])
-            if any(process.exitcode for process in processes):
-                for process in running:
-                    process.terminate()
-        if any(process.exitcode for process in processes):
-            sys.exit(f"exit codes {[process.exitcode for process in processes]} of {world} processes")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1], [int(x) for x in sys.argv[2:]])
+    cases = objectives()
+    for size in sys.argv[2:]:
+        forked.run(work, int(size), sys.argv[1], cases)

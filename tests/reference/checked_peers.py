@@ -1,12 +1,10 @@
 """Functions of verl and TRL as the checks take them: name, style, options."""
 
 import logging
-from collections import defaultdict
-from contextlib import ExitStack
 from types import SimpleNamespace
-from unittest.mock import patch
 
 import torch
+from bare_trl import advantages
 from loss_peers import TRL, VERL, Batch, run_trl
 
 from rollmath.testing import check_advantage, check_loss
@@ -111,63 +109,4 @@ def trl_advantages(peer):
 
 
 def _trl_advantage(module, kind, options):
-    def advantages(rewards, num_generations):
-        trainer = _bare(getattr(module, kind), rewards, num_generations, options)
-        with ExitStack() as stack:
-            for name in ("gather", "gather_object"):  # one process: nothing to gather
-                stack.enter_context(patch.object(module, name, lambda x: x))
-            return trainer._generate_and_score_completions([{"prompt": "p"}] * len(rewards))["advantages"]
-
-    return advantages
-
-
-def _bare(kind, rewards, size, options):
-    """A trainer that was never constructed, with these rewards."""
-    trainer = object.__new__(kind)
-    one = torch.zeros(len(rewards), 1)
-    tokens = [[1]] * len(rewards)
-    generated = (tokens, tokens, ["x"] * len(rewards))
-    if "GRPO" in kind.__name__:
-        generated = (tokens, tokens, None, ["x"] * len(rewards), None, {}, None, None)
-    attributes = {
-        "accelerator": SimpleNamespace(
-            device=torch.device("cpu"), process_index=0, gather=lambda x: x, reduce=lambda x, **_: x
-        ),
-        "model": SimpleNamespace(training=True, is_gradient_checkpointing=False),
-        "args": SimpleNamespace(
-            per_device_train_batch_size=len(rewards),
-            steps_per_generation=1,
-            gradient_accumulation_steps=1,
-            gradient_checkpointing_kwargs=None,
-        ),
-        "num_generations": size,
-        "num_iterations": 1,
-        "environment_factories": None,
-        "environments": None,
-        "tools": None,
-        "use_vllm": False,
-        "beta": 0.0,
-        "pad_to_multiple_of": None,
-        "mask_truncated_completions": False,
-        "multi_objective_aggregation": "sum_then_normalize",
-        "scale_rewards": "group",
-        "reward_clip_range": None,
-        "normalize_advantages": False,
-        "reward_weights": torch.ones(1, dtype=rewards.dtype),
-        "reward_funcs": [None],
-        "reward_func_names": ["reward"],
-        "log_multimodal": False,
-        "_is_vlm": False,
-        "_tokenizer": SimpleNamespace(pad_token_id=0),
-        "_metrics": {"train": defaultdict(list)},
-        "_logs": {k: [] for k in ("prompt", "completion", "advantages")}
-        | {k: defaultdict(list) for k in ("rewards", "extra")},
-        "_pending_extra_logs": defaultdict(list),
-        "_pending_metrics": defaultdict(list),
-        "_generate": lambda _: generated,
-        "_calculate_rewards": lambda *_: rewards[:, None],
-        "_get_per_token_logps_and_entropies": lambda *_, **__: (one, one, None),
-    }
-    for name, value in (attributes | options).items():
-        setattr(trainer, name, value)
-    return trainer
+    return lambda rewards, num_generations: advantages(module, kind, rewards, num_generations, **options)
