@@ -41,7 +41,7 @@ def step(trainer):
     return rewards, np.arange(len(rewards)) // 4, rm.Rows(np.arange(len(rewards)), lengths), inputs
 
 
-NO_ROWS = {"num_items_in_batch"}
+NO_ROWS = {"num_items_in_batch", "rollmath_rows"}
 RECIPES = {
     "dapo": {},
     "gspo": {},

@@ -9,7 +9,6 @@ import numpy as np
 
 from rollmath.adapters.trl._batch import TRLBatch
 from rollmath.groups import Groups
-from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -58,20 +57,20 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     Raises:
         ValueError: a column that the dataset and the rollouts do not have, or with an entry a rollout missing.
     """
-    mask = loss_mask(output).cpu().numpy()
-    lengths = np.array([len(ids) for ids in seen.completions], np.int64)
+    ids, mask = output["completion_ids"].cpu().numpy(), loss_mask(output).cpu().numpy()
+    lengths = np.array([len(x) for x in seen.completions], np.int64)
     inside = np.arange(mask.shape[1]) < lengths[:, None]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
-    ids = [np.asarray(x, np.int64).reshape(-1) for x in seen.completions]
     columns, complaint = _columns(settings.who, seen.inputs, wanted)
-    ends = {*trainer.eos_token_ids, trainer._tokenizer.pad_token_id}
+    ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
+    last = ids[np.arange(len(ids)), np.maximum(lengths, 1) - 1]
     piece = {
         "complaint": complaint,
         "columns": columns,
         "lengths": lengths,
-        "tokens": np.concatenate(ids) if ids else np.zeros(0, np.int64),
+        "tokens": ids[inside],
         "mask": mask[inside] != 0,
-        "truncated": np.array([len(x) > 0 and int(x[-1]) not in ends for x in ids], np.bool_),
+        "truncated": (lengths > 0) & ~(last[:, None] == ends).any(1),
         "logps": [x.detach().float().cpu().numpy()[inside] for x in seen.logps],
     }
     pieces = [piece]
@@ -88,9 +87,8 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     columns = {key: [value for x in pieces for value in x["columns"][key]] for key in wanted}
     each = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
     groups = Groups(columns.pop("") if settings.group_by is not None else np.arange(len(table)) // each)
-    sizes = np.concatenate([x["lengths"] for x in pieces])
-    tokens = Ragged.from_lengths(np.concatenate([x["tokens"] for x in pieces]), sizes)
-    rows = Rows(np.arange(len(sizes)), sizes, mask=np.concatenate([x["mask"] for x in pieces]), tokens=tokens)
+    sizes, mask, tokens = (np.concatenate([x[name] for x in pieces]) for name in ("lengths", "mask", "tokens"))
+    rows = Rows(np.arange(len(sizes)), sizes, mask=mask, tokens=tokens)
     weights = trainer.reward_weights.float().cpu().numpy()
     logps = tuple(np.concatenate([x["logps"][i] for x in pieces]) for i in range(len(seen.logps)))
     missing = np.isnan(table).all(axis=1)
