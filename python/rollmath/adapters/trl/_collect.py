@@ -35,7 +35,7 @@ class Gathered:
     Attributes:
         batch: all rollouts.
         here: those of this rank.
-        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``.
+        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``; empty where no one asks.
         logps: log-probabilities under the old policy and the reference, packed over the positions of all rows.
     """
 
@@ -62,15 +62,13 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     inside = np.arange(mask.shape[1]) < lengths[:, None]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
     columns, complaint = _columns(settings.who, seen.inputs, wanted)
-    ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
-    last = ids[np.arange(len(ids)), np.maximum(lengths, 1) - 1]
     piece = {
         "complaint": complaint,
         "columns": columns,
         "lengths": lengths,
         "tokens": ids[inside],
         "mask": mask[inside] != 0,
-        "truncated": (lengths > 0) & ~(last[:, None] == ends).any(1),
+        "truncated": _truncated(trainer, settings, ids, lengths),
         "logps": [x.detach().float().cpu().numpy()[inside] for x in seen.logps],
     }
     pieces = [piece]
@@ -106,6 +104,17 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     )
     truncated = np.concatenate([x["truncated"] for x in pieces])
     return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps)
+
+
+def _truncated(
+    trainer: Any, settings: Settings, ids: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which completions end with another token than TRL's ends of a sequence; empty where no one asks."""
+    if settings.recipe is None or "truncated" not in settings.recipe.needs:
+        return np.zeros(0, np.bool_)
+    ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
+    last = ids[np.arange(len(ids)), np.maximum(lengths, 1) - 1]
+    return np.asarray((lengths > 0) & ~np.isin(last, ends))
 
 
 def _total(

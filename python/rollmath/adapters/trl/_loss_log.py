@@ -102,8 +102,9 @@ def _clipped(settings: Settings, tokens: Tokens, trained: torch.Tensor) -> torch
         x = (x.sum(-1, keepdim=True) / count.clamp(min=1)).expand_as(trained)
     a = tokens.advantages[:, None] if tokens.advantages.dim() == 1 else tokens.advantages
     ratio = x.exp()
-    both = torch.stack([(ratio < 1 - lo) & (a < 0) & trained, (ratio > 1 + hi) & (a > 0) & trained], -1)
-    return both.sum(1) / count
+    low = ((ratio < 1 - lo) & (a < 0) & trained).sum(1)
+    high = ((ratio > 1 + hi) & (a > 0) & trained).sum(1)
+    return torch.stack([low, high], -1) / count
 
 
 def _extremes(trainer: Any, clipped: torch.Tensor | None) -> tuple[float, float]:
