@@ -10,17 +10,17 @@ PROVIDERS = ("trl", "rollmath")
 
 
 def test_trl_step(measure, quick):
-    """Runs of 50 steps in turn, in one process; the first step of a run warms up and is not counted."""
+    """Short runs in turn, in one process; the first step of a run warms up and is not counted."""
     pytest.importorskip("trl")
     sizes = (
         {"steps": 3, "rows": 8, "longest": 12, "width": 32, "layers": 2}
         if quick
-        else {"steps": 50, "rows": 16, "longest": 24, "width": 64, "layers": 2}
+        else {"steps": 25, "rows": 16, "longest": 24, "width": 64, "layers": 2}
     )
     machine.set_threads(1)
     times = {provider: [] for provider in PROVIDERS}
     losses = {}
-    runs = 1 if quick else 2
+    runs = 1 if quick else 6
     for number in range(runs):
         for provider in PROVIDERS if number % 2 else PROVIDERS[::-1]:
             losses[provider], took = trl_trainer.run(provider, **sizes)

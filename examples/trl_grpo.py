@@ -1,8 +1,9 @@
 """TRL with a recipe of rollmath: a small model from a config learns to write letters, on the CPU, in a minute.
 
-    python examples/trl_grpo.py [recipe] [steps]
+    python examples/trl_grpo.py [dapo | gspo | cispo] [steps]
 
-No download: random weights, a tokenizer made in memory. Needs TRL 1.16.
+No download: random weights, a tokenizer made in memory. Needs TRL 1.16. (A recipe with a KL term needs ``beta`` in the
+config, by which TRL loads the reference from the model's path; this model has none.)
 """
 
 import sys

@@ -36,7 +36,7 @@ def world(peer, tmp_path):
         logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, bf16=False,
     )  # fmt: skip
     names = {"rm": rm, "config": config, "model": tiny.model(), "tokenizer": tiny.tokenizer()}
-    return names | {"reward_function": tiny.letters, "dataset": tiny.dataset()}
+    return names | {"reward_function": tiny.letters, "dataset": tiny.dataset(), "search": search}
 
 
 def test_the_block_of_the_page_about_trainers(world):
@@ -46,13 +46,34 @@ def test_the_block_of_the_page_about_trainers(world):
     assert len(tiny.curve(world["trainer"], "rollmath/rollouts/dropped")) == 2
 
 
-def test_the_blocks_of_the_page_about_trl(world):
-    first, second = blocks("trainers/trl.md")
+def search(prompt, n):
+    """A tree of four rollouts below a prompt, with a token of an environment in the second."""
+    mask = [[1] * 3, [1, 1, 0, 1], [1] * 2, [1] * 3]
+    return [
+        {"prompt": [2, 3], "tokens": ids, "logprobs": [-1.5] * len(ids), "mask": mask[i], "tree": prompt}
+        for i, ids in enumerate([[14, 13, 14], [14, 13, 16, 1], [14, 18], [19, 20, 1]])
+    ]
+
+
+def test_the_blocks_of_the_page_about_trl(world, monkeypatch):
+    first, second, third = blocks("trainers/trl.md")
     exec(first, world)
     assert len(tiny.curve(world["trainer"], "loss")) == 2
     exec(second, world)
     world["trainer"].train()
     assert world["trainer"]._buffered_inputs[0]["advantages"].dim() == 2
+    monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
+    exec(third, world)
+    world["trainer"].train()
+    (inputs,) = world["trainer"]._buffered_inputs
+    trained = inputs["completion_mask"] * inputs["tool_mask"]
+    assert inputs["advantages"].shape == trained.shape
+    assert int(trained.sum()) == int(inputs["num_items_in_batch"]) == 22
+    shared = inputs["advantages"][inputs["completion_ids"][:, 1] == 13][:, :2]
+    assert len(shared) == 4
+    assert (shared != 0).any()
+    for row in shared[1:]:
+        assert row.tolist() == shared[0].tolist()
 
 
 def test_the_example_learns():

@@ -44,6 +44,27 @@ GIVEN_BADLY = [
     ({"recipe": "grpo"}, {}, ValueError, "beta=0.0 of the config must be 0.04, the coefficient of the KL"),
     ({"recipe": "dapo"}, {"beta": 0.01}, ValueError, "beta=0.01 of the config must be 0, the coefficient of the KL"),
     ({"recipe": "dapo"}, {"epsilon_high": 0.28}, ValueError, "epsilon_high=0.28 of the config would have no effect"),
+    (
+        {"recipe": "dapo"},
+        {"loss_type": "dr_grpo"},
+        ValueError,
+        "loss_type='dr_grpo' of the config would have no effect",
+    ),
+    (
+        {"objective": rm.loss.PPO(), "aggregation": "token_mean"},
+        {"loss_type": "grpo"},
+        ValueError,
+        "loss_type='grpo' of the config would have no effect",
+    ),
+    (
+        {"kl": rm.loss.KL(0.04, importance="ratio")},
+        {"beta": 0.04, "use_bias_correction_kl": False},
+        ValueError,
+        "use_bias_correction_kl=False of the config would have no effect",
+    ),
+    ({"group_by": "uid"}, {}, ValueError, "'group_by' would have no effect here, for advantages are TRL's"),
+    ({"columns": ["kind"]}, {}, ValueError, "'columns' would have no effect here; they are of 'advantage' or a recipe"),
+    ({"recipe": "trl", "columns": ["kind"]}, {}, ValueError, "'columns' would have no effect here"),
     ({"recipe": {"recipe": "dapo", "entropy": 0.01}}, {"entropy_coef": 0.1}, ValueError, "entropy_coef=0.1 of the"),
     ({"recipe": "dapo", "objective": rm.loss.PPO()}, {}, ValueError, r"recipes.get\(...\).replace\(objective=...\)"),
     ({"recipe": "trl", "advantage": len}, {}, ValueError, "'recipe' and 'advantage' both say what to compute"),
@@ -111,7 +132,11 @@ def test_bad_arguments_of_rloo(trainers, tmp_path):
             "'advantage' must return a Ragged with the offsets of batch.rows",
         ),
         ({"filter": lambda rewards, groups: [1] * 8}, TypeError, "'filter' must return a Selection or a bool array"),
-        ({"group_by": "prompt_id"}, ValueError, "column 'prompt_id' must have a value for every rollout.*there are"),
+        (
+            {"recipe": "trl", "group_by": "prompt_id"},
+            ValueError,
+            "column .prompt_id. must have a value.*there are",
+        ),
         ({"advantage": lambda b: b.rewards, "columns": ["turns"]}, ValueError, "column 'turns' must have a value"),
     ],
 )
@@ -138,5 +163,6 @@ def test_a_class_that_is_no_trainer():
 
 
 def test_an_unknown_recipe(trainers, tmp_path):
-    with pytest.raises(ValueError, match=r"'recipe' must be one of 'grpo', 'dr_grpo', .*, got 'grop'"):
-        tiny.make(trainers("GRPOTrainer")[1], tmp_path, given={"recipe": "grop"})
+    for name, first in (("grop", "'grpo'"), ("TRL", "'trl'")):
+        with pytest.raises(ValueError, match=rf"GRPOTrainer\(\): 'recipe' must be one of {first}, .*, got '{name}'"):
+            tiny.make(trainers("GRPOTrainer")[1], tmp_path, given={"recipe": name})

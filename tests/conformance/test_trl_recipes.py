@@ -41,7 +41,7 @@ def step(trainer):
     return rewards, np.arange(len(rewards)) // 4, rm.Rows(np.arange(len(rewards)), lengths), inputs
 
 
-NO_ROWS = {"num_items_in_batch"}
+NO_ROWS = {"num_items_in_batch", "rollmath_rows"}
 RECIPES = {
     "dapo": {},
     "gspo": {},
@@ -205,7 +205,8 @@ def test_an_evaluation_drops_nothing(train, tmp_path):
     made = tiny.make(kind, tmp_path, given={"recipe": "dapo"}, max_steps=1, rewards=lambda completions, **_: [1.0] * 8)
     made.train()
     assert list(made._logs["extra"]["kept"]) == [False] * 8
-    before = len(made._logs["extra"]["kept"])
     made.eval_dataset = tiny.dataset(2)
-    assert made.evaluate()["eval_loss"] == pytest.approx(0.0, abs=1e-7)
-    assert len(made._logs["extra"]["kept"]) == before
+    found = made.evaluate()
+    assert found["eval_loss"] == pytest.approx(0.0, abs=1e-7)
+    assert found["eval_rollmath/rollouts/dropped"] == 0.0
+    assert list(made._logs["extra"]["kept"]) == [True] * 8  # row by row with the other columns of the table

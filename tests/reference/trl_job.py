@@ -64,7 +64,7 @@ CASES = {
     "whole": (Recorder, PPO, {"gradient_accumulation_steps": 1}),
     "parts": (Recorder, PPO, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
     # Each rank has one prompt, and half of the prompts have no value.
-    "missing": (GRPOTrainer, {"group_by": "partial"}, {"per_device_train_batch_size": 4, "seed": 3}),
+    "missing": (GRPOTrainer, {"recipe": "trl", "group_by": "partial"}, {"per_device_train_batch_size": 4, "seed": 3}),
 }
 
 

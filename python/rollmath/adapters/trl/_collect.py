@@ -9,7 +9,6 @@ import numpy as np
 
 from rollmath.adapters.trl._batch import TRLBatch
 from rollmath.groups import Groups
-from rollmath.ragged import Ragged
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class Gathered:
     Attributes:
         batch: all rollouts.
         here: those of this rank.
-        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``.
+        truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``; empty where no one asks.
         logps: log-probabilities under the old policy and the reference, packed over the positions of all rows.
     """
 
@@ -58,20 +57,18 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     Raises:
         ValueError: a column that the dataset and the rollouts do not have, or with an entry a rollout missing.
     """
-    mask = loss_mask(output).cpu().numpy()
-    lengths = np.array([len(ids) for ids in seen.completions], np.int64)
+    ids, mask = output["completion_ids"].cpu().numpy(), loss_mask(output).cpu().numpy()
+    lengths = np.array([len(x) for x in seen.completions], np.int64)
     inside = np.arange(mask.shape[1]) < lengths[:, None]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
-    ids = [np.asarray(x, np.int64).reshape(-1) for x in seen.completions]
     columns, complaint = _columns(settings.who, seen.inputs, wanted)
-    ends = {*trainer.eos_token_ids, trainer._tokenizer.pad_token_id}
     piece = {
         "complaint": complaint,
         "columns": columns,
         "lengths": lengths,
-        "tokens": np.concatenate(ids) if ids else np.zeros(0, np.int64),
+        "tokens": ids[inside],
         "mask": mask[inside] != 0,
-        "truncated": np.array([len(x) > 0 and int(x[-1]) not in ends for x in ids], np.bool_),
+        "truncated": _truncated(trainer, settings, ids, lengths),
         "logps": [x.detach().float().cpu().numpy()[inside] for x in seen.logps],
     }
     pieces = [piece]
@@ -88,9 +85,8 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     columns = {key: [value for x in pieces for value in x["columns"][key]] for key in wanted}
     each = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
     groups = Groups(columns.pop("") if settings.group_by is not None else np.arange(len(table)) // each)
-    sizes = np.concatenate([x["lengths"] for x in pieces])
-    tokens = Ragged.from_lengths(np.concatenate([x["tokens"] for x in pieces]), sizes)
-    rows = Rows(np.arange(len(sizes)), sizes, mask=np.concatenate([x["mask"] for x in pieces]), tokens=tokens)
+    sizes, mask, tokens = (np.concatenate([x[name] for x in pieces]) for name in ("lengths", "mask", "tokens"))
+    rows = Rows(np.arange(len(sizes)), sizes, mask=mask, tokens=tokens)
     weights = trainer.reward_weights.float().cpu().numpy()
     logps = tuple(np.concatenate([x["logps"][i] for x in pieces]) for i in range(len(seen.logps)))
     missing = np.isnan(table).all(axis=1)
@@ -108,6 +104,17 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     )
     truncated = np.concatenate([x["truncated"] for x in pieces])
     return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps)
+
+
+def _truncated(
+    trainer: Any, settings: Settings, ids: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which completions end with another token than TRL's ends of a sequence; empty where no one asks."""
+    if settings.recipe is None or "truncated" not in settings.recipe.needs:
+        return np.zeros(0, np.bool_)
+    ends = [*trainer.eos_token_ids, trainer._tokenizer.pad_token_id]
+    last = ids[np.arange(len(ids)), np.maximum(lengths, 1) - 1]
+    return np.asarray((lengths > 0) & ~np.isin(last, ends))
 
 
 def _total(

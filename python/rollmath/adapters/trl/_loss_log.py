@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rollmath.loss import Normalizer, PolicyLoss
 
 #: Terms of the loss, and means that say nothing beside ``approx_kl``: not logged.
-QUIET = ("loss", "policy_loss", "kl_loss", "entropy_loss", "entropy", "log_ratio", "ratio")
+QUIET = ("loss", "policy_loss", "kl_loss", "entropy_loss", "log_ratio", "ratio")
 #: Counts that TRL has names for.
-NAMED = ("clip_low", "clip_high", "kl", "cispo_clip_ratio", "rows", "rows_low", "rows_high")
+NAMED = ("entropy", "clip_low", "clip_high", "kl", "cispo_clip_ratio", "rows", "rows_low", "rows_high")
 
 
 class Tokens(NamedTuple):
@@ -37,11 +37,9 @@ def log_loss(
     quiet = (
         (*QUIET, "dual_clip") if isinstance(objective, PPO) and not (objective.dual_clip or objective.delta) else QUIET
     )
-    names = [name for name in out.metrics if name not in quiet and not name.endswith("_max")]
-    sums = {name: out.metrics[name] * max(normalizer.tokens, 1) for name in names}
     # Where nothing is trained the model may say anything, NaN too.
     trained = tokens.mask != 0
-    sums["entropy"] = torch.where(trained, tokens.entropies, 0.0).sum(dtype=torch.float64)
+    sums = {"trained": trained.sum(), "entropy": torch.where(trained, tokens.entropies, 0.0).sum(dtype=torch.float64)}
     clipped = _clipped(settings, tokens, trained)
     if isinstance(objective, GSPO) and clipped is not None:  # one ratio a row: TRL counts rows
         live = clipped.isfinite()
@@ -49,12 +47,14 @@ def log_loss(
         sums["rows_low"], sums["rows_high"] = torch.where(live, clipped, 0.0).sum(0)
     if isinstance(objective, CISPO) and objective.cap is not None:
         sums["cispo_clip_ratio"] = _above(objective.cap, tokens, trained)
-    table = torch.stack([x.float().to(trained.device) for x in (trained.sum(), *sums.values())])
-    count, *totals = trainer.accelerator.reduce(table, reduction="sum").tolist()
-    means = dict(zip(sums, (x / max(count, 1.0) for x in totals), strict=True))
+    known = out.metrics.values_tensor * max(normalizer.tokens, 1)
+    table = torch.cat([known, torch.stack([x.double() for x in sums.values()])])
+    totals = dict(zip((*out.metrics, *sums), trainer.accelerator.reduce(table, reduction="sum").tolist(), strict=True))
+    count = max(totals.pop("trained"), 1.0)
+    means = {name: x / count for name, x in totals.items() if name not in quiet and not name.endswith("_max")}
     if "kl" in means:
         metrics["kl"].append(means["kl"])
-    metrics["entropy"].append(means.pop("entropy"))
+    metrics["entropy"].append(means["entropy"])
     if "cispo_clip_ratio" in means:
         metrics["cispo_clip_ratio"].append(means["cispo_clip_ratio"])
     elif "clip_low" in means and "clip_high" in means:
@@ -102,8 +102,9 @@ def _clipped(settings: Settings, tokens: Tokens, trained: torch.Tensor) -> torch
         x = (x.sum(-1, keepdim=True) / count.clamp(min=1)).expand_as(trained)
     a = tokens.advantages[:, None] if tokens.advantages.dim() == 1 else tokens.advantages
     ratio = x.exp()
-    both = torch.stack([(ratio < 1 - lo) & (a < 0) & trained, (ratio > 1 + hi) & (a > 0) & trained], -1)
-    return both.sum(1) / count
+    low = ((ratio < 1 - lo) & (a < 0) & trained).sum(1)
+    high = ((ratio > 1 + hi) & (a > 0) & trained).sum(1)
+    return torch.stack([low, high], -1) / count
 
 
 def _extremes(trainer: Any, clipped: torch.Tensor | None) -> tuple[float, float]:

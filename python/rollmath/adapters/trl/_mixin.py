@@ -37,8 +37,8 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
     the loss is TRL's, with whatever advantages. Options of TRL's configuration that would have no effect beside what is
     given are an error.
 
-    Groups, statistics and filters see the generation batch of all ranks, for which several ranks need one collective
-    a batch (none where only the loss is ours and divides as TRL does).
+    Groups, statistics and filters see the generation batch of all ranks, which several ranks gather once a batch; they
+    gather the counts of ``aggregation`` too.
 
     Args:
         *args: of the trainer.
@@ -104,10 +104,10 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
             "columns": columns,
         }
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
-        if config is not None:  # before a model is loaded
-            settings_of(who, config, grpo=grpo, **given)
+        # Before a model is loaded.
+        settings = None if config is None else settings_of(who, config, grpo=grpo, **given)
         super().__init__(*args, **kwargs)
-        self._rollmath = settings_of(who, self.args, grpo=grpo, **given)
+        self._rollmath = settings or settings_of(who, self.args, grpo=grpo, **given)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> torch.Tensor:
         rewards: torch.Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)

@@ -1,4 +1,4 @@
-"""What was asked of a trainer, checked against TRL's configuration: nothing of it is ignored in silence."""
+"""What was asked of a trainer, as its parts."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath._arrays import describe
-from rollmath.adapters.trl._config import OF_ADVANTAGE, OF_OBJECTIVE, kl_of, objective_of
-from rollmath.loss import KL, PPO, Aggregation, Objective
+from rollmath.adapters.trl._config import kl_of, objective_of
+from rollmath.adapters.trl._effects import check_kl, check_options
+from rollmath.loss import PPO, Aggregation, Objective
 from rollmath.loss._aggregate import as_aggregation
 from rollmath.loss._mismatch_compose import Corrections, as_correction
-from rollmath.recipes import Advantage, Recipe, get
+from rollmath.recipes import Advantage, Recipe, get, names
+from rollmath.recipes._options import nearest
 
 if TYPE_CHECKING:
     from rollmath.adapters.trl._batch import TRLBatch
@@ -90,8 +92,8 @@ def settings_of(who: str, args: Any, *, grpo: bool, recipe: Any, **given: Any) -
         made = _from_config(made, args) if recipe == "trl" else _from_recipe(made, recipe)
     else:
         made = _from_parts(made, args, parts)
-    _check_kl(made, args, recipe)
-    _check_options(made, args, from_config=recipe == "trl" or (recipe is None and parts["objective"] is None))
+    check_kl(made, args, recipe)
+    check_options(made, args, from_config=recipe == "trl" or (recipe is None and parts["objective"] is None))
     return made
 
 
@@ -103,7 +105,11 @@ def _from_config(made: Settings, args: Any) -> Settings:
 
 
 def _from_recipe(made: Settings, recipe: Any) -> Settings:
-    chosen = recipe if isinstance(recipe, Recipe) else get(recipe)
+    if isinstance(recipe, str) and ":" not in recipe and recipe not in names():
+        known = nearest(recipe, ("trl", *names()))
+        msg = f"{made.who}(): 'recipe' must be one of {known} ('trl': what the config says), got {recipe!r}"
+        raise ValueError(msg)
+    chosen = get(recipe)
     return dataclasses.replace(
         made,
         recipe=chosen,
@@ -181,69 +187,3 @@ def _columns(who: str, columns: Any) -> dict[str, str]:
         msg = f"{who}(): 'columns' must hold strings, got {bad[0]!r}"
         raise TypeError(msg)
     return named
-
-
-def _check_kl(made: Settings, args: Any, recipe: Any) -> None:
-    """The reference is TRL's, which has one if ``beta`` is not 0."""
-    who, kl = made.who, made.kl
-    penalty = 0.0 if made.recipe is None else made.recipe.reward_kl
-    if kl is not None and not made.grpo:
-        msg = f"{who}(): 'kl' must be None: RLOOTrainer puts beta times the KL into the reward; set beta in the config"
-        raise ValueError(msg)
-    if kl is not None and not isinstance(kl, KL) and args.beta == 0:
-        msg = f"{who}(): 'kl' needs a reference model, which TRL loads if beta is not 0; set beta in the config"
-        raise ValueError(msg)
-    wanted = kl.coef if isinstance(kl, KL) else penalty
-    if (isinstance(kl, KL) or penalty or (recipe is not None and made.objective is not None)) and args.beta != wanted:
-        msg = (
-            f"{who}(): beta={args.beta} of the config must be {wanted:g}, the coefficient of the KL; TRL loads the "
-            "reference model by it"
-        )
-        raise ValueError(msg)
-
-
-def _check_options(made: Settings, args: Any, *, from_config: bool) -> None:
-    """Raises for options of TRL that are set and would have no effect."""
-    who = made.who
-    unused: list[tuple[str, str]] = []
-    if made.values and not made.from_config:
-        unused += [(name, "of TRL's advantages; say it in 'advantage'") for name in OF_ADVANTAGE]
-    if made.objective is not None and not from_config:
-        unused += [(name, "of TRL's objective; say it in 'objective'") for name in OF_OBJECTIVE]
-    if made.recipe is not None and made.recipe.entropy:
-        unused.append(("entropy_coef", "beside the recipe's; say it in the recipe"))
-    defaults = {f.name: f.default for f in dataclasses.fields(args)}
-    for name, why in unused:
-        if name in defaults and getattr(args, name) != defaults[name]:
-            msg = f"{who}(): {name}={getattr(args, name)!r} of the config would have no effect here; it is {why}"
-            raise ValueError(msg)
-    if made.objective is None:
-        return
-    corrections = made.correction.parts if made.correction is not None else ()
-    if made.objective.coupling == "batch" or any(getattr(part, "normalize", False) for part in corrections):
-        msg = (
-            f"{who}(): 'objective' and 'correction' must not need statistics of the whole step before its first loss, "
-            f"which TRL's loop has no place for, got {made.objective} and {corrections}"
-        )
-        raise ValueError(msg)
-    if getattr(args, "use_adaptive_entropy", False):
-        msg = f"{who}(): use_adaptive_entropy has no counterpart here; set entropy_coef, or leave the loss to TRL"
-        raise ValueError(msg)
-    if made.correction is not None and args_vllm(args):
-        msg = (
-            f"{who}(): 'correction' and TRL's vllm_importance_sampling_correction would both reweight; set "
-            "vllm_importance_sampling_correction=False"
-        )
-        raise ValueError(msg)
-    generation, window = args.steps_per_generation, args.gradient_accumulation_steps
-    if made.aggregation is not None and generation % window:
-        msg = (
-            f"{who}(): steps_per_generation={generation} must be a multiple of gradient_accumulation_steps={window}, "
-            "or the tokens of an optimiser step are not known at its first micro-batch; leave 'aggregation' to TRL"
-        )
-        raise ValueError(msg)
-
-
-def args_vllm(args: Any) -> bool:
-    """Whether TRL multiplies losses by its importance weights of vLLM."""
-    return bool(args.use_vllm and getattr(args, "vllm_importance_sampling_correction", False))

@@ -50,14 +50,22 @@ class GenerationStep:
 
 
 def rows_of(inputs: dict[str, Any]) -> Rows:
-    """The rows of a micro-batch: padded columns, each row as long as the widest."""
-    mask = inputs["rollmath_mask"].numpy()
-    return Rows(inputs["rollmath_rollout"].numpy(), np.full(len(mask), mask.shape[1]), mask=mask.reshape(-1))
+    """The rows of a micro-batch: padded columns, each row as long as the widest. Made once and kept beside them."""
+    rows: Rows | None = inputs.get("rollmath_rows")
+    if rows is None:
+        mask = inputs["rollmath_mask"].numpy()
+        rows = Rows(inputs["rollmath_rollout"].numpy(), np.full(len(mask), mask.shape[1]), mask=mask.reshape(-1))
+        inputs["rollmath_rows"] = rows
+    return rows
 
 
 def _counts(settings: Settings, inputs: dict[str, Any], rows: Rows) -> Normalizer:
-    by_prompt = settings.aggregation is not None and settings.aggregation.unit == "prompt"
-    return Normalizer.local(rows, prompts=inputs["rollmath_group"].numpy() if by_prompt else None)
+    if settings.aggregation is not None and settings.aggregation.unit == "prompt":
+        return Normalizer.local(rows, prompts=inputs["rollmath_group"].numpy())
+    # One row a rollout, and none of them in two micro-batches: no ids are needed.
+    live = int(np.count_nonzero(rows.trained))
+    empty = rows.n_rows - live
+    return Normalizer(tokens=int(rows.trained.sum()), rows=live, rollouts=live, empty_rows=empty, empty_rollouts=empty)
 
 
 def division(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import describe
+from rollmath._arrays import describe, host
 from rollmath._logprobs import LogProbs
 from rollmath.adapters.trl._config import advantages_of
 from rollmath.ragged import Ragged
@@ -68,7 +68,7 @@ def evaluate(args: Any, settings: Settings, gathered: Gathered) -> Values:
     batch = gathered.batch
     if settings.recipe is not None:
         return _by_recipe(settings, gathered)
-    kept = _kept(settings, batch) if settings.filter is not None and batch.training else None
+    kept = None if settings.filter is None else _kept(settings, batch)
     if kept is not None:
         batch = replace(batch, valid=batch.valid & kept, rows=batch.rows.keep(kept))
     if not settings.values:
@@ -86,7 +86,7 @@ def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
     assert recipe is not None
     drops = recipe.filter is not None or recipe.truncated != "keep"
     if not batch.training and drops:
-        recipe, drops = recipe.replace(filter=None, truncated="keep"), False
+        recipe = recipe.replace(filter=None, truncated="keep")
     at = np.flatnonzero(batch.valid)
     rows = batch.rows if len(at) == len(batch.rewards) else batch.rows.take(at)
     columns: dict[str, Any] = {key: [values[i] for i in at.tolist()] for key, values in batch.columns.items()}
@@ -117,6 +117,8 @@ def _logprobs(gathered: Gathered) -> LogProbs:
 
 
 def _kept(settings: Settings, batch: TRLBatch) -> NDArray[np.bool_]:
+    if not batch.training:
+        return np.ones(len(batch.rewards), np.bool_)
     chosen = settings.filter
     known: dict[str, Any] = {}
     if not batch.valid.all() and "valid" in inspect.signature(chosen).parameters:  # type: ignore[arg-type]
@@ -149,9 +151,7 @@ def _flat(who: str, found: Any, batch: TRLBatch) -> NDArray[np.float32]:
             msg = f"{who}(): 'advantage' must return a Ragged with the offsets of batch.rows, got other lengths"
             raise ValueError(msg)
         found = found.values
-    if hasattr(found, "detach"):
-        found = found.detach().cpu().numpy()
-    array = np.asarray(found)
+    array = host(who, "advantage", found.detach() if hasattr(found, "detach") else found)[0]
     if array.dtype.kind not in "fiub":
         msg = f"{who}(): 'advantage' must return numbers, got {describe(found)}"
         raise TypeError(msg)

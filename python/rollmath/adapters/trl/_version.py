@@ -37,7 +37,7 @@ def check_trainer(who: str, trainer: type, *, any_version: bool) -> bool:
     """Whether this is a GRPO trainer (else it is an RLOO trainer), of a TRL that we know.
 
     Raises:
-        TypeError: another trainer, or the mixin behind it in the list of bases.
+        TypeError: another trainer.
         RuntimeError: another version of TRL, or methods that are not there.
     """
     kinds = {base.__name__ for base in trainer.__mro__ if base.__module__.partition(".")[0] == "trl"}
