@@ -182,6 +182,7 @@ LINES = [
     Line("verl_grpo", "the same with GRPO", faster("verl_grpo", "verl", 1)),
     Line("import", "import rollmath after numpy", adds("import", "probe numpy", 60)),
     Line("trl_step", "a step of TRL's GRPO with the mixin, against TRL alone", ties("trl_step", peers=True)),
+    Line("trl_step_tiny", "the same with a model of next to nothing", ties("trl_step_tiny", peers=True)),
 ]
 WHEEL_LIMIT = 3_000_000
 
