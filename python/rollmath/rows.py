@@ -201,6 +201,12 @@ class Rows(Immutable):
             counts[filled] = np.add.reduceat(self.mask, self.offsets[:-1][filled], dtype=np.int64)
         return frozen(counts)
 
+    @cached_property
+    def trained_of_rollout(self) -> NDArray[np.int64]:
+        """Trained positions of each rollout, int64 ``[n_rollouts]``, in the order of ``rollouts.ids``."""
+        counts = np.bincount(self.rollouts.index, weights=self.trained, minlength=self.n_rollouts)
+        return frozen(counts.astype(np.int64))
+
     def take(self, rows: ArrayLike) -> Rows:
         """The rows at these indices (ints ``[k]``, repeats allowed) or at the True of a bool array ``[n_rows]``.
 
@@ -263,7 +269,8 @@ class Rows(Immutable):
         fields["_marks"] = fields["_marks"] if "_kept" in fields else self.mask
         fields["_kept"] = frozen(kept & fields.get("_kept", True))
         fields["trained"] = frozen(np.where(kept, self.trained, 0))
-        fields.pop("mask", None)
+        for derived in ("mask", "trained_of_rollout"):
+            fields.pop(derived, None)
         made = Rows.__new__(Rows)
         made._fill(**fields)
         return made

@@ -115,7 +115,7 @@ def test_whitening_from_a_table():
     assert whiten_of("f", False) is None
     assert whiten_of("f", {"ddof": 0}) == rm.conventions.Whiten(ddof=0)
     with pytest.raises(
-        ValueError, match=r"f\(\): unknown field of 'algorithm.rollmath.whiten' 'dof'; known are ddof, "
+        ValueError, match=r"f\(\): unknown field of 'algorithm.rollmath.whiten' 'dof'; known are 'ddof', "
     ):
         whiten_of("f", {"dof": 0})
     with pytest.raises(TypeError, match=r"f\(\): 'algorithm.rollmath.whiten' must be false or a table"):

@@ -370,22 +370,22 @@ def test_a_field_that_the_batch_lacks_is_named(trainer, name, column, patched):
 def test_an_unknown_option_name_or_convention_lists_the_known_ones(trainer):
     adapter.register()
     for table, message in (
-        ({"epz": 1e-3}, r"rollmath/grpo\(\): unknown option 'algorithm.rollmath' 'epz'; known are eps, "),
-        ({"convention": "TLR"}, r"rollmath/grpo\(\): unknown convention 'TLR'; known are TRL, "),
+        ({"epz": 1e-3}, r"rollmath/grpo\(\): unknown option 'algorithm.rollmath' 'epz'; known are 'eps', "),
+        ({"convention": "TLR"}, r"rollmath/grpo\(\): 'algorithm.rollmath.convention' must be one of 'TRL', "),
         ({"columns": {"stratum": "x"}}, r"unknown array in 'algorithm.rollmath.columns' 'stratum'"),
     ):
         with pytest.raises(ValueError, match=message):
             run(trainer, columns(1), "rollmath/grpo", config(rollmath=table))
     with pytest.raises(TypeError, match=r"rollmath/grpo\(\): 'algorithm.rollmath' must be a table of options, got 3"):
         run(trainer, columns(1), "rollmath/grpo", config(rollmath=3))
-    with pytest.raises(ValueError, match=r"register\(\): unknown name in 'replace' 'gea'; known are gae, "):
+    with pytest.raises(ValueError, match=r"register\(\): unknown name in 'replace' 'gea'; known are 'gae', "):
         adapter.register(replace="gea")
     with pytest.raises(ValueError, match=r"needs the option 'algorithm.rollmath.k', see rollmath.group.passk_training"):
         run(trainer, columns(1), "rollmath/passk_training")
     with pytest.raises(ValueError, match=r"rollmath/recipe\(\): needs the table 'algorithm.rollmath'"):
         run(trainer, columns(1), "rollmath/recipe")
     adapter.patch_compute_advantage()
-    with pytest.raises(ValueError, match=r"rollmath\(\): unknown estimator 'grqo'; known are grpo, "):
+    with pytest.raises(ValueError, match=r"rollmath\(\): unknown estimator 'grqo'; known are 'grpo', "):
         run(trainer, columns(1), "rollmath/grqo")
 
 

@@ -138,7 +138,7 @@ def test_what_is_missing_or_unknown(algos, config, batch):
         with pytest.raises(ValueError, match=rf"rollmath/vanilla\(\): needs '{field}' in config.global_batch_info"):
             run(algos, config, "rollmath/vanilla", batch, mode, dp_size=2)
     with pytest.raises(
-        ValueError, match=r"rollmath/vanilla\(\): unknown 'loss_agg_mode' 'token_mean'; known are token-mean"
+        ValueError, match=r"rollmath/vanilla\(\): unknown 'loss_agg_mode' 'token_mean'; known are 'token-mean'"
     ):
         algos.get_policy_loss_fn("rollmath/vanilla")(
             batch.prox, batch.theta, batch.advantages, batch.mask, "token_mean", config("rollmath/vanilla")

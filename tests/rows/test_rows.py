@@ -285,12 +285,16 @@ def test_payload_names_are_strings():
 def test_keep_trains_no_token_of_the_other_rows(mask, kept):
     rows = Rows(["a", "b", "a", "c"], [3, 0, 2, 2], mask=mask, tokens=np.arange(7), payload={"x": np.arange(7)})
     before = None if mask is None else rows.mask.copy()
+    whole = rows.trained_of_rollout.tolist()  # kept from now on, and not by what keep() makes
     some, again = rows.keep(kept), rows.keep([True, True, False, True]).keep(kept)
     # Parts come before the mask of all: they do not ask for it.
     part = some.take([2, 0, 2])
     wanted = np.repeat(kept, rows.lengths) & (np.ones(7, bool) if mask is None else rows.mask != 0)
     assert (np.ones(7, bool) if some.mask is None else some.mask != 0).tolist() == wanted.tolist()
     assert some.trained.tolist() == np.where(kept, rows.trained, 0).tolist()
+    a, b, c, d = some.trained.tolist()
+    assert some.trained_of_rollout.tolist() == [a + c, b, d]
+    assert whole == [rows.trained[[0, 2]].sum(), rows.trained[1], rows.trained[3]]
     both = [bool(k) for k in kept[:2]] + [False, bool(kept[3])]
     assert again.trained.tolist() == np.where(both, rows.trained, 0).tolist()
     assert (np.ones(7, bool) if again.mask is None else again.mask != 0).tolist() == (

@@ -127,7 +127,7 @@ class Aggregation:
             msg = f"{who}(): 'normalizer' must be made by Normalizer.local where the tokens of a row are split"
             raise ValueError(msg)
         elif totals is None:
-            totals = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts).astype(np.int64)
+            totals = rows.trained_of_rollout
         return totals[rows.rollouts.index]
 
 

@@ -116,7 +116,7 @@ class Normalizer:
         """
         who = "Normalizer.local"
         require(who, "rows", rows, Rows, "Rows")
-        per_rollout = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts).astype(np.int64)
+        per_rollout = rows.trained_of_rollout
         ids = rows.rollouts.ids
         live_rows, live = int((rows.trained > 0).sum()), int((per_rollout > 0).sum())
         counts: dict[str, Any] = {
@@ -259,7 +259,7 @@ class Normalizer:
             raise ValueError(msg)
         if self.rollout_tokens is None:
             return None
-        here = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts).astype(np.int64)
+        here = rows.trained_of_rollout
         table = self.rollout_tokens
         whole_step = np.array([table.get(key, -1) for key in rows.rollouts.ids], np.int64)
         wrong = np.flatnonzero(whole_step < here)

@@ -178,7 +178,7 @@ def _check_whole(rules: Rules, rows: Rows, normalizer: Normalizer) -> None:
     totals = normalizer.totals(rules.who, rows) if rules.whole else None
     if totals is None:
         return
-    here = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts)
+    here = rows.trained_of_rollout
     torn = np.flatnonzero((here < totals) & (here > 0))
     if len(torn):
         at = torn[0]

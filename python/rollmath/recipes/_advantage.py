@@ -173,7 +173,7 @@ def compute(
         given["valid"] = valid
     supplied: dict[str, Any] = {"rewards": rewards, "groups": groups, "rows": rows}
     if _asks_lengths(method, given) and rows is not None:
-        supplied["lengths"] = trained_of(rows)
+        supplied["lengths"] = rows.trained_of_rollout
     return _called(method, supplied, given)
 
 
@@ -194,7 +194,7 @@ def _alone(
             return Ragged(_scattered(none, chosen, int(rows.offsets[-1])), rows.offsets)
         return _scattered(none, chosen, n)
     if rows is not None and _asks_lengths(method, {**advantage.settings(), **columns}):
-        columns = {**columns, "lengths": trained_of(rows)}
+        columns = {**columns, "lengths": rows.trained_of_rollout}
     at, part = np.zeros(0, np.int64), None
     if rows is not None and (method.per_token or "rows" in method.parameters):
         kept = np.zeros(n, bool)
@@ -266,12 +266,6 @@ def _called(method: Method, supplied: dict[str, Any], given: dict[str, Any]) -> 
     named = {**{k: x for k, x in supplied.items() if k in method.parameters}, **given}
     positional = [named.pop(n) for n, p in method.parameters.items() if p.kind is p.POSITIONAL_ONLY and n in named]
     return method.call(*positional, **named)
-
-
-def trained_of(rows: Rows) -> NDArray[np.int64]:
-    """Trained tokens of each rollout."""
-    counts = np.bincount(rows.rollouts.index, weights=rows.trained, minlength=rows.n_rollouts)
-    return counts.astype(np.int64)
 
 
 def missing(who: str, what: str, name: str, meaning: str = "") -> str:

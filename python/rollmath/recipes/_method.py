@@ -149,8 +149,10 @@ def path_of(value: Any) -> str | None:
         return None
 
 
-def convention_of(who: str, convention: str | Convention | Framework) -> Convention | Framework:
-    """The convention of that name, or one itself.
+def convention_of(
+    who: str, convention: str | Convention | Framework, *, name: str = "convention"
+) -> Convention | Framework:
+    """The convention of that name, or one itself; ``name`` is that of the argument.
 
     Raises:
         ValueError: an unknown name.
@@ -163,7 +165,7 @@ def convention_of(who: str, convention: str | Convention | Framework) -> Convent
         if isinstance(found, (Convention, Framework)):
             return found
         known = ["DEFAULT", *(n for n in conventions.__all__ if isinstance(getattr(conventions, n), Framework))]
-        msg = f"{who}(): 'convention' must be one of {nearest(convention, known)}, got {convention!r}"
+        msg = f"{who}(): {name!r} must be one of {nearest(convention, known)}, got {convention!r}"
         raise ValueError(msg)
-    msg = f"{who}(): 'convention' must be a name such as 'VERL' or a Convention, got {convention!r}"
+    msg = f"{who}(): {name!r} must be a name such as 'VERL' or a Convention, got {convention!r}"
     raise TypeError(msg)

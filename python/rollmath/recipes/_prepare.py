@@ -16,7 +16,7 @@ from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
 from rollmath._logprobs import LogProbs
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
-from rollmath.recipes._advantage import compute, missing, trained_of
+from rollmath.recipes._advantage import compute, missing
 from rollmath.recipes._batch import Batch, Level
 from rollmath.recipes._method import method_of
 from rollmath.recipes._metrics import metrics_of
@@ -134,7 +134,7 @@ def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     x = step.x
     if recipe.overlong is not None:
         lengths = step.given.get("lengths")
-        lengths = trained_of(rows) if lengths is None else host(step.who, "lengths", lengths)[0]
+        lengths = rows.trained_of_rollout if lengths is None else host(step.who, "lengths", lengths)[0]
         x = x + np.asarray(recipe.overlong(lengths, step.truncated), np.float64)
     if not recipe.reward_kl:
         return step.back(x), None

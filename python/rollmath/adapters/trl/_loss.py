@@ -47,7 +47,8 @@ def compute_loss(
         compute_aux_loss=trainer.aux_loss_enabled,
         **{name: inputs.get(name) for name in FIELDS},
     )
-    training = bool(trainer.model.training)
+    training, objective = bool(trainer.model.training), settings.objective
+    assert objective is not None
     rows = rows_of(inputs)
     mask = inputs["rollmath_mask"].to(theta.device)
     advantages = inputs["advantages"]
@@ -69,7 +70,7 @@ def compute_loss(
         LogProbs(theta, prox=prox, behaviour=behaviour, ref=inputs.get("ref_per_token_logps")),
         advantages,
         rows,
-        settings.objective,  # type: ignore[arg-type]
+        objective,
         normalizer=normalizer,
         aggregation=aggregation,
         level="row" if advantages.dim() == 1 else "token",

@@ -95,16 +95,15 @@ def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
     if recipe.reward_kl:
         columns["logprobs"] = _logprobs(gathered)
     prepared = recipe.prepare(batch.rewards[at], batch.groups.take(at), rows=rows, **columns)
-    mask, positions = _mask(batch.rows).copy(), np.repeat(batch.valid, batch.rows.lengths)
-    mask[positions] = _mask(prepared.rows)
-    per_token = isinstance(prepared.advantages, Ragged)
-    flat = np.zeros(len(positions) if per_token else len(batch.rewards), np.float32)
-    found = prepared.advantages.values if isinstance(prepared.advantages, Ragged) else prepared.advantages
-    flat[positions if per_token else at] = np.asarray(found)
+    if isinstance(prepared.advantages, Ragged):
+        flat = np.zeros(int(batch.rows.offsets[-1]), np.float32)
+        flat[np.repeat(batch.valid, batch.rows.lengths)] = prepared.advantages.values
+    else:
+        flat = np.zeros(len(batch.rewards), np.float32)
+        flat[at] = np.asarray(prepared.advantages)
     kept = np.ones(len(batch.rewards), np.bool_)
     kept[at] = np.asarray(prepared.selection.mask)
-    whole = Rows(batch.rows.rollouts, batch.rows.lengths, mask=mask, tokens=batch.rows.tokens)
-    return Values(flat, whole, kept if drops else None, prepared.metrics)
+    return Values(flat, batch.rows.keep(kept), kept if drops else None, prepared.metrics)
 
 
 def _logprobs(gathered: Gathered) -> LogProbs:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
 from rollmath import conventions
 from rollmath.conventions import Convention, Framework, Whiten
+from rollmath.recipes._method import convention_of
+from rollmath.recipes._options import nearest
 
 #: Keys of ``algorithm.rollmath`` that are not options of a method.
 RESERVED = ("columns", "convention")
@@ -55,23 +57,8 @@ def check_known(who: str, what: str, given: Iterable[str], known: Iterable[str])
     for name in given:
         if name in set(known):
             continue
-        near = difflib.get_close_matches(name, list(known), n=len(set(known)), cutoff=0.0)
-        msg = f"{who}(): unknown {what} {name!r}; known are {', '.join(near)}"
+        msg = f"{who}(): unknown {what} {name!r}; known are {nearest(name, known, most=sys.maxsize)}"
         raise ValueError(msg)
-
-
-def convention_of(who: str, name: Any) -> Convention | Framework:
-    """``algorithm.rollmath.convention``: the name of one of :mod:`rollmath.conventions`.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if isinstance(name, (Convention, Framework)):
-        return name
-    known = {key: value for key in conventions.__all__ if isinstance(value := getattr(conventions, key), Framework)}
-    every: dict[str, Convention | Framework] = {"DEFAULT": conventions.DEFAULT, **known}
-    check_known(who, "convention", [str(name)], every)
-    return every[str(name)]
 
 
 def whiten_of(who: str, value: Any) -> Whiten | None:
@@ -108,7 +95,7 @@ def method_options(
     """
     parameters = inspect.signature(function).parameters
     named = options.get("convention")
-    rules = convention_of(who, conventions.VERL_0_9 if named is None else named)
+    rules = convention_of(who, conventions.VERL_0_9 if named is None else named, name="algorithm.rollmath.convention")
     out: dict[str, Any] = {}
     if isinstance(rules, Framework):
         out |= {key: value for key, value in rules.options.get(framework, {}).items() if key in parameters}
