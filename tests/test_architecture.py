@@ -28,7 +28,7 @@ LAYERS = [
     {"_audit_findings", "_audit_summary", "_audit_text"},
     {"_audit_result", "_audit_rich"},
     {"_audit", "metrics", "_metrics_estimate", "_metrics_interval", "_metrics_majority"},
-    {"distributed", "recipes"},
+    {"distributed", "prefix", "recipes"},
     {"adapters", "testing"},
     {"demo", "cli", "__main__"},
 ]

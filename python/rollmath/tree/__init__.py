@@ -1,5 +1,22 @@
-"""Advantages of branches: one number a node of a forest. One file per method family."""
+"""Advantages of branches: one number a node or a rollout of a forest. One file per method family."""
 
-from rollmath.tree._spo import nonzero_edges, spo
+from typing import TYPE_CHECKING
 
-__all__ = ["nonzero_edges", "spo"]
+from rollmath._lazy import lazy
+
+if TYPE_CHECKING:
+    from rollmath.tree._spo import nonzero_edges, spo
+
+_load, __dir__ = lazy(
+    __name__,
+    {
+        "_spo": ("nonzero_edges", "spo"),
+    },
+)
+if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
+    __getattr__ = _load
+
+__all__ = [
+    "nonzero_edges",
+    "spo",
+]
