@@ -10,6 +10,7 @@ from rollmath._arrays import Array, ArrayLike, choice, floats
 from rollmath.conventions import SPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
 from rollmath.ops import normalize, parent, segment_max, segment_min, up
+from rollmath.tree._common import leaf_rewards
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,12 +66,7 @@ def spo(
     made = as_forest("spo", forest)
     choice("spo", "edge", edge, ("difference", "normalized"))
     rules = resolve("spo", "spo", convention, override)
-    x, kind = floats("spo", "rewards", rewards, length=made.n_leaves, why="forest.n_leaves")
-    if rules.nan != "propagate" and not (finite := np.isfinite(x)).all():
-        bad = int(np.argmin(finite))
-        fix = "take such rollouts out with forest.prune(keep), or choose nan='propagate'"
-        msg = f"spo(): 'rewards' must be finite, got {x[bad]} at index {bad}; {fix}"
-        raise ValueError(msg)
+    x, kind = leaf_rewards("spo", made, rewards, propagate=rules.nan == "propagate")
 
     value = up(made, x.astype(np.float64, copy=False), how="mean_of_children")
     if edge == "difference" and not leave_one_out:
