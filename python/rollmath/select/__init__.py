@@ -6,6 +6,8 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._replay import Replay, ReplayDraw
     from rollmath.select._selection import Dropped, Selection, SelectionReport
 
 _load, __dir__ = lazy(
@@ -15,6 +17,8 @@ _load, __dir__ = lazy(
             "mean_band",
             "nonzero_spread",
         ),
+        "_leaf_sample": ("leaf_sample",),
+        "_replay": ("Replay", "ReplayDraw"),
         "_selection": (
             "Dropped",
             "Selection",
@@ -27,8 +31,11 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
 __all__ = [
     "Dropped",
+    "Replay",
+    "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "leaf_sample",
     "mean_band",
     "nonzero_spread",
 ]
