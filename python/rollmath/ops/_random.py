@@ -39,7 +39,7 @@ def permutation(bits: np.random.PCG64, n: int) -> NDArray[np.int64]:
 
 
 def ranks(order: NDArray[np.int64], index: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
-    """Which member of its group each row is, from 0, if rows come in this order; ``index`` has the group of each row."""
+    """Which member of its group each row is, from 0, if rows come in this order; ``index`` has their groups."""
     # Sixteen bits are sorted by counting.
     key = index.astype(np.uint16) if n_groups <= 1 << 16 else index
     by_group = order[np.argsort(key[order], kind="stable")]

@@ -9,7 +9,6 @@ import numpy as np
 from rollmath._arrays import ArrayLike, Kind, choice, host
 from rollmath._checks import mask, whole
 from rollmath.forest import Forest, as_forest
-from rollmath.groups import Groups
 from rollmath.ops._random import generator, permutation, ranks
 from rollmath.select._selection import Selection, selection
 
@@ -38,12 +37,12 @@ def leaf_sample(
         per: ``"tree"`` (Tree-GRPO), or ``"prompt"``: the trees of one group together (TreeRL).
         spread: ``"leaves"``: all are equal. ``"parents"``: first one leaf of each parent, then a second one, and so
             on; where there are more parents than ``k``, these are equal among themselves (TreeRL).
-        correct: rollouts that solved the task (bool or int, nonzero = True), ``[n_leaves]``. Where there is one, one of
-            them, drawn among the correct, is kept for certain, and the other ``k - 1`` are drawn from the rest (TreeRL).
+        correct: rollouts that solved the task (bool or int, nonzero = True), ``[n_leaves]``. Where there are some, one
+            of them, drawn among the correct, is kept for certain, and ``k - 1`` are drawn from the rest (TreeRL).
 
     Returns:
-        A :class:`Selection` of rollouts, in the order of ``forest.leaves``, in the kind of ``correct`` if that is given;
-        its report tells what each tree or prompt lost. It depends on the seed and the order of rollouts alone.
+        A :class:`Selection` of rollouts, in the order of ``forest.leaves``; of the kind of ``correct`` if that is
+        given. Its report tells what each tree or prompt lost. It depends on the seed and the order of rollouts alone.
 
     Raises:
         ValueError: ``k`` below 1, a negative seed, a mask of wrong length.
@@ -55,7 +54,7 @@ def leaf_sample(
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1, 1])
     >>> leaf_sample(forest, k=2, seed=0, correct=[0, 0, 1, 0]).mask.tolist()
-    [True, False, True, False]
+    [False, False, True, True]
     """
     who = "leaf_sample"
     made = as_forest(who, forest)
@@ -64,11 +63,13 @@ def leaf_sample(
     choice(who, "spread", spread, ("leaves", "parents"))
     good = None if correct is None else mask(who, "correct", correct, made.n_leaves, "forest.n_leaves")
     kind = Kind() if correct is None else host(who, "correct", correct)[1]
-    groups = made.rollout_groups if per == "prompt" else Groups(made.tree[made.leaves])
+    groups = made.rollout_groups if per == "prompt" else made.rollout_trees
 
     order, among = permutation(bits, made.n_leaves), permutation(bits, made.n_leaves)
     if good is not None:
-        lucky = order[good[order]]
+        # In an order of its own: the rest must not know which of the correct came first.
+        lucky = permutation(bits, made.n_leaves)
+        lucky = lucky[good[lucky]]
         sure = lucky[np.unique(groups.index[lucky], return_index=True)[1]]
         order, among = _first(sure, order), _first(sure, among)
     if spread == "parents":

@@ -57,7 +57,7 @@ class Replay:
     >>> replay = Replay(max_age=8, per_key=2)
     >>> replay.add(["p", "p", "p", "q"], [10, 11, 12, 13], iteration=0)
     >>> replay.draw(iteration=1, seed=0).positions.tolist(), len(replay)
-    ([10, 11, 13], 1)
+    ([11, 12, 13], 1)
     >>> replay.draw(iteration=8, seed=1)
     ReplayDraw(positions=array([], dtype=int64), iterations=array([], dtype=int64), aged=1)
     """
@@ -202,4 +202,4 @@ class Replay:
         entries, keys = self._entries(), list(self._keys)
         live, codes = np.unique(entries[0], return_inverse=True)
         self._keys = {keys[code]: i for i, code in enumerate(live.tolist())}
-        entries[0] = codes
+        self._parts = [np.stack([codes, *entries[1:]])]

@@ -44,7 +44,7 @@ def finite_at(
     *,
     least: float = -math.inf,
 ) -> None:
-    """Raises unless ``x``, one number a ``what``, is finite and at least ``least`` where it is used (None: everywhere)."""
+    """Raises unless ``x``, one number a ``what``, is finite and at least ``least`` where it is used."""
     wrong = ~(np.isfinite(x) & (x >= least))
     if len(bad := np.flatnonzero(wrong if used is None else wrong & used)):
         must = "finite" if least == -math.inf else "finite and not negative"

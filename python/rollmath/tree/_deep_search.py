@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import Back, real, rows
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups
-from rollmath.ops import segment_sum, up
+from rollmath.ops import root, segment_sum, up
 from rollmath.tree._common import finite_at, leaf_rewards
 
 if TYPE_CHECKING:
@@ -74,10 +75,9 @@ def deep_search(
     failures: Failures = "all",
     entropies: ArrayLike | None = None,
 ) -> Array:
-    """DeepSearch's advantages: ``A(v) = bound tanh(q(v) / temperature) - mean_l r_l`` at inner nodes, ``r - mean`` at leaves.
+    """DeepSearch's advantages: ``A(v) = bound tanh(q(v) / temperature) - mean_l r_l``, at leaves ``r - mean_l r_l``.
 
-    ``q`` are the :func:`deep_search_values`, and the mean is over all leaves of the tree. The method trains on the
-    tokens of every node.
+    ``q`` are the :func:`deep_search_values`, and the mean is over all leaves of the tree.
 
     Args:
         forest: a :class:`~rollmath.Forest`.
@@ -107,7 +107,7 @@ def deep_search(
     x, q, back = _values(who, forest, rewards, floor, failures, entropies)
     q = most * np.tanh(q / heat)
     q[forest.leaves] = x
-    q -= up(forest, x, how="leaf_mean")[forest.roots][forest.tree]
+    q -= root(forest, up(forest, x, how="leaf_mean"))
     q[forest.roots] = 0.0
     return back(q)
 
@@ -126,8 +126,8 @@ def _values(
         msg = f"{who}(): 'entropies' go with failures='most_confident', got failures={failures!r}; {fix}"
         raise ValueError(msg)
     backed = x if entropies is None else np.where(_confident(who, made, x, entropies), x, 0.0)
-    wins = _weighted(made, np.maximum(backed, 0.0), least)
-    losses = _weighted(made, np.minimum(backed, 0.0), least)
+    weights = _Weights(made, least)
+    wins, losses = weights.total(np.maximum(backed, 0.0)), weights.total(np.minimum(backed, 0.0))
     return x, np.where(up(made, backed, how="max") > 0.0, wins, losses), Back(kind, given.dtype)
 
 
@@ -137,27 +137,42 @@ def _confident(who: str, forest: Forest, x: NDArray[np.float64], entropies: Arra
     finite_at(who, "entropies", h, "rollout")
     tree = forest.tree[forest.leaves]
     order = np.lexsort((h, tree))  # stable, so the first of equals
-    out = (up(forest, x, how="max")[forest.roots] > 0.0)[tree]
+    out = root(forest, up(forest, x, how="max"))[forest.leaves] > 0.0
     out[order[np.unique(tree[order], return_index=True)[1]]] = True
     return out
 
 
-def _weighted(forest: Forest, x: NDArray[np.float64], floor: float) -> NDArray[np.float64]:
-    """``sum_l max(i / d_l, floor) x_l`` over the leaves ``l`` below each node, which is at depth ``i``."""
-    i, d = forest.depth.astype(np.float64), np.maximum(forest.depth[forest.leaves], 1).astype(np.float64)
-    near, far = up(forest, d, how="min") * floor, up(forest, d, how="max") * floor
-    out: NDArray[np.float64] = np.where(far <= i, i * up(forest, x / d, how="sum"), floor * up(forest, x, how="sum"))
-    mixed = np.flatnonzero((near < i) & (i < far))
-    if len(mixed):
-        # The leaves below a node follow one another in preorder.
-        number = np.full(forest.n_nodes, -1)
-        number[forest.leaves] = np.arange(forest.n_leaves)
-        inside = number[forest.order] >= 0
-        starts = np.empty(forest.n_nodes, np.int64)
-        starts[forest.order] = np.cumsum(inside) - inside
-        counts = forest.leaf_counts[mixed]
+class _Weights:
+    """``max(i / d_l, floor)`` for the leaves ``l`` below each node, ``i`` the node's depth and ``d_l`` the leaf's."""
+
+    def __init__(self, forest: Forest, floor: float) -> None:
+        self.forest, self.floor = forest, floor
+        self.i = forest.depth.astype(np.float64)
+        self.d = np.maximum(self.i[forest.leaves], 1.0)
+        near, self.far = up(forest, self.d, how="min") * floor, up(forest, self.d, how="max") * floor
+        #: Nodes below which the floor is the weight of some leaves but not of all.
+        self.mixed = np.flatnonzero((near < self.i) & (self.i < self.far))
+
+    def total(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of ``x``, one a rollout, below each node, with these weights."""
+        by_depth = self.i * up(self.forest, x / self.d, how="sum")
+        out: NDArray[np.float64] = np.where(self.far <= self.i, by_depth, self.floor * up(self.forest, x, how="sum"))
+        if len(self.mixed):
+            leaf, counts = self.pairs
+            weight = np.maximum(np.repeat(self.i[self.mixed], counts) / self.d[leaf], self.floor)
+            out[self.mixed] = segment_sum(weight * x[leaf], Groups.from_sizes(counts))
+        return out
+
+    @cached_property
+    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rollouts below each mixed node, node after node, and their number."""
+        number = np.full(self.forest.n_nodes, -1)
+        number[self.forest.leaves] = np.arange(self.forest.n_leaves)
+        # In preorder the leaves below a node follow one another.
+        number = number[self.forest.order]
+        inside = number >= 0
+        starts = np.empty(self.forest.n_nodes, np.int64)
+        starts[self.forest.order] = np.cumsum(inside) - inside
+        counts = self.forest.leaf_counts[self.mixed]
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        leaf = number[forest.order][inside][np.repeat(starts[mixed], counts) + within]
-        term = x[leaf] * np.maximum(np.repeat(i[mixed], counts) / d[leaf], floor)
-        out[mixed] = segment_sum(term, Groups.from_sizes(counts))
-    return out
+        return number[inside][np.repeat(starts[self.mixed], counts) + within], counts

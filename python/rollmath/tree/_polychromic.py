@@ -91,7 +91,7 @@ def polychromic(
 
 
 def polychromic_window(base: Ragged, advantages: ArrayLike, branch: ArrayLike, *, width: int = 5) -> Ragged:
-    """Set advantages where trajectories branched: ``y_t = A_i`` for ``branch_i <= t <= branch_i + width``, else ``base_t``.
+    """Set advantages where trajectories branched: ``A_i`` for ``branch_i <= t <= branch_i + width``, else ``base_t``.
 
     Args:
         base: advantages of tokens or steps, such as GAE, a :class:`~rollmath.Ragged` with one row a trajectory.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -12,7 +11,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real, whole
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups, as_groups
-from rollmath.ops import gather, segment_max, segment_min, up
+from rollmath.ops import down, gather, segment_max, segment_min, up
 from rollmath.tree._common import leaf_rewards
 
 if TYPE_CHECKING:
@@ -54,7 +53,8 @@ def qlass(
         ValueError: wrong lengths, NaN or infinite rewards, ``gamma`` out of range, ``height`` below 1.
         TypeError: wrong dtype or rank.
 
-    Source: QLASS, arXiv 2502.02584, official code executed (``construct_q_data.py``: height 5, gamma 0.9, min-max a tree).
+    Source: QLASS, arXiv 2502.02584, official code executed on a reference tree (height 5, gamma 0.9; scaled by tree).
+    Repeated actions and the plain outcome are from its code, read.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> qlass(forest, [0.0, 1.0, 0.0]).round(4).tolist()
@@ -93,9 +93,7 @@ def _distinct(forest: Forest, actions: Groups) -> NDArray[np.bool_]:
     pair = forest.siblings.index * actions.n_groups + actions.index
     out = np.ones(forest.n_nodes, bool)
     out[np.unique(pair, return_index=True)[1]] = False
-    for level in _levels(forest)[1:]:
-        out[level] |= out[forest.parents[level]]
-    return ~out[forest.leaves]
+    return np.asarray(down(forest, out, how="max"))[forest.leaves] == 0.0
 
 
 def _geometric(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -106,26 +104,25 @@ def _geometric(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
     return out
 
 
-def _levels(forest: Forest) -> list[NDArray[np.int64]]:
-    """Nodes by depth; in each level siblings are together."""
-    depth = forest.depth[forest.order]
-    order = forest.order[np.argsort(depth, kind="stable")]
-    ends = np.concatenate([[0], np.cumsum(np.bincount(depth))]).tolist()
-    return [order[a:b] for a, b in pairwise(ends)]
-
-
 def _best(forest: Forest, r: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
     """``Q`` of all nodes, from those of leaves and the rewards of the others."""
-    q = r
-    for level in _levels(forest)[:0:-1]:
-        above = forest.parents[level]
-        first = np.flatnonzero(np.diff(above, prepend=-1))
-        q[above[first]] += gamma * np.maximum.reduceat(q[level], first)
+    depth = forest.depth[forest.order]
+    order = forest.order[np.argsort(depth, kind="stable")]  # level by level, siblings together
+    above = forest.parents[order]
+    first = np.flatnonzero(np.diff(above, prepend=-1))
+    # Where levels begin, among nodes and among families; roots have no family.
+    nodes = np.concatenate([[0], np.cumsum(np.bincount(depth))])
+    families = np.searchsorted(first, nodes).tolist()
+    q, kids = r, nodes.tolist()
+    for level in range(len(kids) - 2, 0, -1):
+        begin, end = kids[level], kids[level + 1]
+        starts = first[families[level] : families[level + 1]]
+        q[above[starts]] += gamma * np.maximum.reduceat(q[order[begin:end]], starts - begin)
     return q
 
 
 def _min_max(forest: Forest, q: NDArray[np.float64]) -> NDArray[np.float64]:
-    trees, below = Groups(forest.tree), forest.parents >= 0
+    trees, below = forest.node_trees, forest.parents >= 0
     low = gather(segment_min(q, trees, valid=below), trees)
     width = gather(segment_max(q, trees, valid=below), trees) - low
     with np.errstate(invalid="ignore"):  # a root alone has neither

@@ -38,8 +38,8 @@ def uct(
         values: ``Q``, the mean value of each node so far, ``[n_nodes]``; not looked at where it is of no account.
         visits: ``n``, whole numbers, ``[n_nodes]``.
         c: weight of exploration. ``sqrt(2)`` is UCB1 for values in [0, 1]; DeepSearch has 2, TreeRL 1.
-        form: ``"ucb1"``, the formula above; ``"tree_rl"``: ``(Q + 1 + 1e-8) / 2 + c sqrt(ln(N + 1) / (n + 1e-10))``, for
-            values in [-1, 1].
+        form: ``"ucb1"``, the formula above; ``"tree_rl"``: ``(Q + 1 + 1e-8) / 2 + c sqrt(ln(N + 1) / (n + 1e-10))``,
+            for values in [-1, 1].
         parent_visits: ``N`` is what ``visits`` says of the ``"parent"``, or the sum over the ``"siblings"``, the node
             among them, where the parent's own are not counted.
         unvisited: score of a node without visits. None: infinity, so that each is tried once; with ``"tree_rl"`` what
@@ -165,8 +165,8 @@ def frontier_score(
     Source: DeepSearch, arXiv 2509.25454, with its weights; secondary description, unverified.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 2])
-    >>> frontier_score(forest, [0.0, 0.5, -0.5, 1.0, -1.0]).round(4).tolist()
-    [0.0, 0.0013, 0.0013, 0.1866, -0.1831]
+    >>> frontier_score(forest, [0.0, 0.5, -0.5, 1.0, -1.0]).round(5).tolist()
+    [0.0, 0.00125, 0.00125, 0.18661, -0.18308]
     """
     who = "frontier_score"
     made = as_forest(who, forest)
@@ -181,8 +181,8 @@ def frontier_score(
     finite_at(who, "values", q, used=inner)
     out = w_q * np.tanh(parent(made, np.where(inner, q, 0.0))) + w_d * np.sqrt(made.depth / limit)
     if (entropies is None) != (w_h == 0.0):
-        fix = "give both, or neither"
-        msg = f"{who}(): 'entropies' {'must be given' if entropies is None else 'count for nothing'} with entropy_weight={w_h:g}; {fix}"
+        what = "are missing" if entropies is None else "count for nothing"
+        msg = f"{who}(): 'entropies' {what} with entropy_weight={w_h:g}; give both or neither"
         raise ValueError(msg)
     if entropies is not None:
         h = rows(who, "entropies", entropies, made.n_nodes, "forest.n_nodes")[0]
@@ -198,7 +198,7 @@ def _above(who: str, forest: Forest, visits: NDArray[np.float64], how: Above) ->
         return np.asarray(gather(segment_sum(visits, forest.siblings), forest.siblings))
     above = np.asarray(parent(forest, visits))
     if len(bad := np.flatnonzero((visits > 0) & (above == 0) & (forest.parents >= 0))):
-        what = f"node {bad[0]} was visited, but node {forest.parents[bad[0]]} above it was not"
+        what = f"node {bad[0]} was visited, and node {forest.parents[bad[0]]} above it was not"
         msg = f"{who}(): 'visits' must include those of parents, but {what}; choose parent_visits='siblings'"
         raise ValueError(msg)
     return above

@@ -45,10 +45,9 @@ def soft_values(
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> soft_values(forest, [0.0, 1.0, 0.0]).round(4).tolist()
-    [0.5691, 0.7169, 0.0, 1.0, 0.0]
-    >>> success = np.array([1 / 3, 1 / 2])  # of 0/1 rewards this is ER-PRM, with c = 1 / beta
-    >>> er_prm(success, c=2.0).round(4).tolist()
-    [0.5691, 0.7169]
+    [0.5705, 0.7169, 0.0, 1.0, 0.0]
+    >>> er_prm(up(forest, [0.0, 1.0, 0.0], how="leaf_mean"), c=2.0).round(4).tolist()  # the same of 0/1 rewards
+    [0.5705, 0.7169, 0.0, 1.0, 0.0]
     """
     who = "soft_values"
     made = as_forest(who, forest)

@@ -45,7 +45,7 @@ def trajectory_sets(
     >>> trajectory_sets(["a", "a", "b", "a"], size=2).tolist()
     [[0, 1], [0, 3], [1, 3]]
     >>> trajectory_sets(["a", "a", "b", "a"], size=2, count=2, seed=0).tolist()
-    [[0, 1], [1, 3]]
+    [[1, 3], [0, 1]]
     """
     who = "trajectory_sets"
     made = as_groups(who, states, name="states")
