@@ -50,8 +50,8 @@ class Replay:
         ValueError: a limit below 1.
         TypeError: one that is no whole number.
 
-    Source: SPO, arXiv 2505.23564, official code executed beside ours (8 iterations, 32 edges a question). It removes the
-    edges it has used by comparing dicts, which takes equal edges that were not drawn along, and costs the product of
+    Source: SPO, arXiv 2505.23564, official code executed beside ours (8 iterations, 32 edges a question). It removes
+    the edges it has used by comparing dicts, which takes equal edges that were not drawn along, and costs the product of
     both counts; here an entry is itself.
 
     >>> replay = Replay(max_age=8, per_key=2)
