@@ -1,6 +1,9 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath._convention import Whiten
+from rollmath.ops._cut_expand import expand_segments, segment_of
+from rollmath.ops._cut_lengths import cut_by_count, cut_by_length
+from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_by_surprisal
 from rollmath.ops._expand import expand
 from rollmath.ops._forest import parent, up
 from rollmath.ops._moments import Moments, moments
@@ -29,8 +32,14 @@ __all__ = [
     "Quantile",
     "WeightedMean",
     "Whiten",
+    "cut_by_count",
+    "cut_by_delimiter",
+    "cut_by_length",
+    "cut_by_probability",
+    "cut_by_surprisal",
     "discounted_sum",
     "expand",
+    "expand_segments",
     "gather",
     "loo_mean",
     "moments",
@@ -41,6 +50,7 @@ __all__ = [
     "segment_max",
     "segment_mean",
     "segment_min",
+    "segment_of",
     "segment_quantile",
     "segment_std",
     "segment_sum",
