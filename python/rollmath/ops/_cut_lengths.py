@@ -42,7 +42,7 @@ def cut_by_count(
         ValueError: neither ``lengths`` nor ``mask``; ``count`` less than 1; wrong shapes.
         TypeError: wrong dtype or rank.
 
-    Source: the naive chain of SPO, arXiv 2505.23564, official code read (4 segments).
+    Source: the naive chain of SPO, arXiv 2505.23564, official code executed (4 segments).
 
     >>> cut_by_count(4, lengths=[10, 3]).to_lists()
     [[2, 5, 7], [0, 1]]

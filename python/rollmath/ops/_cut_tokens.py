@@ -50,8 +50,8 @@ def cut_by_probability(
             wrong shapes.
         TypeError: wrong dtype, rank or form.
 
-    Source: the cut points of SPO-chain, arXiv 2505.23564, as its official code has them (read; threshold 0.9, a stride
-    of 1 to 100).
+    Source: the cut points of SPO-chain, arXiv 2505.23564, as its official code has them (executed; threshold 0.9, a
+    stride of 1 to 100).
 
     >>> import numpy as np
     >>> p = [[0.5, 0.95, 0.6, 0.9, 0.2], [0.95, 0.95, 0.99, 0.99, 0.8]]
@@ -86,8 +86,8 @@ def cut_by_surprisal(
     Args:
         logprobs: log-probability of each token, a :class:`~rollmath.Ragged` or padded ``[B, T]``; ``-inf`` is fine.
         count: how many cuts, one number or one a row; rows with fewer candidates have fewer.
-        mask: the candidates (bool or int, nonzero = True), like ``logprobs``. TreeRL leaves out the first token of a
-            branch, what follows the mark of a conclusion, and what is too long to go on from.
+        mask: the candidates (bool or int, nonzero = True), like ``logprobs``. TreeRL leaves out the first token of what
+            branched off, all that follows the words "conclusion" or "answer", and what is too long to go on from.
         lengths: used columns of padded rows, ints ``[B]``.
         include_prompt: as in :func:`cut_by_probability`; it does not count.
 
@@ -98,7 +98,8 @@ def cut_by_surprisal(
         ValueError: NaN or a positive log-probability at a candidate; ``count`` less than 1; wrong shapes.
         TypeError: wrong dtype, rank or form.
 
-    Source: the branching points of TreeRL, official code (THUDM/TreeRL) from a description, unverified.
+    Source: the branching points of TreeRL, arXiv 2506.11902, official code read (THUDM/TreeRL; it calls the surprisal of
+    the sampled token its entropy, and takes the best of a tree's branches together).
 
     >>> cut_by_surprisal([[-0.1, -2.0, -0.5, -2.0]], 1).to_lists(), cut_by_surprisal([[-3.0, -2.0, -5.0]], 2).to_lists()
     ([[0]], [[-1, 1]])

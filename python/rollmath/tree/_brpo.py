@@ -53,7 +53,7 @@ def brpo(
         TypeError: wrong dtype or rank.
 
     Source: BRPO (AnytimeReasoner), arXiv 2505.13438. The official code, sail-sg/AnytimeReasoner
-    (``compute_cot_advantage``), was executed on an example and agrees.
+    (``compute_cot_advantage``), was executed on random scores and agrees.
 
     >>> brpo([[0.0, 0.5], [0.0, 1.0]], [0.5, 0.5], ["q", "q"]).tolist()
     [[-0.125, 0.0625], [0.125, 0.3125]]
@@ -112,7 +112,7 @@ def brpo_summary(
         ValueError: wrong lengths; scores that are not finite; ``finished`` out of range.
         TypeError: wrong dtype or rank.
 
-    Source: BRPO (AnytimeReasoner), arXiv 2505.13438, official code read (``compute_summary_advantage``).
+    Source: BRPO (AnytimeReasoner), arXiv 2505.13438, official code executed (``compute_summary_advantage``).
 
     >>> brpo_summary([[[1.0, 0.0], [1.0, 1.0]]], ["q"]).tolist()
     [[[0.5, -0.5], [0.0, 0.0]]]

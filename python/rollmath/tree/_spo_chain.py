@@ -70,8 +70,8 @@ def spo_chain(
             prompt values that are not finite; an argument that ``first_segment`` needs or does not need.
         TypeError: wrong dtype, rank or form.
 
-    Source: SPO-chain, arXiv 2505.23564. The official code, AIFrameResearch/SPO, was executed on an example and agrees
-    for both strides; so was its whitening. ``"value"`` and ``"group_mean"`` are ours.
+    Source: SPO-chain, arXiv 2505.23564. The official code, AIFrameResearch/SPO (``_compute_token_advantages``), was
+    executed on random rollouts and agrees. ``"value"`` and ``"group_mean"`` are ours.
 
     >>> p = [[0.5, 0.95, 0.6, 0.9, 0.2]]
     >>> cuts = Ragged.from_lists([[-1, 1, 3]])  # cut_by_probability(np.log(p))
