@@ -100,9 +100,9 @@ def _check_values(given: CutRows, value: NDArray[np.float64], missing: NDArray[n
         what = f"got {value[i]} at {given.place(int(given.at[i]))}"
         msg = f"vineppo(): 'values' must be finite, or NaN where they are missing, {what}"
         raise ValueError(msg)
-    ends = np.zeros(len(value), bool)
-    ends[given.first[1:] - 1] = True
-    if (bad := missing[:-1] & ~missing[1:] & ~ends[:-1]).any():
+    begins = np.zeros(len(value) + 1, bool)
+    begins[given.first] = True
+    if (bad := missing[:-1] & ~missing[1:] & ~begins[1:-1]).any():
         where = given.place(int(given.at[int(bad.argmax())]))
         msg = f"vineppo(): 'values' may be missing at the end of a row only, got NaN at {where}, and a value after it"
         raise ValueError(msg)
