@@ -5,7 +5,9 @@ from rollmath.ops._cut_expand import expand_segments, segment_of
 from rollmath.ops._cut_lengths import cut_by_count, cut_by_length
 from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_by_surprisal
 from rollmath.ops._expand import expand
-from rollmath.ops._forest import parent, up
+from rollmath.ops._forest import NodeWeights, leaf_to_node_weights, up
+from rollmath.ops._forest_down import down, parent, root
+from rollmath.ops._leaf_stat import leaf_stat
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
 from rollmath.ops._scan import discounted_sum
@@ -29,6 +31,7 @@ __all__ = [
     "BetaPdf",
     "LogMeanExp",
     "Moments",
+    "NodeWeights",
     "Quantile",
     "WeightedMean",
     "Whiten",
@@ -38,13 +41,17 @@ __all__ = [
     "cut_by_probability",
     "cut_by_surprisal",
     "discounted_sum",
+    "down",
     "expand",
     "expand_segments",
     "gather",
+    "leaf_stat",
+    "leaf_to_node_weights",
     "loo_mean",
     "moments",
     "normalize",
     "parent",
+    "root",
     "segment_count",
     "segment_logmeanexp",
     "segment_max",
