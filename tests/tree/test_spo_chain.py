@@ -156,38 +156,6 @@ def test_a_fixed_number_of_segments():
     assert not spo_chain(logprobs, cuts, [0.5, 0.25, 0.75, 0.5, 0.25], [1.0, 0.0]).values.any()
 
 
-@given(SEEDS)
-def test_probes_against_the_oracle(oracle, same_bits, seed):
-    rng = np.random.default_rng(seed)
-    lengths = rng.integers(0, 10, rng.integers(1, 12))
-    rewards = Ragged.from_lengths(rng.choice([0.0, 1.0, 0.1, 1 / 3], lengths.sum()), lengths)
-    truncated = rewards.with_values(rng.random(lengths.sum()) < 0.3)
-    f = oracle("tree/spo_chain.py", "probe_values")
-    for options in ({}, {"penalty": -0.5, "empty": 0.25}):
-        got = probe_values(rewards, truncated=truncated, **options)
-        expected = f(rewards.to_lists(), truncated.to_lists(), **options)
-        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-15)
-        padded = rewards.to_padded(9, fill=np.nan)
-        cut = truncated.to_padded(9, fill=True)
-        same_bits(probe_values(padded, truncated=cut, lengths=lengths, **options), got)
-        there = np.arange(9) < lengths[:, None]
-        same_bits(probe_values(padded, truncated=cut, mask=there, **options), got)
-    # In any order, and of equal rewards exactly their value.
-    same_bits(probe_values(Ragged.from_lists([row[::-1] for row in rewards.to_lists()])), probe_values(rewards))
-    assert probe_values(np.full((2, 7), 0.1)).tolist() == [0.1, 0.1]
-
-
-def test_probes():
-    # What a truncated probe has for a reward is not looked at; without probes the value is 0, or what is asked for.
-    rewards = Ragged.from_lists([[1.0, np.nan], [], [0.5]])
-    truncated = Ragged.from_lists([[0, 1], [], [0]])
-    assert probe_values(rewards, truncated=truncated).tolist() == [0.5, 0.0, 0.5]
-    assert probe_values(rewards, truncated=truncated.values, penalty=-1.0, empty=0.125).tolist() == [0.0, 0.125, 0.5]
-    assert np.isnan(probe_values(rewards, truncated=truncated, empty=np.nan)).tolist() == [False, True, False]
-    assert probe_values(np.zeros((0, 4))).shape == (0,)
-    assert probe_values(np.zeros((2, 0))).tolist() == [0.0, 0.0]
-
-
 def test_kinds():
     torch = pytest.importorskip("torch")
     logprobs = torch.tensor([[-0.5, -0.01, -1.0]])
@@ -203,14 +171,11 @@ def test_kinds():
     assert spo_chain(logprobs.numpy(), cuts, [1, 0], [0]).dtype == np.float64
     got = spo_chain(Ragged(logprobs[0], [0, 3]), cuts, values, [0.0])
     assert (got.values.dtype, got.to_lists()) == (torch.float32, [[0.5, 0.0, -1.0]])
-    assert probe_values([[True, False]]).dtype == np.float64
-    assert probe_values(np.ones((1, 2), np.float16)).dtype == np.float32
     for call in (
         lambda x: spo_chain(x, cuts, values, [0.0]),
         lambda x: spo_chain(logprobs, cuts, x[0, :2], [0.0]),
         lambda x: spo_chain(logprobs, cuts, values, x[:, 0]),
         probability_mask,
-        probe_values,
     ):
         with pytest.raises(ValueError, match="requires grad, but no gradient flows through this function"):
             call(logprobs.clone().requires_grad_())
@@ -293,12 +258,6 @@ def chain(logprobs=LOGPROBS, cuts=CUTS, values=(0.5, 0.25), scores=(1.0,), **opt
             ValueError,
             "'threshold' must be between 0 and 1, got -0.1",
         ),
-        (lambda: probe_values([[1.0, np.nan]]), ValueError, "'rewards' must be finite, got nan at row 0, position 1"),
-        (lambda: probe_values([1.0]), TypeError, r"probe_values\(\): 'rewards' must be a Ragged or a padded 2-D array"),
-        (lambda: probe_values([[1.0]], penalty=np.nan), ValueError, "'penalty' must be finite, got nan"),
-        (lambda: probe_values([[1.0]], empty=np.inf), ValueError, "'empty' must be finite, got inf"),
-        (lambda: probe_values([[1.0]], truncated=[[0.5]]), TypeError, "'truncated' must be bool or integer"),
-        (lambda: probe_values([[1.0]], truncated=[[1, 0]]), ValueError, r"'truncated' must have shape \(1, 1\)"),
     ],
 )
 def test_errors(call, error, message):

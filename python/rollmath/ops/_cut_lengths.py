@@ -99,5 +99,7 @@ def _numbered(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _after(given: CutRows, row: NDArray[np.int64], nth: NDArray[np.int64], include_prompt: bool) -> Ragged:
     """Cuts after the n-th trained token of their row, n from 1."""
-    position = given.at[given.first[row] + nth - 1] - given.begin[row]
+    position = nth - 1
+    if given.trained is not None:
+        position = given.at[given.first[row] + position] - given.begin[row]
     return given.cuts(row, position, include_prompt=flag(given.who, "include_prompt", include_prompt))

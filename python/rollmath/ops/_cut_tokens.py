@@ -98,8 +98,8 @@ def cut_by_surprisal(
         ValueError: NaN or a positive log-probability at a candidate; ``count`` less than 1; wrong shapes.
         TypeError: wrong dtype, rank or form.
 
-    Source: the branching points of TreeRL, arXiv 2506.11902, official code read (THUDM/TreeRL; it calls the surprisal of
-    the sampled token its entropy, and takes the best of a tree's branches together).
+    Source: the branching points of TreeRL, arXiv 2506.11902, official code read (THUDM/TreeRL; it calls the surprisal
+    of the sampled token its entropy, and takes the best of a tree's branches together).
 
     >>> cut_by_surprisal([[-0.1, -2.0, -0.5, -2.0]], 1).to_lists(), cut_by_surprisal([[-3.0, -2.0, -5.0]], 2).to_lists()
     ([[0]], [[-1, 1]])

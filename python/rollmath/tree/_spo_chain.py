@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, Kind, choice, floats, number, to_bytes
-from rollmath._checks import real
+from rollmath._arrays import Array, ArrayLike, Kind, choice, floats
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import gather, segment_mean
 from rollmath.ops._cut_expand import spread
@@ -177,62 +176,3 @@ def probability_mask(
     if given.trained is not None:
         low &= given.trained
     return given.rows.wrap(given.rows.kind.wrap(low.reshape(given.rows.shape)))
-
-
-def probe_values(
-    rewards: ArrayLike | Ragged,
-    *,
-    truncated: ArrayLike | Ragged | None = None,
-    penalty: float = 0.0,
-    empty: float = 0.0,
-    mask: ArrayLike | Ragged | None = None,
-    lengths: ArrayLike | None = None,
-) -> Array:
-    """Values of prefixes from the probes sampled there: ``V(c) = sum_k R_k / K``, the mean of their rewards.
-
-    Args:
-        rewards: a row a prefix: padded ``[n_cuts, K]``, or a :class:`~rollmath.Ragged` where not all have as many
-            probes. The order is that of ``cuts.values``.
-        truncated: probes that did not finish (bool or int, nonzero = True), like ``rewards``. Their reward is
-            ``penalty``, and what ``rewards`` has there is not looked at.
-        penalty: that reward.
-        empty: the value of a prefix without probes; the official code has 0. NaN is allowed, and refused later.
-        mask: which probes there are, like ``rewards``.
-        lengths: number of probes of each prefix where ``rewards`` is padded.
-
-    Returns:
-        ``[n_cuts]``, in the kind and float type of ``rewards``; accumulated in float64, in sorted order.
-
-    The same numbers come from a forest: a spine of prefixes, each with its probes and the next prefix as children, and
-    ``ops.up(forest, rewards, how="mean_of_children", weights=...)`` with weight 1 for probes and 0 for the spine, since
-    the rollout itself is not a sample from its own prefixes that was drawn afresh.
-
-    Raises:
-        ValueError: a reward that is not finite; wrong shapes.
-        TypeError: wrong dtype, rank or form.
-
-    Source: SPO-chain and VinePPO, arXiv 2505.23564 and 2410.01679, official code read (9 probes a prefix; 4 for long
-    chains of thought).
-
-    >>> probe_values(Ragged.from_lists([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0], []])).tolist()
-    [0.25, 1.0, 0.0]
-    """
-    who = "probe_values"
-    given = CutRows.of(who, "rewards", rewards, mask=mask, lengths=lengths)
-    unfinished, none = real(who, "penalty", penalty), number(who, "empty", empty)
-    if not np.isnan(none):
-        none = real(who, "empty", empty)
-    (flat,) = given.rows.read(rewards=rewards)
-    reward = flat[given.at].astype(np.float64)
-    if truncated is not None:
-        cut = to_bytes(who, "truncated", given.rows._flat("truncated", truncated, packed_too=True))[given.at] != 0
-        reward[cut] = unfinished
-    if not (finite := np.isfinite(reward)).all():
-        i = int(np.argmin(finite))
-        msg = f"{who}(): 'rewards' must be finite, got {reward[i]} at {given.place(int(given.at[i]))}"
-        raise ValueError(msg)
-    counts = np.diff(given.first)
-    value = np.full(len(counts), none)
-    if len(reward):
-        value[counts > 0] = segment_mean(reward, Groups.from_sizes(counts[counts > 0]))
-    return given.rows.kind.wrap(value.astype(flat.dtype, copy=False))

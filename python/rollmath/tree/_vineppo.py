@@ -51,8 +51,9 @@ def vineppo(
             ``gamma`` outside [0, 1]; wrong shapes.
         TypeError: wrong dtype, rank or form.
 
-    Source: VinePPO, arXiv 2410.01679, official code executed (``_compute_step_advantages``; gamma 1, 9 rollouts a state).
-    A token there belongs to the step of its first character, and the end-of-sequence token to the last step.
+    Source: VinePPO, arXiv 2410.01679. The official code (``_compute_step_advantages``; gamma 1, 9 rollouts a state) was
+    executed on random trajectories and agrees. There a token belongs to the step of its first character, and the
+    end-of-sequence token to the last step.
 
     >>> vineppo([[0.4, 0.6, float("nan")]], [1.0]).round(9).tolist()
     [[0.2, 0.4, 0.0]]
