@@ -31,16 +31,16 @@ def arpo_hard(
 ) -> Array:
     """ARPO with hard attribution: ``A(v) = mean_l (r_l - mean(r)) / (std(r) + eps)`` over the leaves ``l`` below ``v``.
 
-    Mean and standard deviation are the prompt's: a step of one rollout has its GRPO advantage, a shared step the mean of
-    those that share it. The soft attribution, which ARPO trains with, needs no function:
+    Mean and standard deviation are the prompt's: a step of one rollout has its GRPO advantage, a shared step the mean
+    of those that share it. The soft attribution, which ARPO trains with, needs no function:
     ``group.grpo(rewards, forest.rollout_groups)``, one number a rollout; a shared prefix that is trained once in each
     rollout gets the same mean by adding up.
 
     Args:
         forest: a :class:`~rollmath.Forest`.
         rewards: one number a rollout, ``[n_leaves]``, in the order of ``forest.leaves``.
-        convention: ddof, eps and what groups of one or without spread get, as in ``group.grpo``, whose conventions these
-            are (``conventions.VERL`` for the framework that ARPO's code is a copy of).
+        convention: ddof, eps and what groups of one or without spread get, as in ``group.grpo``, whose conventions
+            these are (``conventions.VERL`` for the framework that ARPO's code is a copy of).
         **override: fields of the convention.
 
     Returns:
@@ -55,7 +55,7 @@ def arpo_hard(
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> arpo_hard(forest, [0.0, 1.0, 1.0]).round(4).tolist()
-    [0.0, 0.5774, -1.1547, 0.5774, 0.5774]
+    [0.0, 0.5773, -1.1547, 0.5773, 0.5773]
     """
     made = as_forest("arpo_hard", forest)
     rules = resolve("arpo_hard", "grpo", convention, override)
@@ -98,7 +98,7 @@ def arpo_entropy(logprobs: ArrayLike, *, vocab_size: int) -> Array:
     if array.dtype.kind not in "fiub":
         msg = f"arpo_entropy(): 'logprobs' must hold floats, got {array.dtype}"
         raise TypeError(msg)
-    logp = array.reshape(len(array), -1).astype(np.float64)
+    logp = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64)
     if (bad := ~(logp <= 1e-3)).any():
         row, place = np.argwhere(bad)[0]
         msg = f"arpo_entropy(): 'logprobs' must be at most 0, got {logp[row, place]} in row {row}"
@@ -112,9 +112,9 @@ def arpo_entropy(logprobs: ArrayLike, *, vocab_size: int) -> Array:
 def arpo_branch(
     entropy_change: ArrayLike, *, seed: int, branch_probability: float = 0.5, entropy_weight: float = 0.5
 ) -> Branching:
-    """ARPO's decision to branch after a tool result: ``score = clip(u - entropy_weight dH, 0, 1) <= branch_probability``.
+    """ARPO's decision to branch after a tool result: ``clip(u - entropy_weight dH, 0, 1) <= branch_probability``.
 
-    ``u`` is uniform in [0, 1), so that a rollout branches with probability
+    The left side is the score, ``u`` is uniform in [0, 1). So a rollout branches with probability
     ``clip(branch_probability + entropy_weight dH, 0, 1)`` for a ``branch_probability`` in [0, 1).
 
     Args:
@@ -181,7 +181,7 @@ def aepo_branch_probability(
 
 
 def aepo_budget(root_entropy: ArrayLike, tool_entropy: ArrayLike, *, k: int, beta: float = 1.0) -> Array:
-    """AEPO's split of ``k`` rollouts of a prompt: ``m = k sigmoid(beta (H_root - H_tool))`` are fresh, ``k - m`` branches.
+    """AEPO's split of ``k`` rollouts of a prompt: ``m = k sigmoid(beta (H_root - H_tool))`` fresh ones, else branches.
 
     Args:
         root_entropy: entropy of the answer to the prompt, one a prompt, ``[N]``.
@@ -190,8 +190,8 @@ def aepo_budget(root_entropy: ArrayLike, tool_entropy: ArrayLike, *, k: int, bet
         beta: how sharply the gap decides; the value is ours.
 
     Returns:
-        ``m``, ``[N]``, in the kind and float type of ``root_entropy``. Not rounded: how the paper rounds is not known to
-        us.
+        ``m``, ``[N]``, in the kind and float type of ``root_entropy``. Not rounded: how the paper rounds is not known
+        to us.
 
     Raises:
         ValueError: lengths that differ, NaN or infinite numbers, ``k`` below 1.

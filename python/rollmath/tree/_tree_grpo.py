@@ -38,9 +38,9 @@ def tree_grpo(
         **override: fields of the convention.
 
     Returns:
-        ``[n_leaves]``, in the kind and float type of ``rewards``, for all tokens of a rollout. ``z_tree`` sums to 0 over
-        a tree: tokens that all rollouts of a tree share are trained by ``z_prompt`` alone when tokens are summed, and
-        those behind a branch learn which side was better. A group without spread gets exactly 0.
+        ``[n_leaves]``, in the kind and float type of ``rewards``, for all tokens of a rollout. ``z_tree`` sums to 0
+        over a tree: tokens that all rollouts of a tree share are trained by ``z_prompt`` alone when tokens are summed,
+        and those behind a branch learn which side was better. A group without spread gets exactly 0.
 
     Raises:
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad; groups

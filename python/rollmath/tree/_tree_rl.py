@@ -72,16 +72,16 @@ def tree_rl(
 
     Two more modes of the code have one number a rollout, or one a rollout and node, and need no function: its chain
     reward is ``group.rloo`` over the selected rollouts, its outcome reward that plus the expanded local advantage.
-    The baseline of a rollout holds others that share its first steps; for these steps it depends on what it is to judge.
+    A rollout's baseline holds others that share its first steps, so that for these it depends on what it is to judge.
 
-    Source: TreeRL, arXiv 2506.11902; the sum of both terms as a question at THUDM/TreeRL (issue 2) quotes equations 2 to
-    4, the place of the paper's square root from a secondary description, unverified. The code, THUDM/TreeRL, was
-    executed on a reference tree and agrees for both places.
+    Source: TreeRL, arXiv 2506.11902; the sum of both terms as a question at THUDM/TreeRL (issue 2) quotes equations 2
+    to 4, the place of the paper's square root from a secondary description, unverified. The code, THUDM/TreeRL, was
+    executed and agrees, with its place of the root and without.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> tree_rl(forest, [0.0, 1.0, 0.0]).round(3).tolist()
     [0.0, 0.354, -1.0, 1.75, -1.25]
-    >>> tree_rl(forest, [0.0, 1.0, 0.0], form="local").tolist()
+    >>> tree_rl(forest, [0.0, 1.0, 0.0], form="local", sqrt="none").tolist()
     [0.0, 0.25, -0.5, 0.75, -0.75]
     """
     made = as_forest("tree_rl", forest)

@@ -45,8 +45,8 @@ def treepo(
         **override: fields of the convention.
 
     Returns:
-        ``[n_leaves]``, in the kind and float type of ``rewards``, for all tokens of a rollout. Equal rewards in a prompt
-        give exactly 0.
+        ``[n_leaves]``, in the kind and float type of ``rewards``, for all tokens of a rollout. Equal rewards in a
+        prompt give exactly 0.
 
     Raises:
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad.
@@ -73,10 +73,10 @@ def treepo(
     use = made.leaf_counts > 1
     if remove:
         use &= up(made, over, how="min") < up(made, over, how="max")
-    prompt = None
-    if form == "group_size":
-        prompt = gather(made.rollout_groups.counts.astype(np.float64), made.rollout_groups)
-    out = _less_subtrees(made, over, use * made.leaf_counts if form == "group_size" else use, prompt)
+    if form == "average":
+        out = _less_subtrees(made, over, use, 1.0)
+    else:
+        out = _less_subtrees(made, over, use * made.leaf_counts, _size(made))
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 
@@ -96,9 +96,9 @@ def treepo_segment(
     Args:
         forest: a :class:`~rollmath.Forest`.
         rewards: one number a rollout, ``[n_leaves]``, in the order of ``forest.leaves``.
-        eta: weakens the parent, the more the further the leaf: ``k = depth(leaf) - depth(v) + 1``. None: 1. Where
-            leaves below ``v`` differ in depth the code gives the rollouts of a shared segment different numbers; this is
-            their mean.
+        eta: in (0, 1], weakens the parent, the more the further the leaf: ``k = depth(leaf) - depth(v) + 1``. None: 1.
+            Where leaves below ``v`` differ in depth the code gives the rollouts of a shared segment different numbers;
+            this is their mean.
         convention: what the rollout of a prompt with no other gets in place of ``r - mean(r)``, 0, and what NaN does.
         **override: fields of the convention.
 
@@ -108,13 +108,13 @@ def treepo_segment(
 
     Raises:
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad; an
-            ``eta`` that is not positive and finite.
+            ``eta`` outside (0, 1].
 
     The code whitens the result over the tokens of the batch, takes all segments for equally long, and reads an ``eta``
     of 0 or less (its default, -1) as none.
 
-    Source: the ``progress`` estimator of multimodal-art-projection/TreePO; executed on a reference tree without ``eta``,
-    where it agrees; with ``eta`` code read.
+    Source: the ``progress`` estimator of multimodal-art-projection/TreePO, executed, with ``eta`` and without, where it
+    agrees.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> treepo_segment(forest, [0.0, 1.0, 0.0]).round(4).tolist()
@@ -122,12 +122,11 @@ def treepo_segment(
     """
     who = "treepo_segment"
     made = as_forest(who, forest)
-    weaker = None if eta is None else real(who, "eta", eta, above=0.0)
+    weaker = None if eta is None else real(who, "eta", eta, high=1.0, above=0.0)
     rules = resolve(who, who, convention, override)
     x, kind = leaf_rewards(who, made, rewards, propagate=rules.nan == "propagate")
     over = _over_prompt(who, made, x, rules)
-    size = gather(made.rollout_groups.counts.astype(np.float64), made.rollout_groups)
-    value = up(made, _less_subtrees(made, over, made.leaf_counts, size), how="mean_of_children")
+    value = up(made, _less_subtrees(made, over, made.leaf_counts, _size(made)), how="mean_of_children")
     value[made.roots] = 0.0
     above = parent(made, value)
     if weaker is not None:
@@ -165,8 +164,7 @@ def treepo_spo(
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad; only
             children or equal siblings where a policy says raise.
 
-    Source: ``compute_spo_advantage`` of multimodal-art-projection/TreePO (comparison in arXiv 2508.17445), executed on a
-    reference tree, where it agrees.
+    Source: ``compute_spo_advantage`` of multimodal-art-projection/TreePO (arXiv 2508.17445), executed, where it agrees.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> treepo_spo(forest, [0.0, 1.0, 0.0]).tolist()
@@ -190,26 +188,29 @@ def treepo_spo(
 
 
 def _over_prompt(who: str, forest: Forest, x: NDArray[np.floating], rules: Convention) -> Floats:
-    """``r - mean(r)`` over the prompt. All that follows is linear, so this changes no difference, and equal rewards
-    are exactly 0 from here on.
-    """
+    """``r - mean(r)`` over the prompt: what follows is linear, and equal rewards are exactly 0 from here on."""
     r = x.astype(np.float64, copy=False)
     groups = forest.rollout_groups
     return np.asarray(normalize(r, groups, scale="none", convention=rules, name="rewards", who=who))
 
 
-def _less_subtrees(forest: Forest, over: Floats, weights: NDArray[np.generic], prompt: Floats | None) -> Floats:
-    """The mean of ``r - V(a)`` with ``weights`` over the nodes ``a`` of a rollout's path, with the prompt for the root."""
+def _less_subtrees(forest: Forest, over: Floats, weights: NDArray[np.generic], prompt: Floats | float) -> Floats:
+    """The mean of ``r - V(a)`` over the nodes ``a`` of a rollout's path, with the weight of the prompt for the root."""
     w = weights.astype(np.float64)
     w[forest.roots] = 0.0
-    total = down(forest, w, how="sum")[forest.leaves]
-    w *= up(forest, over, how="leaf_mean")
-    with np.errstate(invalid="ignore"):
-        return np.asarray(over - down(forest, w, how="sum")[forest.leaves] / (total + (1.0 if prompt is None else prompt)))
+    total = down(forest, w, how="sum")[forest.leaves] + prompt
+    with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
+        w *= up(forest, over, how="leaf_mean")
+        return np.asarray(over - down(forest, w, how="sum")[forest.leaves] / total)
+
+
+def _size(forest: Forest) -> Floats:
+    """Number of rollouts of each rollout's prompt."""
+    return np.asarray(gather(forest.rollout_groups.counts.astype(np.float64), forest.rollout_groups))
 
 
 def _decay(forest: Forest, eta: float) -> Floats:
-    """The mean of ``eta^(depth(leaf) - depth(v) + 1)`` over the leaves below, as a log-mean-exp against overflow."""
+    """The mean of ``eta^(depth(leaf) - depth(v) + 1)`` over the leaves below, as a log-mean-exp: no power vanishes."""
     log = math.log(eta)
     mean = up(forest, forest.depth[forest.leaves] * log, how="leaf_logmeanexp", beta=1.0)
     return np.asarray(np.exp(mean - (forest.depth - 1) * log))
