@@ -1,4 +1,4 @@
-"""What the published code of tree methods returned on small forests; `tests/conformance/golden/make_trees.py` ran it."""
+"""What the published code of tree methods returned; `tests/conformance/golden/make_trees.py` ran it."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def forests(golden):
 
 
 @pytest.mark.parametrize(
-    ("name", "convention", "atol"),
+    ("name", "convention"),
     [
-        ("tree_rl", "TREE_RL", 2e-12),
-        ("tree_grpo", "TREE_GRPO", 5e-6),  # it computes in float32
-        ("tree_grpo_difference", None, 2e-12),
-        ("treepo", "TREEPO", 5e-7),  # float32 means
-        ("treepo_segment", "TREEPO", 2e-12),
-        ("treepo_spo", "TREEPO", 2e-12),
+        ("tree_rl", "TREE_RL"),
+        ("tree_grpo", "TREE_GRPO"),
+        ("tree_grpo_difference", None),
+        ("treepo", "TREEPO"),
+        ("treepo_segment", "TREEPO"),
+        ("treepo_spo", "TREEPO"),
     ],
 )
-def test_the_official_code_has_the_same_numbers(golden, name, convention, atol):
+def test_the_official_code_has_the_same_numbers(golden, tolerance, name, convention):
     cases, call = forests(golden), getattr(rm.tree, name)
     assert golden[name]
     for record in golden[name]:
@@ -44,7 +44,7 @@ def test_the_official_code_has_the_same_numbers(golden, name, convention, atol):
         if name == "tree_rl":
             keywords["selected"] = selected
         got = call(forest, rewards, **keywords)
-        np.testing.assert_allclose(got, record["out"], rtol=0, atol=atol, err_msg=str(record["options"]))
+        np.testing.assert_allclose(got, record["out"], **tolerance("float64"), err_msg=str(record["options"]))
 
 
 def test_entropy(golden):

@@ -69,7 +69,10 @@ def tree_grpo(
     else:
         out = z(r, made.rollout_groups)
         with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
-            out = z(out, made.rollout_trees) if form == "nested" else out + z(r, made.rollout_trees)
+            if form == "nested":
+                out = z(out, made.rollout_trees)
+            else:
+                out += z(r, made.rollout_trees)
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 

@@ -107,9 +107,12 @@ def tree_rl(
         if form == "ancestors":
             out = v - (down(made, v, how="sum") - v) / np.maximum(made.depth, 1)
         else:
-            out = np.zeros_like(v) if form == "global" else v - parent(made, v)
-            if fill and form != "global":
+            out = parent(made, v)
+            np.subtract(v, out, out=out)
+            if fill:
                 out = _filled(made, out)
+            if form == "global":
+                out[:] = 0.0
             if form != "local":
                 out += v
                 if global_term == "difference":

@@ -201,7 +201,8 @@ def _less_subtrees(forest: Forest, over: Floats, weights: NDArray[np.generic], p
     total = down(forest, w, how="sum")[forest.leaves] + prompt
     with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
         w *= up(forest, over, how="leaf_mean")
-        return np.asarray(over - down(forest, w, how="sum")[forest.leaves] / total)
+        out = np.divide(down(forest, w, how="sum")[forest.leaves], total, out=total)
+        return np.subtract(over, out, out=out)
 
 
 def _size(forest: Forest) -> Floats:

@@ -2,7 +2,8 @@
 
     python tests/conformance/golden/make_trees.py TreeRL=CLONE Tree-GRPO=CLONE TreePO=CLONE ARPO=CLONE
 
-Each CLONE is a git clone, bare or not; functions are read at the commits given here. Writes ``tests/vectors/trees.json``.
+Each CLONE is a git clone, bare or not; functions are read at the commits given here. Writes
+``tests/vectors/trees.json``.
 """
 
 import json
@@ -103,14 +104,18 @@ def tree_rl(source):
                         out = [0.0] * len(case.parents)
                         for prompt in sorted(set(case.groups)):
                             tree_rl_prompt(case, prompt, code, paths, out, (mode, average, style, shift))
-                        yield case, out, {
-                            "form": form,
-                            "global_term": "value",
-                            "value": "mean_of_children" if average else "leaf_mean",
-                            "sqrt": "code" if style == "sqrt" else "none",
-                            "shift": shift,
-                            "zero_fill": form in {"sum", "local"},
-                        }
+                        yield (
+                            case,
+                            out,
+                            {
+                                "form": form,
+                                "global_term": "value",
+                                "value": "mean_of_children" if average else "leaf_mean",
+                                "sqrt": "code" if style == "sqrt" else "none",
+                                "shift": shift,
+                                "zero_fill": form in {"sum", "local"},
+                            },
+                        )
 
 
 def tree_rl_prompt(case, prompt, code, paths, out, options):
@@ -160,7 +165,12 @@ def tree_grpo(source):
 
 
 def tree_grpo_difference(source):
-    methods = ("dfs_subtree_leaf_score", "calculate_final_score_from_root", "get_subtree_nodes", "get_subtree_leaves_num")
+    methods = (
+        "dfs_subtree_leaf_score",
+        "calculate_final_score_from_root",
+        "get_subtree_nodes",
+        "get_subtree_leaves_num",
+    )
     code = source.load(
         "search_r1/llm_agent/tree_node.py", *(f"TreeNode.{name}" for name in methods), math=math, dprint=lambda *_: None
     )
