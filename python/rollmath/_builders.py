@@ -73,15 +73,16 @@ class Builders(Layout):
             owners = as_groups(who, [flat[e] for e in offsets[:-1][trees.first].tolist()], name="paths")
         else:
             owners = given.take(trees.first)
-        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, (element >= 0).astype(np.int64))
         if root == "added":
-            for v, name in zip(core.roots.tolist(), owners.ids, strict=True):
+            for v, name in zip(np.flatnonzero(grown.parents < 0).tolist(), owners.ids, strict=True):
                 labels[v] = name
-        made = cls._make(core, owners, None, tuple(labels))
+        tokens = None
         if lengths is not None:
-            node = made.expand(np.arange(len(element)), per="rollout", include_root=True).values
+            # With one token an element, the nodes of a rollout's tokens are those of its elements.
+            core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, (element >= 0).astype(np.int64))
+            node = cls._make(core, owners).expand(np.arange(len(element)), per="rollout", include_root=True).values
             tokens = _paths.element_lengths(who, lengths, offsets, element, node)
-        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, None if lengths is None else tokens)
+        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, tokens)
         return cls._make(core, owners, None, tuple(labels))
 
     @classmethod

@@ -122,7 +122,7 @@ class Export(Layout):
         max_label: int = 40,
         max_nodes: int = 5000,
     ) -> str:
-        """As text in the DOT language, for Graphviz.
+        r"""As text in the DOT language, for Graphviz.
 
         Args:
             values: one number a node, ``[n_nodes]``; written behind the label, and its colour (white 0, blue above,
@@ -141,7 +141,7 @@ class Export(Layout):
           node [shape=box, style="rounded,filled", fillcolor="#ffffff", fontname=monospace]
           edge [arrowhead=none]
           0 [label="q  0", fillcolor="#ffffff"]
-          1 [label="say \\"hi\\"  1", fillcolor="#5b9bd5"]
+          1 [label="say \"hi\"  1", fillcolor="#5b9bd5"]
           0 -> 1 [penwidth=1]
         }
         """

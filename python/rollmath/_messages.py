@@ -43,7 +43,9 @@ class Message(NamedTuple):
 
     def key(self) -> bytes:
         """Equal for messages that may merge."""
-        return b"".join((len(self.tokens).to_bytes(8, "big"), self.tokens.tobytes(), self.trained.tobytes(), self.payload))
+        return b"".join(
+            (len(self.tokens).to_bytes(8, "big"), self.tokens.tobytes(), self.trained.tobytes(), self.payload)
+        )
 
 
 class Conversations(NamedTuple):
@@ -174,7 +176,9 @@ class _Graph:
         logprobs = node.get("logprobs")
         values = None
         if logprobs is not None and len(logprobs):
-            values, _ = floats(self.who, f"{at}.logprobs", logprobs, length=int(trained.sum()), why="the True of its mask")
+            values, _ = floats(
+                self.who, f"{at}.logprobs", logprobs, length=int(trained.sum()), why="the True of its mask"
+            )
         self.parents.append(-1 if above is None else int(above))
         self.messages.append(Message(tokens, trained, b""))
         self.logprobs.append(values)

@@ -67,7 +67,7 @@ def read(who: str, paths: Any, separator: str | None) -> tuple[list[Any], NDArra
     return list(chain.from_iterable(paths)), offsets
 
 
-def _split(who: str, paths: Sequence[Any], separator: str) -> list[list[str]]:
+def _split(who: str, paths: Any, separator: str) -> list[list[str]]:
     if not isinstance(separator, str) or not separator:
         msg = f"{who}(): 'separator' must be a string of at least one character, got {separator!r}"
         raise TypeError(msg) if not isinstance(separator, str) else ValueError(msg)
@@ -152,8 +152,7 @@ def may_merge(who: str, groups: Groups, sampled_jointly: Any, noun: str) -> Grou
     if isinstance(sampled_jointly, (bool, np.bool_)):
         return groups if sampled_jointly else Groups.product(groups, np.arange(len(groups)))
     if sampled_jointly is None or isinstance(sampled_jointly, (str, bytes, int, float)):
-        got = f"got {sampled_jointly!r}"
-        msg = f"{who}(): 'sampled_jointly' must be True, False or one id a {noun}, {got}"
+        msg = f"{who}(): 'sampled_jointly' must be True, False or one id a {noun}, got {sampled_jointly!r}"
         raise TypeError(msg)
     ids = as_groups(who, sampled_jointly, name="sampled_jointly")
     if len(ids) != len(groups):

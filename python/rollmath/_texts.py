@@ -91,12 +91,11 @@ def _climb(
         if stack:
             parents[v] = stack[-1]
             labels[v] = names[v][len(names[stack[-1]]) :]
-        elif not add_root or not names[v]:
-            if (other := root.setdefault(group[v], v)) != v:
-                fix = "add their root, give each tree a group of its own, or choose add_root=True"
-                two = f"texts[{first[other]}] and texts[{first[v]}], and neither begins with the other"
-                msg = f"{who}(): 'texts' must have one root a group, got {two}; {fix}"
-                raise ValueError(msg)
+        elif (not add_root or not names[v]) and (other := root.setdefault(group[v], v)) != v:
+            fix = "add their root, give each tree a group of its own, or choose add_root=True"
+            two = f"texts[{first[other]}] and texts[{first[v]}], and neither begins with the other"
+            msg = f"{who}(): 'texts' must have one root a group, got {two}; {fix}"
+            raise ValueError(msg)
         stack.append(v)
     if add_root:
         for v in range(len(names)):
