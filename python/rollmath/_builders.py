@@ -124,7 +124,7 @@ class Builders(Layout):
         >>> forest.parents.tolist(), forest.labels, forest.rewards.tolist()
         ([4, 0, 0, 4, -1], ('2+2', '=4', '=5', '4', ''), [1.0, 0.0, 1.0])
         >>> print(forest.report)
-        4 texts made 5 nodes: 0 equal an earlier one, 1 roots were added
+        4 texts made 5 nodes; equal to an earlier text: 0, added roots: 1
         """
         who = "Forest.from_prefix_texts"
         choice(who, "missing", missing, ("raise", "prune", "nan"))

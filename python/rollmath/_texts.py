@@ -34,8 +34,8 @@ class TextsReport(NamedTuple):
 
     def __str__(self) -> str:
         head = (
-            f"{len(self.nodes)} texts made {self.n_nodes} nodes: {self.merged} equal an earlier one, "
-            f"{self.added_roots} roots were added"
+            f"{len(self.nodes)} texts made {self.n_nodes} nodes; equal to an earlier text: {self.merged}, "
+            f"added roots: {self.added_roots}"
         )
         return head if self.pruned is None else f"{head}\n{self.pruned}"
 

@@ -25,6 +25,7 @@ def test_nodes_in_preorder():
     assert forest.groups == rm.Groups(["a", "a"])
     assert Forest.from_nested(TREE).lengths is None
     assert Forest.from_nested([]).n_nodes == 0
+    assert Forest.from_nested({"reward": 1}).parents.tolist() == [-1]
     again = pickle.loads(pickle.dumps(forest))
     assert again.rewards.tolist() == forest.rewards.tolist()
     pruned, _ = forest.prune([0, 1, 1, 0])
@@ -59,7 +60,7 @@ def test_leaves_without_rewards():
     assert (forest.labels, forest.groups.ids) == (("r", None, None), ("p",))
     assert forest.report.kept_nodes.tolist() == [0, 2, 3]
     assert forest.report.dropped_rollouts.tolist() == [0, 2, 3, 4]
-    assert str(forest.report) == "kept 1 of 5 rollouts and 3 of 8 nodes; 1 trees are gone"
+    assert str(forest.report) == "kept 1 of 5 rollouts and 3 of 8 nodes; dropped trees: 1"
     again = pickle.loads(pickle.dumps(forest))
     assert again.report.dropped_trees.tolist() == [1]
     # The same by hand.

@@ -50,8 +50,8 @@ def test_rewards_and_branches_without():
         assert made.report.nodes.tolist() == [0, 1, 2, 3, -1, 1]
         assert made.report.pruned.dropped_nodes.tolist() == [4]
     assert str(made.report) == (
-        "6 texts made 6 nodes: 1 equal an earlier one, 1 roots were added\n"
-        "kept 2 of 3 rollouts and 5 of 6 nodes; 0 trees are gone"
+        "6 texts made 6 nodes; equal to an earlier text: 1, added roots: 1\n"
+        "kept 2 of 3 rollouts and 5 of 6 nodes; dropped trees: 0"
     )
     again = pickle.loads(pickle.dumps(made))
     assert str(again.report) == str(made.report)

@@ -46,8 +46,8 @@ def test_the_counts(puzzles):
     forest = Forest.from_prefix_texts(texts, groups=groups, rewards=rewards, missing="prune")
     assert repr(forest) == "Forest(1388 nodes, 500 rollouts, 100 trees)"
     assert str(forest.report) == (
-        "8412 texts made 8497 nodes: 15 equal an earlier one, 100 roots were added\n"
-        "kept 500 of 6898 rollouts and 1388 of 8497 nodes; 0 trees are gone"
+        "8412 texts made 8497 nodes; equal to an earlier text: 15, added roots: 100\n"
+        "kept 500 of 6898 rollouts and 1388 of 8497 nodes; dropped trees: 0"
     )
     assert forest.rewards.sum() == sum(info["r"] for puzzle in puzzles for info in puzzle["infos"])
 
@@ -92,11 +92,16 @@ def test_records_of_the_search_are_the_same_forest(puzzles):
 def drawn(puzzles):
     """The tree of one puzzle with what each step has gained; the puzzle itself is the root's text."""
     (puzzle,) = (p for p in puzzles if p["idx"] == SHOWN)
-    texts, groups, rewards = listed([puzzle])
+    texts, _, rewards = listed([puzzle])
     question = puzzle["steps"][0]["x"]
     texts = [question, *(f"{question}\n{text}" for text in texts)]
-    forest = Forest.from_prefix_texts(texts, groups=[0] * len(texts), rewards=[None, *rewards], missing="prune")
-    return forest.to_svg(rm.tree.spo(forest, forest.rewards))
+    forest = Forest.from_prefix_texts(
+        texts, groups=[0] * len(texts), rewards=[None, *rewards], add_root=False, missing="prune"
+    )
+    labels = list(forest.labels)
+    for leaf, reward in zip(forest.leaves.tolist(), forest.rewards.tolist(), strict=True):
+        labels[leaf] += f" [{reward:.0f}]"
+    return forest.to_svg(rm.tree.spo(forest, forest.rewards), labels=labels)
 
 
 def test_the_picture_of_the_docs(puzzles):
