@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from rollmath.tree._tree_rpo import tree_rpo
     from rollmath.tree._treepo import treepo, treepo_segment, treepo_spo
     from rollmath.tree._vineppo import vineppo
+    from rollmath.tree._deep_search import deep_search, deep_search_values
+    from rollmath.tree._expansion import expansion_nodes
+    from rollmath.tree._polychromic import Polychromic, polychromic, polychromic_window
+    from rollmath.tree._qlass import qlass
+    from rollmath.tree._regularized_policy import regularized_policy
+    from rollmath.tree._search import frontier_score, puct, uct
+    from rollmath.tree._soft_values import er_prm, soft_values
+    from rollmath.tree._spo import nonzero_edges, spo
+    from rollmath.tree._trajectory_sets import trajectory_sets
 
 _load, __dir__ = lazy(
     __name__,
@@ -38,6 +47,15 @@ _load, __dir__ = lazy(
         "_tree_rpo": ("tree_rpo",),
         "_treepo": ("treepo", "treepo_segment", "treepo_spo"),
         "_vineppo": ("vineppo",),
+        "_deep_search": ("deep_search", "deep_search_values"),
+        "_expansion": ("expansion_nodes",),
+        "_polychromic": ("Polychromic", "polychromic", "polychromic_window"),
+        "_qlass": ("qlass",),
+        "_regularized_policy": ("regularized_policy",),
+        "_search": ("frontier_score", "puct", "uct"),
+        "_soft_values": ("er_prm", "soft_values"),
+        "_spo": ("nonzero_edges", "spo"),
+        "_trajectory_sets": ("trajectory_sets",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -67,4 +85,20 @@ __all__ = [
     "treepo_segment",
     "treepo_spo",
     "vineppo",
+    "Polychromic",
+    "deep_search",
+    "deep_search_values",
+    "er_prm",
+    "expansion_nodes",
+    "frontier_score",
+    "nonzero_edges",
+    "polychromic",
+    "polychromic_window",
+    "puct",
+    "qlass",
+    "regularized_policy",
+    "soft_values",
+    "spo",
+    "trajectory_sets",
+    "uct",
 ]
