@@ -103,14 +103,14 @@ def methods():
     return {
         "grpo": lambda f, r: group.grpo(r, f.rollout_groups),
         "rloo": lambda f, r: group.rloo(r, f.rollout_groups),
-        "spo": tree.spo,
+        "spo": lambda f, r: tree.spo(f, r),
         "spo_normalized": lambda f, r: tree.spo(f, r, edge="normalized"),
         "spo_leave_one_out": lambda f, r: tree.spo(f, r, leave_one_out=True),
-        "tree_rpo": tree.tree_rpo,
-        "tree_rl": tree.tree_rl,
-        "tree_grpo": tree.tree_grpo,
-        "treepo": tree.treepo,
-        "arpo_hard": tree.arpo_hard,
+        "tree_rpo": lambda f, r: tree.tree_rpo(f, r),
+        "tree_rl": lambda f, r: tree.tree_rl(f, r),
+        "tree_grpo": lambda f, r: tree.tree_grpo(f, r),
+        "treepo": lambda f, r: tree.treepo(f, r),
+        "arpo_hard": lambda f, r: tree.arpo_hard(f, r),
         "outside_subtree": lambda f, r: tree.outside_subtree(f, r, climb="none").advantages,
     }
 

@@ -72,9 +72,12 @@ def test_laws(oracle, size):
 
 
 def sampled(widths, p, stop):
-    """All trees that a policy can sample, as one forest: ``widths`` branches a level, each step a coin that shows 1 with
-    probability ``p[level]``; a 0 in the last but one level ends the branch if ``stop``. Returns the forest, the coin of each
-    node, the probability of each tree, the level of each node and the rewards."""
+    """All trees that a policy can sample, as one forest.
+
+    Each level has branches as ``widths`` says, each step is a coin that shows 1 with probability ``p[level]``; a 0 in the
+    last level but one ends the branch if ``stop``. Returns the forest, the coin of each node, the probability of each
+    tree, the level of each node and the rewards.
+    """
     parents, coins, levels, probability, rewards = [], [], [], [], []
     full = [(-1, 0)]
     for width in widths:
@@ -103,10 +106,10 @@ def sampled(widths, p, stop):
     forest = Forest.from_parents(parents)
     coins, levels = np.array(coins), np.array(levels)
     for leaf in forest.leaves:
-        path = []
-        while leaf >= 0:
-            path.append(coins[leaf])
-            leaf = parents[leaf]
+        path, v = [], leaf
+        while v >= 0:
+            path.append(coins[v])
+            v = parents[v]
         path = path[::-1]
         rewards.append(path[1] * 1.0 + 2.0 * path[1] * sum(path[2:]) - 0.5 * sum(path[2:]) + 0.3 * len(path))
     return forest, coins, np.array(probability), levels, np.array(rewards)
@@ -125,7 +128,7 @@ def true_gradient(widths, p, stop):
     """That of the expected reward by the first probability, from single rollouts."""
     total = {}
     for first in (0, 1):
-        forest, coins, probability, levels, rewards = sampled([1] * len(widths), p, stop)
+        forest, coins, probability, _, rewards = sampled([1] * len(widths), p, stop)
         chosen = coins[forest.roots + 1] == first
         weight = probability / (p[0] if first else 1 - p[0])
         total[first] = float((weight * rewards)[chosen].sum())
@@ -161,7 +164,7 @@ def test_wide_branches_bias_a_mean_over_leaves():
 
 def test_fresh_probes_are_unbiased_and_the_original_is_not():
     """A rollout of two coins, forked before the coin that is the less likely of the two; two fresh probes."""
-    p = np.array([0.3, 0.6])
+    p = np.array([0.5, 0.7])
     bias = {"fresh": 0.0, "all": 0.0}
     for first, second, *fresh in itertools.product([0, 1], repeat=4):
         coin = np.array([first, second])
@@ -207,7 +210,7 @@ def test_errors():
         outside_subtree(forest, np.zeros(6), climb="up")
     with pytest.raises(ValueError, match=r"outside_subtree\(\): 'value' must be one of"):
         outside_subtree(forest, np.zeros(6), value="max")
-    with pytest.raises(ValueError, match=r"probe_only_fresh\(\): 'original' must mark at most one .* several of node 1"):
+    with pytest.raises(ValueError, match=r"probe_only_fresh\(\): 'original' must mark at most one .* several of"):
         probe_only_fresh(forest, [0, 0, 0, 0, 1, 1, 0, 0, 0])
     with pytest.raises(ValueError, match=r"probe_only_fresh\(\): 'original' must have length 9"):
         probe_only_fresh(forest, [True])

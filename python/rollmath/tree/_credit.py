@@ -68,8 +68,8 @@ def credit(
     """The sum of some terms ``A = (x - B) / d``, each with switches of its own (:class:`Credit`).
 
     Methods on trees differ in few choices: how values go up, what the baseline is a mean of, whether a branch is in its
-    own baseline, what is divided by. Here each choice is a switch, for a method that is not published yet, or to see what
-    one switch does; the published methods are settings, in :data:`PRESETS`.
+    own baseline, what is divided by. Here each choice is a switch, for a method of your own, or to see what one switch
+    does; the published methods are settings, in :data:`PRESETS`.
 
     Args:
         forest: a :class:`~rollmath.Forest`.
@@ -78,7 +78,7 @@ def credit(
         truncated: rollouts that were cut off (bool or int, nonzero = True), ``[n_leaves]``; needed where a term has
             ``truncated="penalty"`` or ``"exclude"``.
         weights: of each node among its siblings in the values, ``[n_nodes]``, as ``ops.up`` takes them (0 takes a
-            branch out, so that others alone are its parent's probes). They are not looked at by statistics over rollouts.
+            branch out, so that others alone are its parent's probes). Statistics over rollouts do not look at them.
 
     Returns:
         :class:`Credited`. Roots get 0, and so does what has no value because all below it is left out.

@@ -96,7 +96,9 @@ class Credit:
         if self.own == "excluded" and self.baseline == "none":
             return "own='excluded' needs a baseline"
         if self.own == "excluded" and "ancestors" in self.baseline:
-            return f"own='excluded' does not go with baseline={self.baseline!r}, a mean of values that are means already"
+            return (
+                f"own='excluded' does not go with baseline={self.baseline!r}, a mean of values that are means already"
+            )
         if self.own == "excluded" and at_nodes and self.value != "leaf_mean":
             return f"own='excluded' with baseline={self.baseline!r} is over rollouts, so value must be 'leaf_mean'"
         if self.scale == "std" and (at_nodes or self.baseline == "none" or "ancestors" in self.baseline):

@@ -49,7 +49,7 @@ def term(who: str, leaves: Leaves, rule: Credit) -> Floats:
         out = _normalized(who, x, _scope(forest, rule), center, rule.scale, seen, rule)
     else:
         if rule.baseline in {"tree", "prompt", "batch"}:
-            out = _against_rollouts(who, forest, x, seen, weights, rule)
+            out = _against_rollouts(forest, x, seen, weights, rule)
         else:
             out = _against_nodes(who, forest, x, weights, rule)
         if seen is not None:
@@ -94,7 +94,7 @@ def _held(forest: Forest, seen: Floats) -> Floats:
 
 
 def _against_rollouts(
-    who: str, forest: Forest, x: Floats, seen: NDArray[np.bool_] | None, weights: Floats | None, rule: Credit
+    forest: Forest, x: Floats, seen: NDArray[np.bool_] | None, weights: Floats | None, rule: Credit
 ) -> Floats:
     """Values of nodes against the mean of the rollouts of their tree, prompt or batch."""
     values = up(forest, x, how=rule.value, weights=weights)
@@ -108,7 +108,9 @@ def _against_rollouts(
     took_part = np.ones(forest.n_leaves) if seen is None else seen.astype(np.float64)
     part, whole = _held(forest, took_part), segment_sum(took_part, groups)[scope]
     # The rollouts through a node in the mean are all of them, whatever they weigh in its value.
-    above = gain - (0.0 if weights is None else values - up(forest, x, how="leaf_mean", weights=_seen_only(forest, seen)))
+    above = gain - (
+        0.0 if weights is None else values - up(forest, x, how="leaf_mean", weights=_seen_only(forest, seen))
+    )
     others = whole > part
     gain += above * np.divide(part, whole - part, out=np.zeros_like(part), where=others)
     return np.where(others, gain, _lone(values, rule))
@@ -151,7 +153,7 @@ def _against_nodes(who: str, forest: Forest, x: Floats, weights: Floats | None, 
         above = gather(_mean_of_siblings(forest, values, own), forest.siblings)
     out = np.where(forest.parents < 0, _lone(values, rule), values - above)
     if rule.own == "excluded":
-        out = _without(who, out, values, part, whole, rule)
+        out = _without(out, values, part, whole, rule)
     if rule.scale == "std":
         center = np.nan_to_num(values - out)
         out = _normalized(who, np.nan_to_num(values), forest.siblings, center, "std", own > 0, rule)
@@ -166,7 +168,7 @@ def _mean_of_siblings(forest: Forest, values: Floats, weights: Floats) -> Floats
     return out
 
 
-def _without(who: str, gain: Floats, values: Floats, part: Floats, whole: Floats, rule: Credit) -> Floats:
+def _without(gain: Floats, values: Floats, part: Floats, whole: Floats, rule: Credit) -> Floats:
     """``V - B`` with ``B`` the mean without the part, from ``gain``, V minus the mean of the whole."""
     others = whole > part
     factor = np.divide(whole, whole - part, out=np.zeros_like(gain), where=others)

@@ -125,7 +125,9 @@ class Case:
         c = rule.convention
         if rule.level == "rollout":
             if len(values) == 1:
-                return (value / guard(1.0, c.eps, c.eps_place) if rule.scale == "std" else value) * (c.singleton == "raw")
+                return (value / guard(1.0, c.eps, c.eps_place) if rule.scale == "std" else value) * (
+                    c.singleton == "raw"
+                )
             gain = value - mean([self.x[leaf] for leaf in leaves if leaf != v or rule.own == "included"])
             s = std(values, c.ddof)
             return gain if rule.scale == "none" else 0.0 if s == 0 else gain / guard(s, c.eps, c.eps_place)

@@ -59,5 +59,3 @@ def outside_subtree(parents, leaf_nodes, rewards, groups=None, value="leaf_mean"
 def probe_only_fresh(parents, original):
     kids = children(parents)
     return [0.0 if o and parents[v] >= 0 and len(kids[parents[v]]) > 1 else 1.0 for v, o in enumerate(original)]
-
-
