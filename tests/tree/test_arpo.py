@@ -137,7 +137,9 @@ def test_non_finite_numbers():
         assert np.isfinite(got[[0, 5, 6, 7]]).all()
         with pytest.raises(ValueError, match=rf"arpo_entropy\(\): 'logprobs' must be at most 0, got {bad} in row 1"):
             arpo_entropy([[0.0], [bad]], vocab_size=2)
-        with pytest.raises(ValueError, match=rf"arpo_branch\(\): 'entropy_change' must be finite .*got {bad} at index 1"):
+        with pytest.raises(
+            ValueError, match=rf"arpo_branch\(\): 'entropy_change' must be finite .*got {bad} at index 1"
+        ):
             arpo_branch([0.0, bad], seed=0)
         with pytest.raises(ValueError, match=r"aepo_branch_probability\(\): 'entropy_change' must be finite"):
             aepo_branch_probability([bad], [0.0])
@@ -166,10 +168,18 @@ def test_torch_and_integers():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda f: arpo_hard(f, [1.0]), ValueError, r"arpo_hard\(\): 'rewards' must have length 2 \(= forest.n_leaves\)"),
+        (
+            lambda f: arpo_hard(f, [1.0]),
+            ValueError,
+            r"arpo_hard\(\): 'rewards' must have length 2 \(= forest.n_leaves\)",
+        ),
         (lambda f: arpo_hard([-1], [1.0]), TypeError, r"arpo_hard\(\): 'forest' must be a rollmath.Forest"),
         (lambda f: arpo_hard(f, [1.0, 0.0], convention=rm.conventions.SPO), ValueError, r"no convention for 'grpo'"),
-        (lambda f: arpo_entropy([0.0], vocab_size=9), TypeError, r"'logprobs' must have rollouts first and at least 2 d"),
+        (
+            lambda f: arpo_entropy([0.0], vocab_size=9),
+            TypeError,
+            r"'logprobs' must have rollouts first and at least 2 d",
+        ),
         (lambda f: arpo_entropy([["a"]], vocab_size=9), TypeError, r"'logprobs' must hold floats, got <U1"),
         (lambda f: arpo_entropy([[0.5]], vocab_size=9), ValueError, r"'logprobs' must be at most 0, got 0.5 in row 0"),
         (lambda f: arpo_entropy([[0.0]], vocab_size=1), ValueError, r"'vocab_size' must be at least 2, got 1"),

@@ -132,7 +132,9 @@ def test_non_finite_rewards():
     for bad in (np.nan, np.inf):
         rewards[1] = bad
         for call in (tree_grpo, tree_grpo_difference):
-            with pytest.raises(ValueError, match=rf"{call.__name__}\(\): 'rewards' must be finite, got {bad} at index 1"):
+            with pytest.raises(
+                ValueError, match=rf"{call.__name__}\(\): 'rewards' must be finite, got {bad} at index 1"
+            ):
                 call(forest, rewards)
         for form in ("sum", "nested"):
             got = tree_grpo(forest, rewards, form=form, nan="propagate")

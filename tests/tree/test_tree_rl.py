@@ -125,7 +125,9 @@ def test_several_trees_of_a_prompt_share_its_root():
     two = Forest.from_parents([-1, -1, 0, 1, 2, 2, 3, 3], groups=["q", "q"])
     rewards = [1.0, 0.0, 1.0, 1.0]
     for options in ({}, {"sqrt": "code"}, {"value": "mean_of_children", "shift": "step"}):
-        np.testing.assert_allclose(tree_rl(two, rewards, **options)[2:], tree_rl(one, rewards, **options)[1:], atol=1e-15)
+        np.testing.assert_allclose(
+            tree_rl(two, rewards, **options)[2:], tree_rl(one, rewards, **options)[1:], atol=1e-15
+        )
 
 
 def test_selected_rollouts_alone_count_in_the_square_root():
@@ -196,7 +198,11 @@ def test_torch_and_integers():
         ({"value": "mean"}, ValueError, r"'value' must be one of 'leaf_mean', 'mean_of_children', got 'mean'"),
         ({"sqrt": True}, ValueError, r"'sqrt' must be one of 'paper', 'code', 'none', got True"),
         ({"shift": "tokens"}, ValueError, r"'shift' must be one of 'none', 'step', 'token', got 'tokens'"),
-        ({"shift": "token"}, ValueError, r"'shift' must be 'none' or 'step' for a forest without lengths, got 'token'; b"),
+        (
+            {"shift": "token"},
+            ValueError,
+            r"'shift' must be 'none' or 'step' for a forest without lengths, got 'token'; b",
+        ),
         ({"zero_fill": 1}, TypeError, r"'zero_fill' must be True or False, got 1"),
         ({"selected": [1]}, ValueError, r"'selected' must have length 2 \(= forest.n_leaves\), got 1"),
         ({"selected": [0.5, 1.0]}, TypeError, r"'selected' must be bool or integer"),

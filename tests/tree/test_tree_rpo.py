@@ -70,7 +70,9 @@ def test_only_children_equal_siblings_and_roots():
     chain = Forest.from_parents([-1, 0, 1])
     assert tree_rpo(chain, [0.7]).tolist() == [0, 0, 0]
     assert tree_rpo(chain, [0.7], singleton="raw", eps=0.0).tolist() == [0, 0.7, 0.7]
-    with pytest.raises(ValueError, match=r"tree_rpo\(\): 'forest' has an only child, node 1 below node 0; choose singl"):
+    with pytest.raises(
+        ValueError, match=r"tree_rpo\(\): 'forest' has an only child, node 1 below node 0; choose singl"
+    ):
         tree_rpo(chain, [0.7], singleton="raise")
     star = Forest.from_parents([-1] + [0] * 9)
     assert not tree_rpo(star, np.full(9, 0.1)).any()

@@ -196,7 +196,9 @@ def test_non_finite_rewards():
     for bad in (np.nan, np.inf):
         rewards = [1.0, bad, 0.0, 1.0, 0.0]
         for call in CALLS:
-            with pytest.raises(ValueError, match=rf"{call.__name__}\(\): 'rewards' must be finite, got {bad} at index 1"):
+            with pytest.raises(
+                ValueError, match=rf"{call.__name__}\(\): 'rewards' must be finite, got {bad} at index 1"
+            ):
                 call(forest, rewards)
         for options in ({}, {"form": "group_size", "remove_no_std_subgroup": True}):
             got = treepo(forest, rewards, nan="propagate", **options)

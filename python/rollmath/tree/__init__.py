@@ -7,7 +7,14 @@ from rollmath._lazy import lazy
 if TYPE_CHECKING:
     from rollmath.tree._credit import PRESETS, Credit, Credited, credit
     from rollmath.tree._outside import OutsideSubtree, outside_subtree, probe_only_fresh
-    from rollmath.tree._arpo import Branching, aepo_branch_probability, aepo_budget, arpo_branch, arpo_entropy, arpo_hard
+    from rollmath.tree._arpo import (
+        Branching,
+        aepo_branch_probability,
+        aepo_budget,
+        arpo_branch,
+        arpo_entropy,
+        arpo_hard,
+    )
     from rollmath.tree._spo import nonzero_edges, spo
     from rollmath.tree._tree_grpo import tree_grpo, tree_grpo_difference
     from rollmath.tree._tree_rl import tree_rl

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _RAW = Convention(singleton="raw")
 
-#: What published methods set the switches to, by the name of their function where there is one.
+#: What published methods set the switches to, by the name of their function where there is one. Those
+#: of TreeRL and TreePO are for prompts of one tree: the functions make the roots of a prompt one node.
 PRESETS: Mapping[str, tuple[Credit, ...]] = MappingProxyType(
     {
         "grpo": (Credit(level="rollout", baseline="prompt", scale="std"),),
@@ -32,7 +33,7 @@ PRESETS: Mapping[str, tuple[Credit, ...]] = MappingProxyType(
         "tree_rpo": (Credit(value="mean_of_children", baseline="siblings", scale="std"),),
         "tree_rl": (
             Credit(leaf="loo", divide="sqrt_leaves"),
-            Credit(leaf="loo", baseline="none", divide="sqrt_leaves"),
+            Credit(leaf="loo", baseline="tree", divide="sqrt_leaves"),
         ),
         "tree_grpo": (
             Credit(level="rollout", baseline="prompt", scale="std", convention=_RAW),

@@ -104,6 +104,6 @@ class Credit:
         if self.scale == "std" and (at_nodes or self.baseline == "none" or "ancestors" in self.baseline):
             fix = "standardise the leaves with leaf='zscore'"
             return f"scale='std' at level={self.level!r} does not go with baseline={self.baseline!r}; {fix}"
-        if self.root == "zero" and self.baseline != "parent":
-            return "root='zero' goes with baseline='parent'"
+        if self.root == "zero" and (self.baseline != "parent" or self.own == "excluded"):
+            return "root='zero' goes with baseline='parent' and own='included'"
         return ""

@@ -151,11 +151,13 @@ def _against_nodes(who: str, forest: Forest, x: Floats, weights: Floats | None, 
             above[forest.depth == 1] = 0.0
     else:
         above = gather(_mean_of_siblings(forest, values, own), forest.siblings)
-    out = np.where(forest.parents < 0, _lone(values, rule), values - above)
+    out = np.where((forest.parents < 0) | (whole <= 0), _lone(values, rule), values - above)
     if rule.own == "excluded":
         out = _without(out, values, part, whole, rule)
     if rule.scale == "std":
-        center = np.nan_to_num(values - out)
+        lone = gather(segment_sum((own > 0).astype(np.float64), forest.siblings), forest.siblings) == 1
+        raw = rule.convention.singleton in {"raw", "abs"}
+        center = np.where(lone & raw, 0.0, np.nan_to_num(values - out))
         out = _normalized(who, np.nan_to_num(values), forest.siblings, center, "std", own > 0, rule)
     return out
 

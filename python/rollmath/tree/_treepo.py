@@ -205,7 +205,9 @@ def _less_subtrees(forest: Forest, over: Floats, weights: NDArray[np.generic], p
     total = down(forest, w, how="sum")[forest.leaves]
     w *= up(forest, over, how="leaf_mean")
     with np.errstate(invalid="ignore"):
-        return np.asarray(over - down(forest, w, how="sum")[forest.leaves] / (total + (1.0 if prompt is None else prompt)))
+        return np.asarray(
+            over - down(forest, w, how="sum")[forest.leaves] / (total + (1.0 if prompt is None else prompt))
+        )
 
 
 def _decay(forest: Forest, eta: float) -> Floats:

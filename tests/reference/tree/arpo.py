@@ -39,9 +39,7 @@ def arpo_branch(entropy_change, *, seed, branch_probability=0.5, entropy_weight=
 
 
 def aepo_branch_probability(entropy_change, penalty, *, alpha=0.5, gamma=0.5):
-    return [
-        min(max((alpha + gamma * d) * (1 - q), 0.0), 1.0) for d, q in zip(entropy_change, penalty, strict=True)
-    ]
+    return [min(max((alpha + gamma * d) * (1 - q), 0.0), 1.0) for d, q in zip(entropy_change, penalty, strict=True)]
 
 
 def aepo_budget(root_entropy, tool_entropy, *, k, beta=1.0):

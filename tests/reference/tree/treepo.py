@@ -15,9 +15,7 @@ def average(node):
     return math.fsum(leaf["reward"] for leaf in leaves(node)) / len(leaves(node))
 
 
-def treepo(
-    parents, leaf_nodes, rewards, groups, *, form="average", remove_no_std_subgroup=False, singleton="raw"
-):
+def treepo(parents, leaf_nodes, rewards, groups, *, form="average", remove_no_std_subgroup=False, singleton="raw"):
     ends = []
     for prompt in prompt_trees(parents, leaf_nodes, rewards, groups):
         for leaf in leaves(prompt):
