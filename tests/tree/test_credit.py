@@ -86,7 +86,7 @@ def test_weights_of_branches_against_the_oracle(oracle, size, rule):
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
 
 
-@given(SIZES, st.sampled_from(RULES))
+@given(SIZES, st.sampled_from([r for r in RULES if r.scale == "none" or r.leaf == "reward"]))
 def test_laws(oracle, size, rule):
     forest, rewards, _, _ = draw(oracle, size)
     rule = replace(rule, convention=Convention(eps=0.0))

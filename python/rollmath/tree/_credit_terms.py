@@ -54,10 +54,10 @@ def term(who: str, leaves: Leaves, rule: Credit) -> Floats:
             out = _against_nodes(who, forest, x, weights, rule)
         if seen is not None:
             out[forest.leaves[~seen]] = 0.0
+        out[np.isnan(out)] = 0.0  # nothing below has a weight
         if flat:
             return out[forest.leaves]
         out[forest.roots] = 0.0
-        out[np.isnan(out)] = 0.0  # nothing below has a weight
     if rule.divide == "sqrt_leaves" and not flat:
         held = forest.leaf_counts if seen is None else _held(forest, seen.astype(np.float64))
         out /= np.sqrt(np.maximum(held, 1))
@@ -151,14 +151,16 @@ def _against_nodes(who: str, forest: Forest, x: Floats, weights: Floats | None, 
             above[forest.depth == 1] = 0.0
     else:
         above = gather(_mean_of_siblings(forest, values, own), forest.siblings)
-    out = np.where((forest.parents < 0) | (whole <= 0), _lone(values, rule), values - above)
+    nothing = (forest.parents < 0) | (np.isnan(above) if rule.baseline == "parent" else ~(whole > 0))
+    out = np.where(nothing, _lone(values, rule), values - above)
     if rule.own == "excluded":
         out = _without(out, values, part, whole, rule)
     if rule.scale == "std":
         lone = gather(segment_sum((own > 0).astype(np.float64), forest.siblings), forest.siblings) == 1
         raw = rule.convention.singleton in {"raw", "abs"}
         center = np.where(lone & raw, 0.0, np.nan_to_num(values - out))
-        out = _normalized(who, np.nan_to_num(values), forest.siblings, center, "std", own > 0, rule)
+        scaled = _normalized(who, np.nan_to_num(values), forest.siblings, center, "std", own > 0, rule)
+        out = np.where(forest.parents < 0, out, scaled)
     return out
 
 
