@@ -136,6 +136,16 @@ LINES = [
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
     Line("replay_draw", "replay: 512 of 16,512 entries", within(1)),
     Line("replay_draw", "the same, against a list of dicts", faster("replay_draw", "python dicts", 100)),
+    *(
+        Line(f"{method}_{shape}", f"1,000,000 nodes, {shape} trees: {name}", within(25))
+        for shape in ("balanced", "mixed")
+        for method, name in (("spo", "SPO"), ("tree_rl", "TreeRL"), ("tree_grpo", "Tree-GRPO"), ("treepo", "TreePO"))
+    ),
+    Line(
+        "deep_tree",
+        "one deep tree of 4,000 nodes, against a walk from every node",
+        faster("deep_tree", "python walk", 1000),
+    ),
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),

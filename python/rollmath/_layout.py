@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Immutable, frozen
+from rollmath._arrays import Array, Immutable, Kind, frozen, host_only
+from rollmath._buffers import bits_of, output
 from rollmath.groups import Groups
+from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
 
@@ -24,7 +29,7 @@ class Spans(NamedTuple):
 
 
 class PruneReport(NamedTuple):
-    """What :meth:`Forest.prune` kept and dropped, in the numbers of the forest before, ascending; int64."""
+    """What was kept and dropped, in the numbers of the forest before, ascending; int64. ``print`` it for the counts."""
 
     kept_nodes: NDArray[np.int64]
     dropped_nodes: NDArray[np.int64]
@@ -32,11 +37,37 @@ class PruneReport(NamedTuple):
     dropped_rollouts: NDArray[np.int64]
     dropped_trees: NDArray[np.int64]
 
+    def __str__(self) -> str:
+        nodes = len(self.kept_nodes) + len(self.dropped_nodes)
+        rollouts = len(self.kept_rollouts) + len(self.dropped_rollouts)
+        return (
+            f"kept {len(self.kept_rollouts)} of {rollouts} rollouts and {len(self.kept_nodes)} of {nodes} nodes; "
+            f"dropped trees: {len(self.dropped_trees)}"
+        )
+
 
 class Layout(Immutable):
     """The read-only arrays of a :class:`~rollmath.Forest`, each made when it is first asked for."""
 
     _preorder: _core.Preorder
+    groups: Groups
+    rewards: NDArray[np.float64] | None
+    labels: tuple[Any, ...] | None
+    report: Any
+
+    @classmethod
+    def _make(
+        cls,
+        core: _core.Preorder,
+        groups: Groups,
+        rewards: NDArray[np.float64] | None = None,
+        labels: tuple[Any, ...] | None = None,
+        report: Any = None,
+    ) -> Self:
+        made = cls.__new__(cls)
+        rewards = None if rewards is None else frozen(rewards)
+        made._fill(_preorder=core, groups=groups, rewards=rewards, labels=labels, report=report)
+        return made
 
     @property
     def n_nodes(self) -> int:
@@ -121,3 +152,27 @@ class Layout(Immutable):
         if places is None or lengths is None:
             return None
         return Spans(frozen(places[0]), frozen(places[1]), lengths)
+
+
+def token_output(
+    who: str, out: Any, offsets: NDArray[np.int64], kind: Kind, like: NDArray[Any]
+) -> tuple[Array, NDArray[Any]]:
+    """Where to write the values of tokens, given or new, and its bits."""
+    if isinstance(out, Ragged):
+        if not np.array_equal(out.offsets, offsets):
+            msg = (
+                f"{who}(): 'out' must have the rows of the result, {len(offsets) - 1} with {offsets[-1]} tokens in all"
+            )
+            raise ValueError(f"{msg}, got {out!r}")
+        out = out.values
+    if out is not None:
+        host_only(who, "out", out)
+    empty: Array = np.empty(0, like.dtype)
+    if kind.is_torch:
+        empty = sys.modules["torch"].from_numpy(empty)
+    try:
+        values = output(who, out, (int(offsets[-1]),), empty)
+    except MemoryError as cause:
+        msg = f"{who}(): 'forest' has more tokens to write than memory holds, {offsets[-1]}"
+        raise ValueError(msg) from cause
+    return values, bits_of(who, "out", values)

@@ -13,17 +13,10 @@ if TYPE_CHECKING:
 _load, __dir__ = lazy(
     __name__,
     {
-        "_group_filters": (
-            "mean_band",
-            "nonzero_spread",
-        ),
+        "_group_filters": ("mean_band", "nonzero_spread"),
         "_leaf_sample": ("leaf_sample",),
         "_replay": ("Replay", "ReplayDraw"),
-        "_selection": (
-            "Dropped",
-            "Selection",
-            "SelectionReport",
-        ),
+        "_selection": ("Dropped", "Selection", "SelectionReport"),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error

@@ -22,7 +22,7 @@ mod up;
 mod weighted;
 
 pub use down::{Down, down, parent_values, root_values};
-pub use expand::{Expanded, Per, expand, token_index};
+pub use expand::{Expanded, Per, Plan, expand, token_index};
 pub use leaf_stat::{LeafStat, leaf_stat};
 pub use prune::prune;
 pub use spans::{Rows, Spans};
@@ -56,7 +56,7 @@ pub struct Forest {
 }
 
 /// How node ids lie to the canonical order, which decides where a pass can write its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Numbering {
     /// Id and place are the same.
     Preorder,
