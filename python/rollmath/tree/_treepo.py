@@ -11,7 +11,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import flag, real
 from rollmath.conventions import TREEPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
-from rollmath.ops import down, gather, parent, segment_std, up
+from rollmath.ops import down, gather, parent, segment_std, segment_sum, up
 from rollmath.tree._common import leaf_rewards
 from rollmath.tree._prompts import over_prompt
 from rollmath.tree._siblings import among_siblings
@@ -74,10 +74,8 @@ def treepo(
     use = made.leaf_counts > 1
     if remove:
         use &= up(made, r, how="min") < up(made, r, how="max")
-    if form == "average":
-        out = _less_subtrees(made, value, use, 1.0)
-    else:
-        out = _less_subtrees(made, value, use * made.leaf_counts, _size(made))
+    weight = np.where(use, made.leaf_counts, 0) if form == "group_size" else use
+    out = _less_subtrees(made, value, weight, _size(made) if form == "group_size" else 1.0)
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 
@@ -189,20 +187,23 @@ def treepo_spo(
 
 
 def _less_subtrees(forest: Forest, value: Floats, weights: NDArray[np.generic], prompt: Floats | float) -> Floats:
-    """The mean of ``r - V(a)`` over the nodes ``a`` of a rollout's path, with the weight of the prompt for the root."""
+    """The mean of ``r - V(a)`` over the nodes ``a`` of a rollout's path, one a rollout; the root is the prompt.
+
+    ``value`` is :func:`over_prompt`, 0 for the prompt itself, and is overwritten; ``prompt`` are the weights of roots.
+    """
     w = weights.astype(np.float64)
+    w[forest.roots] = prompt
+    total = down(forest, w, how="sum")
     w[forest.roots] = 0.0
-    total = down(forest, w, how="sum")[forest.leaves]
-    total += prompt
     with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
         w *= value
-        out = np.divide(down(forest, w, how="sum")[forest.leaves], total, out=total)
-        return np.subtract(value[forest.leaves], out, out=out)
+        value -= np.divide(down(forest, w, how="sum"), total, out=total)
+    return value[forest.leaves]
 
 
 def _size(forest: Forest) -> Floats:
-    """Number of rollouts of each rollout's prompt."""
-    return np.asarray(gather(forest.rollout_groups.counts.astype(np.float64), forest.rollout_groups))
+    """Number of rollouts of the prompt of each tree."""
+    return np.asarray(gather(segment_sum(forest.leaf_counts[forest.roots], forest.groups), forest.groups))
 
 
 def _decay(forest: Forest, eta: float) -> Floats:
