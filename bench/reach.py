@@ -134,6 +134,8 @@ LINES = [
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    Line("replay_draw", "replay: 512 of 16,512 entries", within(1)),
+    Line("replay_draw", "the same, against a list of dicts", faster("replay_draw", "python dicts", 100)),
     *(
         Line(f"{method}_{shape}", f"1,000,000 nodes, {shape} trees: {name}", within(25))
         for shape in ("balanced", "mixed")

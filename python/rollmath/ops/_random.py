@@ -22,7 +22,9 @@ def generator(who: str, seed: object) -> np.random.PCG64:
 
 def uniform(bits: np.random.PCG64, n: int) -> NDArray[np.float64]:
     """``n`` numbers in [0, 1), multiples of 2^-53."""
-    out: NDArray[np.float64] = (bits.random_raw(n) >> np.uint64(11)) * 2.0**-53
+    words: NDArray[np.uint64] = bits.random_raw(n)
+    out = (words >> np.uint64(11)).astype(np.float64)
+    out *= 2.0**-53
     return out
 
 

@@ -50,9 +50,9 @@ class Replay:
         ValueError: a limit below 1.
         TypeError: one that is no whole number.
 
-    Source: SPO, arXiv 2505.23564, official code read (8 iterations, 32 edges a question). It removes the edges it has
-    used by comparing dicts, which takes equal edges that were not drawn along and costs the product of both counts;
-    here an entry is itself.
+    Source: SPO, arXiv 2505.23564, official code executed beside ours (8 iterations, 32 edges a question). It removes
+    edges by comparing dicts: that takes equal edges along, drawn or not, and costs the product of both counts. Here an
+    entry is itself.
 
     >>> replay = Replay(max_age=8, per_key=2)
     >>> replay.add(["p", "p", "p", "q"], [10, 11, 12, 13], iteration=0)

@@ -137,7 +137,8 @@ def _confident(who: str, forest: Forest, x: NDArray[np.float64], entropies: Arra
     finite_at(who, "entropies", h, "rollout")
     tree = forest.tree[forest.leaves]
     order = np.lexsort((h, tree))  # stable, so the first of equals
-    out = root(forest, up(forest, x, how="max"))[forest.leaves] > 0.0
+    best: NDArray[np.float64] = root(forest, up(forest, x, how="max"))
+    out = best[forest.leaves] > 0.0
     out[order[np.unique(tree[order], return_index=True)[1]]] = True
     return out
 

@@ -53,8 +53,8 @@ def qlass(
         ValueError: wrong lengths, NaN or infinite rewards, ``gamma`` out of range, ``height`` below 1.
         TypeError: wrong dtype or rank.
 
-    Source: QLASS, arXiv 2502.02584, official code executed on a reference tree (height 5, gamma 0.9; scaled by tree).
-    Repeated actions and the plain outcome are from its code, read.
+    Source: QLASS, arXiv 2502.02584, official code executed on random trees, with repeated actions and scaling, and
+    agrees; the plain outcome is from its code, read.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> qlass(forest, [0.0, 1.0, 0.0]).round(4).tolist()
@@ -93,7 +93,9 @@ def _distinct(forest: Forest, actions: Groups) -> NDArray[np.bool_]:
     pair = forest.siblings.index * actions.n_groups + actions.index
     out = np.ones(forest.n_nodes, bool)
     out[np.unique(pair, return_index=True)[1]] = False
-    return np.asarray(down(forest, out, how="max"))[forest.leaves] == 0.0
+    repeated = np.asarray(down(forest, out, how="max"))
+    keep: NDArray[np.bool_] = repeated[forest.leaves] == 0.0
+    return keep
 
 
 def _geometric(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:

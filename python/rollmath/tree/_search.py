@@ -54,7 +54,7 @@ def uct(
         TypeError: wrong dtype or rank.
 
     Source: Kocsis and Szepesvári 2006 (UCT), Auer et al. 2002 (UCB1), textbook; TreeRL, arXiv 2506.11902, official code
-    read (its root gets 10,000).
+    executed, and agrees below the root, which it gives 10,000.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 0])
     >>> uct(forest, [0.5, 0.5, 1.0, 0.0], [6, 3, 1, 2], c=1.0).round(6).tolist()

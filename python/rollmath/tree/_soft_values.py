@@ -41,7 +41,7 @@ def soft_values(
         TypeError: wrong dtype or rank.
 
     Source: A*-PO, arXiv 2505.20686, official code executed (the root, by :func:`rollmath.group.soft_value`); ER-PRM,
-    arXiv 2412.11006, official code read (:func:`er_prm`).
+    arXiv 2412.11006, official code executed (:func:`er_prm`).
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> soft_values(forest, [0.0, 1.0, 0.0]).round(4).tolist()
@@ -75,7 +75,7 @@ def er_prm(success_rates: ArrayLike, *, c: float = 1.0) -> Array:
         ValueError: rates outside [0, 1] or NaN; a ``c`` that is not finite.
         TypeError: wrong dtype or rank.
 
-    Source: ER-PRM, arXiv 2412.11006, official code read, which rounds to three digits.
+    Source: ER-PRM, arXiv 2412.11006, official code executed, and agrees before it rounds to three digits.
 
     >>> er_prm([0.0, 0.25, 1.0], c=2.0).round(6).tolist()
     [0.0, 0.477229, 1.0]
