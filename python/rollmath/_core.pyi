@@ -14,7 +14,9 @@ __all__ = [
     "check_offsets",
     "expand",
     "forest_expand",
+    "forest_pack",
     "forest_parent",
+    "forest_rollout_tokens",
     "forest_token_index",
     "forest_up",
     "from_lists",
@@ -116,6 +118,14 @@ def forest_parent(who: str, name: str, forest: Preorder, x: NDArray[Any], root: 
 def forest_expand(
     who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool
 ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+def forest_pack(
+    who: str, forest: Preorder, trees: NDArray[np.int64]
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]
+]: ...
+def forest_rollout_tokens(
+    who: str, forest: Preorder, trees: NDArray[np.int64], include_root: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def forest_token_index(who: str, forest: Preorder, include_root: bool) -> NDArray[np.int64]: ...
 def check_offsets(who: str, name: str, offsets: NDArray[np.int64], total: int) -> None: ...
 def offsets_from_lengths(

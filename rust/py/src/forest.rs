@@ -11,6 +11,7 @@ use crate::errors::Call;
 use crate::groups::Csr;
 use crate::pool;
 
+mod pack;
 mod values;
 
 /// Parents of nodes, their canonical order and, if given, the places of their tokens.
@@ -236,5 +237,6 @@ fn build<T: Copy + Eq + std::hash::Hash + Send + Sync>(
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Preorder>()?;
+    pack::register(m)?;
     values::register(m)
 }

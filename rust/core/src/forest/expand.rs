@@ -164,7 +164,7 @@ impl<'a> Paths<'a> {
 }
 
 /// A vector of pieces `offsets[k]..offsets[k + 1]` that `f(k, piece)` has filled.
-fn fill<T: Copy + Default + Send>(
+pub(super) fn fill<T: Copy + Default + Send>(
     offsets: &[i64],
     par: Par,
     f: impl Fn(usize, &mut [T]) + Sync,
@@ -186,7 +186,7 @@ fn fill<T: Copy + Default + Send>(
 }
 
 /// Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.
-fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
+pub(super) fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
     match Vec::<T>::new().try_reserve_exact(n) {
         Ok(()) => Ok(vec![T::default(); n]),
         Err(_) => structure("forest", format!("has more {what} to write than memory holds, {n}")),

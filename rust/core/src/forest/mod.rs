@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::groups::Groups;
 
 mod expand;
+mod pack;
 mod parents;
 mod prune;
 mod radix;
@@ -16,6 +17,7 @@ mod trie;
 mod up;
 
 pub use expand::{Expanded, Per, expand, token_index};
+pub use pack::{Packed, pack, rollout_tokens};
 pub use prune::prune;
 pub use spans::{Rows, Spans};
 pub use trie::{Sequences, from_sequences};
