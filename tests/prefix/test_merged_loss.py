@@ -163,7 +163,7 @@ WRONG = [
     (
         {"objective": Quadratic(0.5)},
         ValueError,
-        r"'objective' must be proportional to the size of the advantage \(homogeneous\), but Quadratic is not; take poli",
+        r"'objective' must be proportional to the size of the advantage \(homogeneous\), but Quadratic is not; take",
     ),
     ({"objective": Squared()}, ValueError, r"'objective' must be proportional .*, but Squared is not"),
     ({"objective": "ppo"}, TypeError, r"'objective' must be an Objective, such as PPO\(\), got an object of type str"),

@@ -83,7 +83,7 @@ def _ranges(first: NDArray[np.int64], after: NDArray[np.int64]) -> tuple[NDArray
 def _ordered(rows: NDArray[np.int64], columns: NDArray[np.int64], blocks: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Number of pairs of each row, and their columns from the left; ``rows`` ascend."""
     counts = np.bincount(rows, minlength=blocks)
-    table = torch.zeros((blocks, blocks), dtype=torch.int32)
+    table = np.zeros((blocks, blocks), np.int32)
     rank = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    table.numpy()[rows, rank] = columns
-    return torch.from_numpy(counts.astype(np.int32))[None, None], table[None, None]
+    table[rows, rank] = columns
+    return torch.from_numpy(counts.astype(np.int32))[None, None], torch.from_numpy(table)[None, None]
