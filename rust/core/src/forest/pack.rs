@@ -45,13 +45,13 @@ pub fn pack(forest: &Forest, trees: &[i64], par: Par) -> Result<Packed> {
     }
     starts.push(plan.total);
     let of = |k: usize| &plan.places[plan.token_nodes[k] as usize];
-    let index = fill(&starts, par, |k, part| {
+    let index = filled(&starts, par, |k, part| {
         let v = of(k).node as usize;
         ascending(part, offsets[rows[v] as usize] + row_starts[v], 1);
     })?;
-    let positions = fill(&starts, par, |k, part| ascending(part, of(k).before as i32, 1))?;
-    let end = fill(&starts, par, |k, part| part.fill(of(k).end as i32))?;
-    let previous = fill(&starts, par, |k, part| {
+    let positions = filled(&starts, par, |k, part| ascending(part, of(k).before as i32, 1))?;
+    let end = filled(&starts, par, |k, part| part.fill(of(k).end as i32))?;
+    let previous = filled(&starts, par, |k, part| {
         let place = of(k);
         // The first token follows the last one of the nearest node above that has tokens.
         ascending(part, place.start as i32 - 1, 1);
@@ -94,7 +94,7 @@ pub fn rollout_tokens(
         // A path has fewer than 2^31 tokens, and there are fewer than 2^32 rollouts.
         offsets[i + 1] = offsets[i] + i64::from(leaf.before + leaf.len - skipped);
     }
-    let values = fill(&offsets, par, |i, part| {
+    let values = filled(&offsets, par, |i, part| {
         let (mut k, mut stop) = (ends[i].1, part.len());
         while stop > 0 {
             let place = &plan.places[k as usize];
@@ -189,6 +189,18 @@ fn too_many(got: u64) -> Error {
     let reason =
         format!("has at least {got} tokens in these trees, but a batch holds {}; take fewer trees", i32::MAX);
     Error::Structure { arg: "forest", reason }
+}
+
+/// A vector of pieces `offsets[k]..offsets[k + 1]` that `f(k, piece)` has filled.
+fn filled<T: Copy + Default + Send>(
+    offsets: &[i64],
+    par: Par,
+    f: impl Fn(usize, &mut [T]) + Sync,
+) -> Result<Vec<T>> {
+    let ends: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
+    let mut out = zeros(ends[ends.len() - 1], "tokens")?;
+    fill(&ends, &mut out, par, f);
+    Ok(out)
 }
 
 /// Fills `part` with `first`, `first + step`, ...
