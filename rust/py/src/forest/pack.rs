@@ -24,8 +24,8 @@ fn forest_pack<'py>(
     let call = Call::new(who);
     let trees = array1::<i64>(&call, "trees", trees)?;
     let trees = slice(&call, "trees", &trees)?;
-    let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let made = pool::run(py, tokens, |par| forest::pack(&forest.0, trees, par))?;
+    let tokens = forest.forest.spans().map_or(0, forest::Spans::n_tokens);
+    let made = pool::run(py, tokens, |par| forest::pack(&forest.forest, trees, par))?;
     let p = made.map_err(|e| call.core(e))?;
     Ok((
         p.index.into_pyarray(py),
@@ -49,8 +49,8 @@ fn forest_rollout_tokens<'py>(
     let call = Call::new(who);
     let trees = array1::<i64>(&call, "trees", trees)?;
     let trees = slice(&call, "trees", &trees)?;
-    let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let made = pool::run(py, tokens, |par| forest::rollout_tokens(&forest.0, trees, include_root, par))?;
+    let tokens = forest.forest.spans().map_or(0, forest::Spans::n_tokens);
+    let made = pool::run(py, tokens, |par| forest::rollout_tokens(&forest.forest, trees, include_root, par))?;
     let (rollouts, tokens) = made.map_err(|e| call.core(e))?;
     Ok((rollouts.into_pyarray(py), tokens.values.into_pyarray(py), tokens.offsets.into_pyarray(py)))
 }
