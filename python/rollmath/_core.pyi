@@ -15,11 +15,10 @@ __all__ = [
     "expand",
     "forest_down",
     "forest_expand",
+    "forest_leaf_stat",
     "forest_pack",
     "forest_parent",
     "forest_rollout_tokens",
-    "forest_leaf_stat",
-    "forest_parent",
     "forest_root",
     "forest_rows",
     "forest_token_index",
@@ -136,8 +135,8 @@ def forest_parent(who: str, name: str, forest: Preorder, x: NDArray[Any], root: 
 def forest_root(who: str, name: str, forest: Preorder, x: NDArray[Any]) -> NDArray[Any]: ...
 def forest_rows(who: str, forest: Preorder, per: str, include_root: bool) -> NDArray[np.int64]: ...
 def forest_expand(
-    who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool
-) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool, out: NDArray[Any]
+) -> None: ...
 def forest_pack(
     who: str, forest: Preorder, trees: NDArray[np.int64]
 ) -> tuple[
@@ -146,8 +145,6 @@ def forest_pack(
 def forest_rollout_tokens(
     who: str, forest: Preorder, trees: NDArray[np.int64], include_root: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
-    who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool, out: NDArray[Any]
-) -> None: ...
 def forest_token_index(who: str, forest: Preorder, include_root: bool) -> NDArray[np.int64]: ...
 def check_offsets(who: str, name: str, offsets: NDArray[np.int64], total: int) -> None: ...
 def offsets_from_lengths(
