@@ -133,9 +133,7 @@ LINES = [
     Line("trie_64_prompts", "trie of 4096 x 4096 tokens", times_of("trie_64_prompts", "probe read once", 4)),
     Line("prefix_batch", "prefix-tree batch of 1,149,952 tokens", within(30)),
     Line("prefix_batch", "the same, against a dict a token", faster("prefix_batch", "python dict", 40)),
-    Line(
-        "block_mask", "blocks of its attention mask, against torch compiled", faster("block_mask", "torch compiled", 10)
-    ),
+    Line("block_mask", "blocks of its mask, against torch compiled", faster("block_mask", "torch compiled", 10)),
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
