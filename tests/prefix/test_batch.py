@@ -241,8 +241,13 @@ def test_it_needs_no_torch(script):
         "import rollmath as rm\n"
         "b = rm.prefix.pack(rm.Forest.from_sequences([1, 2, 1, 3], [0, 2, 4], groups=[0, 0]))\n"
         "print(b.take_column([5, 6, 7, 8]).tolist(), b.gather(b.positions).to_lists(), b.saved.packed)\n"
+        "try: rm.prefix.merged_loss\n"
+        "except ModuleNotFoundError as error: print(error)\n"
     )
-    assert out.strip() == "[5, 6, 8] [[0, 1], [0, 1]] 3"
+    assert out.splitlines() == [
+        "[5, 6, 8] [[0, 1], [0, 1]] 3",
+        "rollmath.prefix.merged_loss needs torch: install rollmath with its 'torch' extra",
+    ]
 
 
 def test_a_chain_is_not_quadratic():

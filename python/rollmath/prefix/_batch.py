@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, Immutable, choice, describe, floats, frozen, host, integers, is_tensor
+from rollmath._arrays import Array, ArrayLike, choice, describe, floats, frozen, host, integers, is_tensor
 from rollmath._checks import real, whole
 from rollmath.forest import Forest, as_forest
+from rollmath.prefix._masks import Masks
 from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
-    from torch.nn.attention.flex_attention import BlockMask
-
-    from rollmath.prefix._attention import MaskMod
 
 
 def pack(forest: Forest) -> PrefixBatch:
@@ -50,19 +46,6 @@ def pack(forest: Forest) -> PrefixBatch:
     return PrefixBatch._make(made, np.arange(made.n_trees))
 
 
-class Saved(NamedTuple):
-    """Tokens of the rollouts, tokens of the batch, and the share of the first that the model need not see.
-
-    ``flat_per_tree`` and ``packed_per_tree`` are int64 ``[n_trees]``, in the order of the batch's trees.
-    """
-
-    flat: int
-    packed: int
-    share: float
-    flat_per_tree: NDArray[np.int64]
-    packed_per_tree: NDArray[np.int64]
-
-
 class Split(NamedTuple):
     """Result of :meth:`PrefixBatch.split`: the parts, and the numbers of those that are over the budget."""
 
@@ -70,7 +53,7 @@ class Split(NamedTuple):
     oversized: NDArray[np.int64]
 
 
-class PrefixBatch(Immutable):
+class PrefixBatch(Masks):
     """The tokens of some trees as one sequence: depth first, one tree after another, prompts included.
 
     Made by :func:`pack`; immutable. Its tokens are *packed*; the caller's own, one rollout after another, are *flat*.
@@ -85,9 +68,6 @@ class PrefixBatch(Immutable):
         trees: which of its trees these are, int64 ``[n_trees]``.
     """
 
-    forest: Forest
-    trees: NDArray[np.int64]
-
     def __init__(self) -> None:
         msg = "PrefixBatch(): make one with rollmath.prefix.pack"
         raise TypeError(msg)
@@ -97,119 +77,6 @@ class PrefixBatch(Immutable):
         batch = cls.__new__(cls)
         batch._fill(forest=forest, trees=frozen(trees), _tensors={})
         return batch
-
-    @cached_property
-    def _packed(self) -> tuple[NDArray[Any], ...]:
-        found = _core.forest_pack("PrefixBatch", self.forest._preorder, self.trees)
-        return tuple(frozen(x) for x in found)
-
-    def _rows(self, *, include_root: bool) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Rollouts, the packed positions of their tokens, and offsets."""
-        name = "_full_rows" if include_root else "_own_rows"
-        if name not in self.__dict__:
-            found = _core.forest_rollout_tokens("PrefixBatch", self.forest._preorder, self.trees, include_root)
-            self.__dict__[name] = tuple(frozen(x) for x in found)
-        rows: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]] = self.__dict__[name]
-        return rows
-
-    @property
-    def n_tokens(self) -> int:
-        """Number of packed tokens."""
-        return int(self._sizes[1].sum())
-
-    @property
-    def n_trees(self) -> int:
-        """Number of trees."""
-        return len(self.trees)
-
-    @property
-    def n_rollouts(self) -> int:
-        """Number of rollouts."""
-        return len(self.rollouts)
-
-    @property
-    def n_targets(self) -> int:
-        """Number of targets."""
-        return len(self.targets)
-
-    @property
-    def index(self) -> NDArray[np.int64]:
-        """Flat position of each packed token, in one of the rollouts that share it; int64 ``[n_tokens]``."""
-        return self._packed[0]
-
-    @property
-    def positions(self) -> NDArray[np.int32]:
-        """Tokens before each packed token in its rollouts, which a model wants as position ids; int32."""
-        return self._packed[1]
-
-    @property
-    def end(self) -> NDArray[np.int32]:
-        """The packed position after the last descendant of each token; int32 ``[n_tokens]``."""
-        return self._packed[2]
-
-    @property
-    def previous(self) -> NDArray[np.int32]:
-        """The packed token before each token on its path, -1 at the first token of a rollout; int32 ``[n_tokens]``."""
-        return self._packed[3]
-
-    @cached_property
-    def rollouts(self) -> NDArray[np.int64]:
-        """The rollouts (sequences) of these trees, by their number in the forest, ascending: the rows of gather."""
-        return self._rows(include_root=False)[0]
-
-    @property
-    def offsets(self) -> NDArray[np.int64]:
-        """Where each rollout starts in what :meth:`gather` returns, ``[n_rollouts + 1]``: those of its rows."""
-        return self._rows(include_root=False)[2]
-
-    @cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each rollout without the prompt, int64 ``[n_rollouts]``."""
-        return frozen(np.diff(self.offsets))
-
-    @cached_property
-    def targets(self) -> NDArray[np.int64]:
-        """The packed tokens that are predicted, ascending; int64 ``[n_targets]``."""
-        _, _, _, previous, nodes, starts = self._packed
-        answers = np.repeat(self.forest.parents[nodes] >= 0, np.diff(starts))
-        return frozen(np.flatnonzero(answers & (previous >= 0)))
-
-    @cached_property
-    def sources(self) -> NDArray[np.int64]:
-        """The packed token whose output predicts each target: ``previous[targets]``, int64 ``[n_targets]``."""
-        return frozen(self.previous[self.targets].astype(np.int64))
-
-    @cached_property
-    def _target_rows(self) -> NDArray[np.int64]:
-        """The number of the target at each position of the rollouts; ``n_targets`` where nothing predicts the token."""
-        number = np.full(self.n_tokens, self.n_targets)
-        number[self.targets] = np.arange(self.n_targets)
-        return frozen(number[self._rows(include_root=False)[1]])
-
-    @cached_property
-    def _sizes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Flat and packed tokens of each tree."""
-        forest, lengths = self.forest, self.forest.lengths
-        if lengths is None:  # pack has looked
-            lengths = np.zeros(forest.n_nodes, np.int64)
-        table = np.zeros((2, forest.n_trees), np.int64)
-        np.add.at(table[0], forest.tree, lengths * forest.leaf_counts)
-        np.add.at(table[1], forest.tree, lengths)
-        return frozen(table[0][self.trees]), frozen(table[1][self.trees])
-
-    @property
-    def saved(self) -> Saved:
-        """How many tokens the model need not see.
-
-        >>> from rollmath import Forest
-        >>> tokens = [1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 6, 7]
-        >>> saved = pack(Forest.from_sequences(tokens, [0, 4, 7, 11, 12], groups=["a"] * 4)).saved
-        >>> saved.flat, saved.packed, round(saved.share, 6)
-        (12, 7, 0.416667)
-        """
-        flat, packed = self._sizes
-        total, seen = int(flat.sum()), int(packed.sum())
-        return Saved(total, seen, 1 - seen / total if total else 0.0, flat, packed)
 
     def take(self, trees: ArrayLike) -> PrefixBatch:
         """A batch of some of these trees, in the order given.
@@ -410,75 +277,13 @@ oversized=array([0]))
         )
         raise ValueError(msg)
 
-    @property
-    def _unpredicted(self) -> bool:
-        """Whether the rollouts have tokens that nothing predicts."""
-        return bool(self.n_targets < self.n_tokens) and bool((self._target_rows == self.n_targets).any())
-
-    def position_ids(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """:attr:`positions` as int64 on a device, ``[n_tokens]``; models of Hugging Face take ``[None]`` of it."""
-        return self._tensor("positions", device).long()
-
-    def mask_mod(self, device: torch.device | str = "cpu") -> MaskMod:
-        """``kv <= q and q < end[kv]`` for ``torch.nn.attention.flex_attention``, with its tensor on a device."""
-        from rollmath.prefix._attention import mask_mod  # noqa: PLC0415 - torch is loaded when it is asked for
-
-        return mask_mod(self._tensor("end", device))
-
-    def block_mask(self, block_size: int = 128, *, device: torch.device | str = "cpu") -> BlockMask:
-        """What ``create_block_mask`` makes of :meth:`mask_mod`, from the intervals, without a grid of tokens.
-
-        It holds four int32 tables ``[blocks, blocks]``: split long batches.
-
-        Raises:
-            ValueError: ``block_size`` under 1, or a batch without tokens.
-            TypeError: no integer.
-        """
-        from rollmath.prefix._attention import block_mask  # noqa: PLC0415
-
-        size = whole("PrefixBatch.block_mask", "block_size", block_size, 1)
-        if not self.n_tokens:
-            msg = "PrefixBatch.block_mask(): the batch must have a token, got none"
-            raise ValueError(msg)
-        return block_mask(self.end, size, self.mask_mod(device), device)
-
-    def dense_mask(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """The mask as bools ``[n_tokens, n_tokens]``, True where row ``q`` attends to column ``kv``.
-
-        For tests and short batches; ``scaled_dot_product_attention`` takes it as it is.
-        """
-        q = self._tensor("_range", device)
-        return (q <= q[:, None]) & (q[:, None] < self._tensor("end", device))
-
-    @property
-    def _own(self) -> NDArray[np.int64]:
-        return self._rows(include_root=False)[1]
-
-    @property
-    def _full(self) -> NDArray[np.int64]:
-        return self._rows(include_root=True)[1]
-
-    @property
-    def _range(self) -> NDArray[np.int32]:
-        return np.arange(self.n_tokens, dtype=np.int32)
-
-    def _tensor(self, name: str, device: torch.device | str) -> torch.Tensor:
-        """An array of this batch on a device, copied there once."""
-        import torch  # noqa: PLC0415
-
-        key = (name, str(torch.device(device)))
-        if key not in self.__dict__["_tensors"]:
-            self.__dict__["_tensors"][key] = torch.from_numpy(getattr(self, name).copy()).to(device)
-        found: torch.Tensor = self.__dict__["_tensors"][key]
-        return found
-
     def _select(self, x: Array, name: str) -> Array:
         if not is_tensor(x):
             return x[getattr(self, name)]
         from rollmath.prefix._select import Rounds, rounds_of, select  # noqa: PLC0415
 
         def rounds() -> Rounds:
-            key, kept = (f"rounds of {name}", str(x.device)), self.__dict__["_tensors"]
+            key, kept = (f"rounds of {name}", str(x.device)), self._tensors
             if key not in kept:
                 kept[key] = rounds_of(getattr(self, name), x.device)
             return kept[key]  # type: ignore[no-any-return]

@@ -178,8 +178,7 @@ def _merged(who: str, batch: PrefixBatch, rows: Rows, weights: NDArray[np.float6
     weight = np.repeat(weights, rows.trained)
 
     def add(x: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = np.bincount(of, weights=x, minlength=batch.n_targets)
-        return found
+        return np.bincount(of, weights=x, minlength=batch.n_targets).astype(np.float64, copy=False)
 
     live = np.flatnonzero(add(None))
     scaled = weight * a
