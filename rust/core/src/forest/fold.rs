@@ -1,5 +1,6 @@
 //! The two loops that passes over forests consist of: backward, children before parents, and forward.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Forest, Numbering};
@@ -9,15 +10,17 @@ use crate::par::{Par, balanced, for_pieces, for_ranges};
 pub(super) trait State: Copy + Default + Send + Sync {}
 impl<S: Copy + Default + Send + Sync> State for S {}
 
-/// Folds every subtree into one state, by node id: `leaf(place, rollout)` at leaves, `join(place, children)` above,
-/// which may reorder and shorten the list of children.
-pub(super) fn fold<S: State>(
+/// Folds every subtree into one state: `leaf(place, rollout)` at leaves, `join(place, children)` above, which may reorder
+/// and shorten the list of children. The result is by node id, what `last` makes of the states. `join` is made once for
+/// each run of trees, so that it can own memory to work in.
+pub(super) fn fold<S: State, O: State, J: FnMut(usize, &mut Vec<S>) -> S>(
     forest: &Forest,
     leaf: impl Fn(usize, u32) -> S + Sync,
-    join: impl Fn(usize, &mut Vec<S>) -> S + Sync,
+    join: impl Fn() -> J + Sync,
+    last: impl Fn(S) -> O + Sync,
     par: Par,
-) -> Vec<S> {
-    by_node(forest, &Backward { forest, leaf, join }, par)
+) -> Vec<O> {
+    by_node(forest, &Backward { forest, leaf, join, last, state: PhantomData }, par)
 }
 
 /// Carries a state from the roots to the leaves, by node id: `root(node)` and then `step(the parent's, node)`.
@@ -35,31 +38,50 @@ trait Pass<S> {
     fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize);
 }
 
-struct Backward<'a, L, J> {
+struct Backward<'a, S, L, J, E> {
     forest: &'a Forest,
     leaf: L,
     join: J,
+    last: E,
+    state: PhantomData<fn() -> S>,
 }
 
-impl<S: State, L: Fn(usize, u32) -> S, J: Fn(usize, &mut Vec<S>) -> S> Pass<S> for Backward<'_, L, J> {
-    fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize) {
+impl<S, O, J, L, M, E> Pass<O> for Backward<'_, S, L, M, E>
+where
+    S: State,
+    J: FnMut(usize, &mut Vec<S>) -> S,
+    L: Fn(usize, u32) -> S,
+    M: Fn() -> J,
+    E: Fn(S) -> O,
+{
+    fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
         let forest = self.forest;
         let mut next_leaf = forest.leaf_ends[trees.end];
+        let mut join = (self.join)();
         let mut below = Vec::new();
-        for place in (forest.trees[trees.start]..forest.trees[trees.end]).rev() {
-            let end = forest.end[place] as usize;
-            out[slot(place)] = if end == place + 1 {
-                next_leaf -= 1;
-                (self.leaf)(place, forest.rollouts[next_leaf])
-            } else {
-                below.clear();
-                let mut child = place + 1;
-                while child < end {
-                    below.push(out[slot(child)]);
-                    child = forest.end[child] as usize;
-                }
-                (self.join)(place, &mut below)
-            };
+        // Of one tree at a time, which often fits into the cache.
+        let mut states = Vec::new();
+        for w in forest.trees[trees.start..=trees.end].windows(2).rev() {
+            let start = w[0];
+            states.clear();
+            states.resize(w[1] - start, S::default());
+            for place in (start..w[1]).rev() {
+                let end = forest.end[place] as usize;
+                let state = if end == place + 1 {
+                    next_leaf -= 1;
+                    (self.leaf)(place, forest.rollouts[next_leaf])
+                } else {
+                    below.clear();
+                    let mut child = place + 1;
+                    while child < end {
+                        below.push(states[child - start]);
+                        child = forest.end[child] as usize;
+                    }
+                    join(place, &mut below)
+                };
+                states[place - start] = state;
+                out[slot(place)] = (self.last)(state);
+            }
         }
     }
 }

@@ -67,10 +67,9 @@ fn variance(
         let x = leaf(rollout);
         Moments { n: 1.0, mean: x, squares: if x.is_nan() { x } else { 0.0 } }
     };
-    let made = fold(forest, at_leaf, |_, below| merged(below), par);
     let ddof = f64::from(ddof);
     let one = |m: Moments| if m.n > ddof { last(m.squares / (m.n - ddof)) } else { f64::NAN };
-    made.into_iter().map(one).collect()
+    fold(forest, at_leaf, || |_, below: &mut Vec<Moments>| merged(below), one, par)
 }
 
 /// Those of all leaves below several nodes. Equal means have no spread between them, so that equal leaves give exactly 0.
