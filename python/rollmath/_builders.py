@@ -70,7 +70,7 @@ class Builders(Layout):
         element = grown.element
         labels = [flat[e] if e >= 0 else None for e in element.tolist()]
         if given is None:
-            owners = as_groups(who, [flat[e] for e in offsets[:-1][trees.first].tolist()], name="paths")
+            owners = _paths.named_by_roots(who, [flat[e] for e in offsets[:-1][trees.first].tolist()])
         else:
             owners = given.take(trees.first)
         if root == "added":

@@ -16,7 +16,9 @@ __all__ = [
     "forest_down",
     "forest_expand",
     "forest_leaf_stat",
+    "forest_pack",
     "forest_parent",
+    "forest_rollout_tokens",
     "forest_root",
     "forest_rows",
     "forest_token_index",
@@ -135,6 +137,14 @@ def forest_rows(who: str, forest: Preorder, per: str, include_root: bool) -> NDA
 def forest_expand(
     who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool, out: NDArray[Any]
 ) -> None: ...
+def forest_pack(
+    who: str, forest: Preorder, trees: NDArray[np.int64]
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]
+]: ...
+def forest_rollout_tokens(
+    who: str, forest: Preorder, trees: NDArray[np.int64], include_root: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def forest_token_index(who: str, forest: Preorder, include_root: bool) -> NDArray[np.int64]: ...
 def check_offsets(who: str, name: str, offsets: NDArray[np.int64], total: int) -> None: ...
 def offsets_from_lengths(

@@ -178,12 +178,13 @@ class Export(Layout):
     def _picture(
         self, who: str, values: ArrayLike | None, labels: Sequence[Any] | None, max_label: int, max_nodes: int
     ) -> _draw.Picture:
+        for name, number in (("max_label", max_label), ("max_nodes", max_nodes)):
+            if not isinstance(number, (int, np.integer)) or number < 2:
+                msg = f"{who}(): {name!r} must be a whole number of at least 2, got {number!r}"
+                raise ValueError(msg)
         if self.n_nodes > max_nodes:
             fix = "draw fewer rollouts with forest.prune(keep), or raise max_nodes"
             msg = f"{who}(): the forest must have at most max_nodes={max_nodes} nodes, got {self.n_nodes}; {fix}"
-            raise ValueError(msg)
-        if not isinstance(max_label, int) or max_label < 2:
-            msg = f"{who}(): 'max_label' must be a whole number of at least 2, got {max_label!r}"
             raise ValueError(msg)
         x = None
         if values is not None:

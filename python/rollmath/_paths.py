@@ -102,13 +102,14 @@ def element_lengths(
 
     ``element`` of each node, ``node`` of each element.
     """
-    if isinstance(lengths, (list, tuple)) and any(isinstance(x, (list, tuple)) for x in lengths):
-        lengths = Ragged.from_lists(lengths, dtype=np.int64)
+    rows: Any = None
     if isinstance(lengths, Ragged):
-        if not np.array_equal(lengths.offsets, offsets):
-            msg = f"{who}(): 'lengths' must have one number an element of each path, got rows of other lengths"
-            raise ValueError(msg)
-        lengths = lengths.values
+        rows, lengths = lengths.lengths, lengths.values
+    elif isinstance(lengths, (list, tuple)) and lengths and all(isinstance(x, (list, tuple)) for x in lengths):
+        rows, lengths = list(map(len, lengths)), list(chain.from_iterable(lengths))
+    if rows is not None and not np.array_equal(rows, np.diff(offsets)):
+        msg = f"{who}(): 'lengths' must have one number an element of each path, got rows of other lengths"
+        raise ValueError(msg)
     given, _ = integers(who, "lengths", lengths, length=len(node), why="the number of elements of all paths")
     if (bad := np.flatnonzero(given < 0)).size:
         msg = f"{who}(): 'lengths' must not be negative, got {given[bad[0]]} {_place(offsets, int(bad[0]))}"
@@ -145,6 +146,15 @@ def trees_of(
         raise ValueError(msg)
     first = Groups(np.ascontiguousarray(ids[offsets[:-1]]))
     return (first if given is None else Groups.product(given, first)), given
+
+
+def named_by_roots(who: str, roots: list[Any]) -> Groups:
+    """The groups of trees that their roots name."""
+    if len(types := {type(x).__name__: x for x in roots}) > 1:
+        got = " and ".join(sorted(types))
+        msg = f"{who}(): 'paths' must begin with ids of one type where these name the groups, got {got}; give groups="
+        raise TypeError(msg)
+    return as_groups(who, roots, name="paths")
 
 
 def may_merge(who: str, groups: Groups, sampled_jointly: Any, noun: str) -> Groups:

@@ -241,6 +241,13 @@ def test_nothing_at_all():
             ValueError,
             r"nodes\[0\] is a root, so a prompt that",
         ),
+        (GRAPH, {"groups": [0]}, TypeError, r"'rollouts' must be a list of rollouts or .*, got one message graph"),
+        (
+            [{"nodes": [node(None, [1]), node(0, [1], [True], logprobs=3)]}],
+            {"groups": [0]},
+            TypeError,
+            r"'rollouts\[0\].nodes\[1\].logprobs' must be 1-D",
+        ),
     ],
 )
 def test_wrong_calls(rollouts, keywords, error, match):

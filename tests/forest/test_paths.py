@@ -140,6 +140,14 @@ def test_a_chain_of_a_million_elements():
         (["a"], {"separator": 1}, TypeError, r"'separator' must be a string of at least one character, got 1"),
         ([[1, 2]], {"lengths": [1]}, ValueError, r"'lengths' must have length 2 \(= the number of elements of all pat"),
         ([[1, 2]], {"lengths": [[1], [1]]}, ValueError, r"'lengths' must have one number an element of each path"),
+        ([["a"]], {"lengths": [["x"]]}, TypeError, r"'lengths' must hold integers, got <U1"),
+        (
+            [[1, 2], [3]],
+            {"lengths": [[1, 2], 3]},
+            TypeError,
+            r"'lengths' must be an array of numbers, got an object of",
+        ),
+        ([[1], ["a"]], {}, TypeError, r"'paths' must begin with ids of one type .*, got int and str; give groups="),
         ([[1, 2]], {"lengths": [1, -1]}, ValueError, r"'lengths' must not be negative, got -1 at element 1 of path 0"),
         ([[1, 2]], {"lengths": [1.0, 2.0]}, TypeError, r"'lengths' must hold integers, got float64"),
         (

@@ -1,7 +1,7 @@
 //! Upward passes: from the values of rollouts to those of nodes.
 
 use super::Forest;
-use super::fold::fold;
+use super::fold::{Children, fold, fold_values};
 use super::weighted;
 use crate::error::Result;
 use crate::par::Par;
@@ -94,8 +94,7 @@ pub fn up<T: Real>(
     if let Some(weights) = weights {
         return Ok(weighted::up(forest, leaf, how, weights, empty, par));
     }
-    let run =
-        |f: fn(&mut [f64]) -> f64| fold(forest, |_, r| leaf(r), || |_, x: &mut Vec<f64>| f(x), |x| x, par);
+    let run = |f: fn(&mut [f64]) -> f64| fold_values(forest, |_, r| leaf(r), f, par);
     Ok(match how {
         Up::Sum => run(|x| sorted(x, |x| x.iter().sum())),
         Up::MeanOfChildren => run(|x| sorted(x, mean)),
@@ -103,8 +102,8 @@ pub fn up<T: Real>(
         Up::Min | Up::All => run(smallest),
         Up::LeafMean => leaf_mean(forest, leaf, par),
         Up::LogMeanExpOfChildren { beta } => {
-            let join = |_, x: &mut Vec<f64>| sorted(x, |x| log_mean_exp(x, 1.0 / beta));
-            fold(forest, |_, r| leaf(r), || join, |x| x, par)
+            let join = |x: &mut [f64]| sorted(x, |x| log_mean_exp(x, 1.0 / beta));
+            fold_values(forest, |_, r| leaf(r), join, par)
         }
         Up::LeafLogMeanExp { .. } => weighted::up(forest, leaf, how, &[], empty, par),
     })
@@ -120,13 +119,16 @@ fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, par: Par) -> Vec
     };
     let join = || {
         let mut sums = Vec::new();
-        move |_: usize, below: &mut Vec<Leaves>| {
+        move |_: usize, below: Children<'_, Leaves>| {
             sums.clear();
-            sums.extend(below.iter().map(|b| b.0));
-            let n = below.iter().map(|b| b.1).sum();
-            let same = below[0].2;
-            let all = below.iter().all(|b| b.2 == same);
-            (sorted(&mut sums, |x| x.iter().sum()), n, if all { same } else { f64::NAN })
+            let (mut n, mut first, mut all) = (0.0, f64::NAN, true);
+            for b in below {
+                first = if sums.is_empty() { b.2 } else { first };
+                all &= b.2 == first;
+                n += b.1;
+                sums.push(b.0);
+            }
+            (sorted(&mut sums, |x| x.iter().sum()), n, if all { first } else { f64::NAN })
         }
     };
     let mean = |(sum, n, same): Leaves| if same.is_nan() { sum / n } else { same };

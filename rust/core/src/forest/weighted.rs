@@ -1,7 +1,7 @@
 //! Upward passes in which branches count with weights.
 
 use super::Forest;
-use super::fold::fold;
+use super::fold::{Children, fold};
 use super::up::Up;
 use crate::error::{Error, Result, check_len};
 use crate::par::Par;
@@ -49,7 +49,7 @@ pub(super) fn up(
     let at_leaf = |place, rollout| branch(leaf(rollout), place, 1.0, 0);
     let join = || {
         let mut node = Node::default();
-        move |place, below: &mut Vec<Branch>| {
+        move |place, below: Children<'_, Branch>| {
             node.gather(below, how);
             if node.weights.is_empty() {
                 return Branch { value: empty, mass: 0.0, exponent: 0 };
@@ -72,17 +72,14 @@ struct Node {
 }
 
 impl Node {
-    fn gather(&mut self, below: &[Branch], how: Up) {
+    fn gather(&mut self, below: Children<'_, Branch>, how: Up) {
         self.values.clear();
         self.weights.clear();
-        self.exponent = 0;
-        let counts = || below.iter().filter(|b| b.mass > 0.0);
-        if counts().any(|b| b.exponent != 0) {
-            self.exponent = counts().map(|b| b.exponent).max().unwrap_or(0);
-        }
-        for b in counts() {
-            let weight =
-                if b.exponent == self.exponent { b.mass } else { scale(b.mass, b.exponent - self.exponent) };
+        let counts = below.filter(|b| b.mass > 0.0);
+        self.exponent = counts.clone().map(|b| b.exponent).max().unwrap_or(0);
+        for b in counts {
+            let shift = b.exponent - self.exponent;
+            let weight = if shift == 0 { b.mass } else { scale(b.mass, shift) };
             // One that vanishes beside the others counts as little as 0.
             if weight > 0.0 {
                 self.values.push(b.value);
