@@ -13,6 +13,7 @@ __all__ = [
     "affine",
     "check_offsets",
     "expand",
+    "forest_backup",
     "forest_down",
     "forest_expand",
     "forest_leaf_stat",
@@ -126,6 +127,9 @@ def forest_up(
     beta: float = 0.0,
     weights: NDArray[np.float64] | None = None,
     empty: float = ...,
+) -> NDArray[np.float64]: ...
+def forest_backup(
+    who: str, name: str, forest: Preorder, x: NDArray[Any], gamma: float, how: str
 ) -> NDArray[np.float64]: ...
 def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
 def forest_leaf_stat(
