@@ -158,3 +158,14 @@ def test_wrong_calls():
     torch = pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"deep_search\(\): 'rewards' requires grad"):
         deep_search(forest, torch.ones(2, requires_grad=True))
+
+
+def test_a_comb_that_is_far_too_deep_is_an_error():
+    n = 20_000
+    spine = np.arange(-1, n - 1)
+    forest = Forest.from_parents(np.concatenate([spine, np.arange(n)]))
+    with pytest.raises(
+        ValueError, match=r"deep_search\(\): 'forest' is too deep and uneven: .* stops at depth 64; set"
+    ):
+        deep_search(forest, np.ones(forest.n_leaves))
+    assert deep_search(forest, np.ones(forest.n_leaves), floor=0.0).shape == (forest.n_nodes,)

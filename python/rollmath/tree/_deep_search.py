@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Failures = Literal["all", "most_confident"]
+#: Of nodes and leaves whose weights are taken one by one: about 5 GB.
+_MOST_PAIRS = 2**27
 
 
 def deep_search_values(
@@ -49,7 +51,7 @@ def deep_search_values(
 
     Raises:
         ValueError: wrong lengths, rewards or entropies that are not finite, ``floor`` out of range, entropies without
-            ``failures="most_confident"`` or the reverse.
+            ``failures="most_confident"`` or the reverse; a forest far deeper than DeepSearch's, and uneven.
         TypeError: wrong dtype or rank.
 
     Source: DeepSearch, arXiv 2509.25454; secondary description, unverified. That the order drops out is our derivation.
@@ -126,7 +128,7 @@ def _values(
         msg = f"{who}(): 'entropies' go with failures='most_confident', got failures={failures!r}; {fix}"
         raise ValueError(msg)
     backed = x if entropies is None else np.where(_confident(who, made, x, entropies), x, 0.0)
-    weights = _Weights(made, least)
+    weights = _Weights(who, made, least)
     wins, losses = weights.total(np.maximum(backed, 0.0)), weights.total(np.minimum(backed, 0.0))
     return x, np.where(up(made, backed, how="max") > 0.0, wins, losses), Back(kind, given.dtype)
 
@@ -146,8 +148,8 @@ def _confident(who: str, forest: Forest, x: NDArray[np.float64], entropies: Arra
 class _Weights:
     """``max(i / d_l, floor)`` for the leaves ``l`` below each node, ``i`` the node's depth and ``d_l`` the leaf's."""
 
-    def __init__(self, forest: Forest, floor: float) -> None:
-        self.forest, self.floor = forest, floor
+    def __init__(self, who: str, forest: Forest, floor: float) -> None:
+        self.who, self.forest, self.floor = who, forest, floor
         self.i = forest.depth.astype(np.float64)
         self.d = np.maximum(self.i[forest.leaves], 1.0)
         near, self.far = up(forest, self.d, how="min") * floor, up(forest, self.d, how="max") * floor
@@ -175,5 +177,9 @@ class _Weights:
         starts = np.empty(self.forest.n_nodes, np.int64)
         starts[self.forest.order] = np.cumsum(inside) - inside
         counts = self.forest.leaf_counts[self.mixed]
+        if (pairs := int(counts.sum())) > _MOST_PAIRS:
+            fix = "DeepSearch stops at depth 64; set floor=0, or prune the deepest rollouts"
+            msg = f"{self.who}(): 'forest' is too deep and uneven: {pairs} pairs of nodes and leaves to weigh; {fix}"
+            raise ValueError(msg)
         within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         return number[inside][np.repeat(starts[self.mixed], counts) + within], counts
