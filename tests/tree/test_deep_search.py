@@ -161,7 +161,7 @@ def test_wrong_calls():
 
 
 def test_a_comb_that_is_far_too_deep_is_an_error():
-    n = 20_000
+    n = 100_000
     spine = np.arange(-1, n - 1)
     forest = Forest.from_parents(np.concatenate([spine, np.arange(n)]))
     with pytest.raises(
