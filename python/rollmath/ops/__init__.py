@@ -5,6 +5,7 @@ from rollmath.ops._expand import expand
 from rollmath.ops._forest import parent, up
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops._project import Projection, ProjectionStatus, order_project
 from rollmath.ops._scan import discounted_sum
 from rollmath.ops._segment import (
     gather,
@@ -26,6 +27,8 @@ __all__ = [
     "BetaPdf",
     "LogMeanExp",
     "Moments",
+    "Projection",
+    "ProjectionStatus",
     "Quantile",
     "WeightedMean",
     "Whiten",
@@ -35,6 +38,7 @@ __all__ = [
     "loo_mean",
     "moments",
     "normalize",
+    "order_project",
     "parent",
     "segment_count",
     "segment_logmeanexp",
