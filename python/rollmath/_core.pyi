@@ -13,8 +13,12 @@ __all__ = [
     "affine",
     "check_offsets",
     "expand",
+    "forest_down",
     "forest_expand",
+    "forest_leaf_stat",
     "forest_parent",
+    "forest_root",
+    "forest_rows",
     "forest_token_index",
     "forest_up",
     "from_lists",
@@ -112,11 +116,26 @@ class Preorder:
     @property
     def offsets(self) -> NDArray[np.int64] | None: ...
 
-def forest_up(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
+def forest_up(
+    who: str,
+    name: str,
+    forest: Preorder,
+    x: NDArray[Any],
+    how: str,
+    beta: float = 0.0,
+    weights: NDArray[np.float64] | None = None,
+    empty: float = ...,
+) -> NDArray[np.float64]: ...
+def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
+def forest_leaf_stat(
+    who: str, name: str, forest: Preorder, x: NDArray[Any], how: str, parameter: float = 0.0
+) -> NDArray[np.float64]: ...
 def forest_parent(who: str, name: str, forest: Preorder, x: NDArray[Any], root: float) -> NDArray[Any]: ...
+def forest_root(who: str, name: str, forest: Preorder, x: NDArray[Any]) -> NDArray[Any]: ...
+def forest_rows(who: str, forest: Preorder, per: str, include_root: bool) -> NDArray[np.int64]: ...
 def forest_expand(
-    who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool
-) -> tuple[NDArray[Any], NDArray[np.int64]]: ...
+    who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool, out: NDArray[Any]
+) -> None: ...
 def forest_token_index(who: str, forest: Preorder, include_root: bool) -> NDArray[np.int64]: ...
 def check_offsets(who: str, name: str, offsets: NDArray[np.int64], total: int) -> None: ...
 def offsets_from_lengths(
