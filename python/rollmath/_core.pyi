@@ -186,7 +186,6 @@ def normalize(
     scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...
-
 def order_project(
     who: str,
     name: str,

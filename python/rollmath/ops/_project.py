@@ -43,34 +43,37 @@ def order_project(
     groups: Groups | ArrayLike | None = None,
     norm: Literal["free", "ball", "sphere"] = "free",
     radius: float | ArrayLike | None = None,
+    name: str = "x",
+    who: str = "order_project",
 ) -> Projection:
     """The nearest values that are in a given order, in each group by itself.
 
     ``min_a |a - x|^2 / 2`` subject to ``a_i + margin_ij <= a_j`` for each edge ``(i, j)`` and, if asked, to
     ``|a| <= radius`` (``"ball"``) or ``|a| = radius`` (``"sphere"``). Without a norm this is isotonic regression on an
-    acyclic graph. With one the solution is ``P(t x)``, ``P`` the projection without: its length never falls with ``t``,
-    which is at most 1 for the ball, and any positive number for the sphere. There ``P(t x)`` is the global optimum, though
-    a sphere is not convex.
+    acyclic graph. With one the solution is ``P(t x)``, where ``P`` is the projection without and the length of
+    ``P(t x)`` never falls with ``t``: at most 1 for the ball, any positive number for the sphere, for which this is the
+    global optimum although a sphere is not convex.
 
-    Solved exactly, not by iteration to a tolerance: pool adjacent violators on trees in ``O(n log n)`` where each row has
-    at most one greater (or at most one lesser) neighbour; on other orders an active-set method, which starts from there
-    and ends at the optimum. It takes milliseconds for thousands of rows, but may take minutes for one group of 100,000
-    rows in a dense order, or give up (see below).
+    Solved exactly, not by iteration to a tolerance. Where each row has at most one greater (or at most one lesser)
+    neighbour, adjacent violators are pooled on trees in ``O(n log n)``. Other orders start from there and go on with
+    active sets: milliseconds for thousands of rows, but perhaps minutes for 100,000 rows of one group in a dense order.
 
     Args:
         x: one number a row, ``[n]``, at most 1e140 in size.
-        edges: rows ``(lesser, greater)``: integers ``[n_edges, 2]``, or a tuple of two arrays ``[n_edges]``. In any order,
-            repeated ones allowed; an empty list for none.
+        edges: rows ``(lesser, greater)``: integers ``[n_edges, 2]``, or a tuple of two arrays ``[n_edges]``. In any
+            order, repeated ones allowed; an empty list for none.
         margin: by how much the greater row must be greater, one number or one an edge; not negative.
         groups: one id a row; edges stay within groups. Default: all rows are one group.
         norm: what holds for the length of a group's values.
         radius: for ``"ball"`` and ``"sphere"``, one positive number or one a group (in the order of ``groups.ids``).
-            Default: the root of the group's size, as a population standard deviation of at most (or exactly) 1.
+            Default: the root of the group's size, which makes the mean of the squares at most, or exactly, 1.
+        name: what the caller's function calls ``x``, for error messages.
+        who: the caller's function, for error messages.
 
     Returns:
-        ``values`` ``[n]``, in the kind and float type of ``x``; computed with twice the precision of float64 and rounded
-        once, so that the order of the rows and edges does not matter. Without a norm each group keeps its mean, and a group in order
-        (with its length allowed) comes back unchanged in every bit. ``status`` ``[n_groups]``, uint8:
+        ``values`` ``[n]``, in the kind and float type of ``x``. They are computed with twice the digits of float64 and
+        rounded once, so that the order of rows and edges does not matter. Without a norm each group keeps its mean. A
+        group in order, of a length that is allowed, comes back unchanged. ``status`` ``[n_groups]``, uint8:
 
         - 0 ``SOLVED``: the optimum.
         - 1 ``SATURATED``: no multiple of ``x`` reaches the sphere, because the order leaves nothing of its direction
@@ -93,9 +96,8 @@ def order_project(
     >>> out.values.round(3).tolist(), [ProjectionStatus(s).name for s in out.status]
     ([1.0, 1.0, 0.0, 0.0], ['SOLVED', 'SATURATED'])
     """
-    who = "order_project"
     choice(who, "norm", norm, ("free", "ball", "sphere"))
-    values, kind = floats(who, "x", x)
+    values, kind = floats(who, name, x)
     made = Groups(np.zeros(len(values), np.int64)) if groups is None else as_groups(who, groups, length=len(values))
     if radius is not None and norm == "free":
         msg = f"{who}(): 'radius' needs norm='ball' or norm='sphere', got norm='free'"
@@ -103,7 +105,7 @@ def order_project(
     pairs = _edges(who, edges)
     margins = _scalar_or_vector(who, "margin", margin)
     radii = None if radius is None else _scalar_or_vector(who, "radius", radius)
-    out, status = _core.order_project(who, "x", made._csr, values, pairs, margins, norm, radii)
+    out, status = _core.order_project(who, name, made._csr, values, pairs, margins, norm, radii)
     return Projection(kind.wrap(out.astype(values.dtype, copy=False)), kind.wrap(status))
 
 
