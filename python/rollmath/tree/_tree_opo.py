@@ -120,9 +120,9 @@ def staged_advantage(
         success: the least reward that is a success.
 
     Returns:
-        ``advantages`` ``[n]`` in the kind and float type of ``rewards``, and ``status`` ``[n_groups]``, uint8, groups in
-        order of first appearance: see :class:`rollmath.ops.ProjectionStatus`. Equal rewards give exactly 0, which for
-        ``"hard"`` is ``SATURATED``: there is no direction to stretch. Margins that need more than ``|a|^2 = N`` are
+        ``advantages`` ``[n]`` in the kind and float type of ``rewards``, and ``status`` ``[n_groups]``, uint8, groups
+        in order of first appearance: see :class:`rollmath.ops.ProjectionStatus`. Equal rewards give exactly 0, which
+        for ``"hard"`` is ``SATURATED``: there is no direction to stretch. Margins that need more than ``|a|^2 = N`` are
         ``INFEASIBLE``; such a group gets the shortest vector in order.
 
     Raises:

@@ -122,6 +122,15 @@ impl Solver {
         let (mut low, mut high, mut t) = (0.0, most, most);
         for round in 0..1100 {
             let parts = self.solve(t, 1.0)?;
+            if low == 0.0 && (round == 3 || parts.lift >= square - near) {
+                // Is the shortest vector in order already too long, or just as long?
+                let shortest = self.solve(0.0, 1.0)?.lift;
+                if shortest >= square - near {
+                    let fits = shortest <= square + near;
+                    return Ok((0.0, if fits { Status::Solved } else { Status::Infeasible }));
+                }
+                self.solve(t, 1.0)?;
+            }
             let root = ((square - parts.lift) / parts.mean).sqrt();
             if (root - t).abs() <= 2.0 * f64::EPSILON * t {
                 return Ok((root, Status::Solved));
@@ -137,9 +146,6 @@ impl Solver {
             if high - low <= 2.0 * f64::EPSILON * high {
                 // The norm jumps nowhere; what is left is rounding.
                 return Ok((t, Status::Solved));
-            }
-            if round == 3 && low == 0.0 && self.solve(0.0, 1.0)?.lift > square + near {
-                return Ok((0.0, Status::Infeasible));
             }
             t = if root > low && root < high { root } else { low + 0.5 * (high - low) };
         }
