@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from rollmath._arrays import ArrayLike, integers
+from rollmath._checks import Back, rows
 from rollmath.forest import Forest
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import normalize
@@ -34,6 +35,16 @@ class Samples(NamedTuple):
     begin: Ints  # first sample of the group with the same prefix
     after_same: Ints  # past the last one
     end: Ints  # past the last one that extends the prefix
+
+
+def finite(who: str, rewards: ArrayLike) -> tuple[NDArray[np.float64], Back]:
+    """One reward a sample as float64, and the way back to its kind and float type."""
+    x, back = rows(who, "rewards", rewards)
+    if not (good := np.isfinite(x)).all():
+        bad = int(np.argmin(good))
+        msg = f"{who}(): 'rewards' must be finite, got {x[bad]} at index {bad}; leave such samples out"
+        raise ValueError(msg)
+    return x, back
 
 
 def attach(who: str, forest: Forest, node: ArrayLike, groups: Groups | ArrayLike | None, n: int) -> Samples:
