@@ -19,6 +19,8 @@ pub(super) struct Solver {
     scaled: Vec<f64>,
     pools: Pools,
     blocks: Blocks,
+    /// How far a gap may be above 0: the rounding of its computation.
+    slack: Wide,
 }
 
 /// Squared norms of the two parts of a projection, the means of `x` over the blocks and what the margins put each row
@@ -55,7 +57,14 @@ impl Solver {
         }
         self.order.orient(self.x.len());
         let done = match norm {
-            Norm::Free => self.solve(1.0, 1.0).map(|_| (1.0, Status::Solved)),
+            Norm::Free => {
+                self.pool(1.0, 1.0);
+                if (0..self.order.len()).all(|e| self.holds(e, 1.0)) {
+                    self.round();
+                    return Status::Solved;
+                }
+                self.settle(1.0).map(|_| (1.0, Status::Solved))
+            }
             Norm::Ball => self.ball(square, near),
             Norm::Sphere => self.sphere(square, near, rounding),
         };
@@ -65,11 +74,15 @@ impl Solver {
                 status
             }
             Err(Unfinished) => {
-                self.out.clear();
-                self.out.extend(self.blocks.value.iter().map(|v| v.round()));
+                self.round();
                 Status::Unfinished
             }
         }
+    }
+
+    fn round(&mut self) {
+        self.out.clear();
+        self.out.extend(self.blocks.value.iter().map(|v| v.round()));
     }
 
     fn in_order(&self) -> bool {
@@ -154,26 +167,38 @@ impl Solver {
 
     /// Blocks of the projection of `t x`, margins times `scale`.
     fn solve(&mut self, t: f64, scale: f64) -> Result<Parts, Unfinished> {
-        let (n, order) = (self.x.len(), &self.order);
+        self.pool(t, scale);
+        self.settle(scale)
+    }
+
+    /// The projection onto a forest of the edges, exact if the other edges hold, too.
+    fn pool(&mut self, t: f64, scale: f64) {
         self.scaled.clear();
         self.scaled.extend(self.x.iter().map(|v| t * v));
-        let x = &self.scaled;
-        self.pools.solve(order, x, scale, &mut self.blocks.value);
-        let blocks = &mut self.blocks;
+        self.pools.solve(&self.order, &self.scaled, scale, &mut self.blocks.value);
+        let largest = self.scaled.iter().chain(&self.order.margin).fold(0.0f64, |m, v| m.max(v.abs()));
+        self.slack = Wide::from(1e-26 * self.x.len() as f64 * largest);
+    }
+
+    fn holds(&self, e: usize, scale: f64) -> bool {
+        self.pools.holds(&self.order, e) || self.blocks.gap(&self.order, e, scale) <= self.slack
+    }
+
+    /// From there to the projection onto all edges.
+    fn settle(&mut self, scale: f64) -> Result<Parts, Unfinished> {
+        let (n, order, x, blocks) = (self.x.len(), &self.order, &self.scaled, &mut self.blocks);
         blocks.clear(n, order.len());
         for v in 0..n {
             if self.pools.tight[v] {
                 blocks.link(order, self.pools.edge[v] as usize);
             }
         }
-        let largest = x.iter().chain(&order.margin).fold(0.0f64, |m, v| m.max(v.abs()));
-        let slack = Wide::from(1e-26 * n as f64 * largest);
         blocks.work = 0;
         let budget = FLOOR + PATIENCE * (n + order.len()) as u64;
         loop {
             let mut changed = false;
             for e in 0..order.len() {
-                if blocks.gap(order, e, scale) > slack {
+                if blocks.gap(order, e, scale) > self.slack {
                     changed = true;
                     if !blocks.add(order, x, e, scale, budget) {
                         return Err(Unfinished);
