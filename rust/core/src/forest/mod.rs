@@ -56,7 +56,7 @@ pub struct Forest {
 }
 
 /// How node ids lie to the canonical order, which decides where a pass can write its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Numbering {
     /// Id and place are the same.
     Preorder,
