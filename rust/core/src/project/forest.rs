@@ -69,9 +69,12 @@ impl Pools {
         for flipped in ways() {
             for v in down(flipped) {
                 if let (true, Some(above)) = (self.tight[v], self.above(order, v)) {
-                    self.mean[v] = self.mean[above];
+                    (self.sum[v], self.mean[v]) = (self.sum[above], self.mean[above]);
+                    self.count[v] = self.count[above];
                 }
-                let a = self.mean[v] + self.phi[v];
+                let level = self.phi[v] == Wide::ZERO;
+                let n = f64::from(self.count[v]);
+                let a = if level { self.mean[v] } else { self.sum[v].mean_above(n, self.phi[v]) };
                 value[v] = if flipped { -a } else { a };
             }
         }

@@ -82,7 +82,8 @@ impl Solver {
 
     fn round(&mut self) {
         self.out.clear();
-        self.out.extend(self.blocks.value.iter().map(|v| v.round()));
+        // Zero has no sign, whichever way round its part was solved.
+        self.out.extend(self.blocks.value.iter().map(|v| v.round() + 0.0));
     }
 
     fn in_order(&self) -> bool {
@@ -231,11 +232,9 @@ impl Solver {
         out.clear();
         out.resize(x.len(), 0.0);
         self.blocks.each(&self.order, scale, |rows, offset| {
-            // Divided once, so that a mean that float64 can hold is not missed by a hair.
             let total = sum(rows, x).times(t) - offset.iter().fold(Wide::ZERO, add);
-            let base = total.over(rows.len() as f64);
             for (&v, &o) in rows.iter().zip(offset) {
-                out[v as usize] = (base + o).round();
+                out[v as usize] = total.mean_above(rows.len() as f64, o).round();
             }
         });
     }
