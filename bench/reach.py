@@ -137,7 +137,6 @@ LINES = [
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
-<<<<<<< HEAD
     Line("replay_draw", "replay: 512 of 16,512 entries", within(1)),
     Line("replay_draw", "the same, against a list of dicts", faster("replay_draw", "python dicts", 100)),
     *(
@@ -150,7 +149,6 @@ LINES = [
         "one deep tree of 4,000 nodes, against a walk from every node",
         faster("deep_tree", "python walk", 1000),
     ),
-=======
     Line("staged_soft", "Tree-OPO soft, 100,000 groups of 8", within(1000)),
     Line("staged_hard", "Tree-OPO hard, 100,000 groups of 8", within(2000)),
     Line(
@@ -164,7 +162,6 @@ LINES = [
         faster("staged_hard_sample", "scipy slsqp", 40),
     ),
     Line("isotonic_chain", "an order that is a chain of 1,000,000 rows", within(1000)),
->>>>>>> opo
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),
