@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rollmath.recipes._advantage import Advantage
     from rollmath.recipes._batch import Batch
     from rollmath.recipes._get import get, load, names
-    from rollmath.recipes._library import CISPO, DAPO, GRPO, GSPO, REINFORCE_PP, RLOO, STRATIFIED, dr_grpo
+    from rollmath.recipes._library import CISPO, DAPO, GRPO, GSPO, REINFORCE_PP, RLOO, SPO_TREE, STRATIFIED, dr_grpo
     from rollmath.recipes._parts import Filter, Overlong
     from rollmath.recipes._recipe import Recipe
 
@@ -29,6 +29,7 @@ _load, __dir__ = lazy(
             "GSPO",
             "REINFORCE_PP",
             "RLOO",
+            "SPO_TREE",
             "STRATIFIED",
             "dr_grpo",
         ),
@@ -49,6 +50,7 @@ __all__ = [
     "GSPO",
     "REINFORCE_PP",
     "RLOO",
+    "SPO_TREE",
     "STRATIFIED",
     "Advantage",
     "Batch",

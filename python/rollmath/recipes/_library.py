@@ -81,6 +81,16 @@ STRATIFIED = Recipe(
     aggregation="seq_mean_token_mean",
     source="Zhu et al. 2025, Stratified GRPO, arXiv 2510.06214",
 )
+SPO_TREE = Recipe(
+    name="spo_tree",
+    advantage=Advantage("tree.spo", convention="SPO"),
+    objective=PPO(clip=(0.2, 0.2), max_log_ratio=10.0),
+    aggregation="token_mean",
+    kl=KL(1e-4, kind="k3"),
+    shared="once",
+    zeros="drop",
+    source="Guo et al. 2025, SPO, arXiv 2505.23564",
+)
 
 
 def dr_grpo(*, max_length: float) -> Recipe:
@@ -214,6 +224,24 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
                 "objective": "as GRPO; unverified",
                 "aggregation": "as GRPO; unverified",
                 "kl": "none; the paper's is unverified",
+            },
+        ),
+        "spo_tree": Entry(
+            lambda: SPO_TREE,
+            {},
+            {
+                "advantage": (
+                    "official code: the difference ('rloo' there); edge='normalized' is its 'grpo', with ddof 0 and "
+                    "eps 1e-8. Left out: the whitening of advantages, which its configurations have on"
+                ),
+                "objective": "official code: 0.2, log-ratios clamped to 10",
+                "aggregation": (
+                    "official code: mean over trained tokens. Left out: that it masks tokens of probability 0.9 and "
+                    "more; mask them in the rows"
+                ),
+                "kl": "official code: k3 to the reference, 0.0001 in its configurations",
+                "shared": "official code: a sample is an edge of the tree, and so a token trains once",
+                "zeros": "official code: edges of advantage 0 are no samples",
             },
         ),
     }

@@ -7,16 +7,22 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from rollmath import conventions
 from rollmath.conventions import Convention, Framework
 from rollmath.recipes._options import nearest
 
 #: Packages whose functions have short names, such as ``"group.grpo"``.
-PACKAGES = ("group", "temporal")
+PACKAGES = ("group", "temporal", "tree")
 #: What a recipe supplies itself.
-SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "convention", "out"})
+SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "convention", "out"})
+#: What a recipe can be given for a method that takes a forest, in place of the groups.
+OF_FOREST = ("forest", "sampled_jointly")
+#: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
+#: as rollouts.
+LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType({"tree.spo": "node"})
 CONVENTION_FIELDS = tuple(f.name for f in fields(Convention))
 
 
@@ -38,6 +44,16 @@ class Method:
     def per_token(self) -> bool:
         """Whether it works on the tokens of rows: those take a mask."""
         return "mask" in self.parameters
+
+    @cached_property
+    def on_forest(self) -> bool:
+        """Whether it takes a forest."""
+        return "forest" in self.parameters
+
+    @property
+    def level(self) -> Literal["node", "rollout"] | None:
+        """What a method of a forest gives one number of, where that is known."""
+        return None if self.own else LEVELS.get(self.name)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -116,7 +132,9 @@ def _functions(package: str) -> list[str]:
     return [
         f"{package}.{name}"
         for name, value in found.items()
-        if inspect.isfunction(value) and "rewards" in inspect.signature(value).parameters
+        if inspect.isfunction(value) and "rewards" in (parameters := inspect.signature(value).parameters)
+        # Of functions of forests those that a recipe can call.
+        and ("forest" not in parameters or f"{package}.{name}" in LEVELS)
     ]
 
 

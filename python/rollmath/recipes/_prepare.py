@@ -6,7 +6,7 @@ The steps are functions of their own: :mod:`rollmath.distributed` takes some on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._advantage import compute, missing
 from rollmath.recipes._batch import Batch, Level
+from rollmath.recipes._call import where
 from rollmath.recipes._method import method_of
 from rollmath.recipes._metrics import metrics_of
 from rollmath.recipes._options import nearest
 from rollmath.recipes._reward_kl import rollout_kl, token_rewards
+from rollmath.recipes._tree import forest_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
 from rollmath.select._selection import selection
@@ -39,9 +41,9 @@ def prepare(
     step = read(recipe, "prepare", rewards, groups, rows, columns)
     shaped, token_level = shaped_rewards(recipe, step)
     found = decide(recipe, step, shaped, shaped if token_level is None else token_level)
-    masked = rows.keep(found.kept_rows)
-    metrics = metrics_over(recipe, step, None if shaped is step.rewards else shaped, found, masked)
-    return Batch(masked, found.values, found.level, shaped, found.chosen, metrics)
+    trains, found = masked(recipe, step, found)
+    metrics = metrics_over(recipe, step, None if shaped is step.rewards else shaped, found, trains)
+    return Batch(trains, found.values, found.level, shaped, found.chosen, metrics)
 
 
 def advantages(
@@ -122,6 +124,8 @@ def read(
     truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
     taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
+    if method.on_forest:
+        for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
     return Step(who, rewards, x, back, made, rows, for_method, columns, truncated)
 
 
@@ -206,6 +210,24 @@ def decide(recipe: Recipe, step: Step, shaped: Array, given: Array | Ragged | No
     return Decided(chosen, valid, kept, kept_rows, values, level)
 
 
+def masked(recipe: Recipe, step: Step, found: Decided) -> tuple[Rows, Decided]:
+    """The rows without what does not train: dropped rollouts, copies of shared tokens, tokens of advantage 0."""
+    rows, values, level = step.rows, found.values, found.level
+    assert rows is not None
+    trains = rows.keep(found.kept_rows)
+    if recipe.shared == "once":
+        trains = trains.keep(trained_once(step.who, step.columns["forest"], rows, trains))
+        if trains.mask is not None:
+            values = Ragged(where(trains.mask != 0, values.values), rows.offsets)
+    if recipe.zeros == "drop":
+        nonzero = host(step.who, "advantages", values.values if level == "token" else values)[0] != 0
+        if level == "token":
+            trains = trains.keep(Ragged(nonzero, rows.offsets))
+        else:
+            trains = trains.keep(nonzero[rows.rollouts.index] if level == "rollout" else nonzero)
+    return trains, replace(found, values=values)
+
+
 def metrics_over(recipe: Recipe, step: Step, shaped: Array | None, found: Decided, trains: Rows) -> dict[str, float]:
     """The metrics of a batch, those of advantages 0 if there are none; ``shaped`` is None if there are no penalties."""
     # Our methods give gaps 0; what others give there is not read.
@@ -253,9 +275,5 @@ def leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array 
 def zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
     """0 where rollouts were dropped; ``keep`` is one a rollout, or one a row."""
     if isinstance(values, Ragged):
-        return Ragged(zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
-    if isinstance(values, np.ndarray):
-        return np.where(keep, values, values.dtype.type(0))
-    import torch  # noqa: PLC0415 - a tensor came, so it is loaded
-
-    return values.where(torch.from_numpy(keep).to(values.device), values.new_zeros(()))
+        return Ragged(where(np.repeat(keep, rows.lengths), values.values), values.offsets)
+    return where(keep, values)

@@ -1,0 +1,197 @@
+"""Methods on trees in a recipe: the forest of the rows, numbers of nodes at their tokens, and tokens that train once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath._arrays import Array, ArrayLike, choice, describe
+from rollmath._columns import flat_positions
+from rollmath.forest import Forest, as_forest
+from rollmath.groups import Groups
+from rollmath.ragged import Ragged
+from rollmath.recipes._call import called, length, picked, scattered, where
+from rollmath.recipes._method import Method
+from rollmath.rows import Rows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def check_level(who: str, method: Method, level: Any) -> None:
+    """Raises unless it is known what a method on trees gives one number of."""
+    if level is not None:
+        choice(who, "level", level, ("node", "rollout"))
+    msg = ""
+    if not method.on_forest:
+        if level is not None:
+            msg = f"{who}(): 'level' is for methods with a parameter 'forest', and {method.name!r} has none"
+    elif level is None and method.level is None:
+        msg = (
+            f"{who}(): 'level' must be given, 'node' or 'rollout': what {method.name!r}, which takes a forest, gives "
+            "one number of"
+        )
+    elif None not in {level, method.level} and level != method.level:
+        msg = f"{who}(): 'level' must be {method.level!r} (= what {method.name!r} gives one number of), got {level!r}"
+    if msg:
+        raise ValueError(msg)
+    for name in ("rows", "mask", "lengths"):
+        if method.on_forest and getattr(method.parameters.get(name), "default", None) is inspect.Parameter.empty:
+            msg = f"{who}(): 'method' {method.name!r} takes a forest and {name!r}; a method takes one of them"
+            raise TypeError(msg)
+
+
+def forest_of(who: str, rows: Rows | None, groups: Groups, columns: Mapping[str, Any], *, tokens: bool) -> Forest:
+    """The forest that was given, checked against the rows, or that of their tokens.
+
+    Args:
+        who: for messages.
+        rows: the rows, None if there are none.
+        groups: of the rollouts.
+        columns: ``forest`` or ``sampled_jointly``, if they were given.
+        tokens: whether nodes must have the tokens of the rows.
+
+    Raises:
+        ValueError: neither a forest nor tokens; a forest of other rollouts, groups or tokens.
+        TypeError: no forest.
+    """
+    given, jointly = columns.get("forest"), columns.get("sampled_jointly")
+    if given is None:
+        return _of_tokens(who, rows, groups, {} if jointly is None else {"sampled_jointly": jointly})
+    if jointly is not None:
+        msg = f"{who}(): 'sampled_jointly' is for a forest that is made of the tokens of the rows; give it or 'forest'"
+        raise ValueError(msg)
+    forest = as_forest(who, given)
+    if forest.n_leaves != len(groups):
+        msg = f"{who}(): 'forest' must have {len(groups)} rollouts (= len(groups)), got {forest.n_leaves}"
+        raise ValueError(msg)
+    if not np.array_equal(forest.rollout_groups.index, groups.index):
+        at = int(np.argmax(forest.rollout_groups.index != groups.index))
+        msg = (
+            f"{who}(): 'forest' must have the groups of the rollouts, but rollout {at} is in group {groups.ids[groups.index[at]]!r} here "
+            f"and with other rollouts in the forest; its rollouts are in the order of rows.rollouts.ids, and "
+            "Forest.from_parents(groups=...) has one id a root"
+        )
+        raise ValueError(msg)
+    if tokens and rows is not None:
+        _places(who, forest, rows)
+    return forest
+
+
+def _of_tokens(who: str, rows: Rows | None, groups: Groups, options: dict[str, Any]) -> Forest:
+    fix = "pass forest=..., a rollmath.Forest of the rollouts"
+    if rows is None or rows.tokens is None:
+        msg = f"{who}(): a method on trees needs 'forest', or 'rows' with tokens to make it of (Rows(..., tokens=...))"
+        raise ValueError(f"{msg}; {fix}")
+    if rows.n_rows != rows.n_rollouts:
+        msg = (
+            f"{who}(): 'rows' must have one row a rollout where the forest is made of their tokens, got {rows.n_rows} "
+            f"rows of {rows.n_rollouts} rollouts"
+        )
+        raise ValueError(f"{msg}; {fix}")
+    return Forest.from_sequences(rows.tokens.values, rows.offsets, groups=groups, **options)
+
+
+def of_forest(
+    who: str,
+    method: Method,
+    per_node: bool,
+    rewards: ArrayLike,
+    given: dict[str, Any],
+    rows: Rows | None,
+    valid: NDArray[np.bool_] | None,
+) -> Any:
+    """What the method gives: one number a rollout, or the numbers of nodes at their tokens.
+
+    It sees the forest of the rollouts that take part; all others get 0, and so do nodes that only they have.
+    """
+    whole: Forest = given["forest"]
+    given = {name: x for name, x in given.items() if name not in {"forest", "sampled_jointly"}}
+    forest, at = whole, np.arange(whole.n_nodes if per_node else whole.n_leaves)
+    if valid is not None:
+        forest, report = whole.prune(valid)
+        chosen = report.kept_rollouts
+        at = report.kept_nodes if per_node else chosen
+        given = {name: picked(x, chosen) if length(x) == whole.n_leaves else x for name, x in given.items()}
+        rewards = picked(rewards, chosen)
+    values = called(method, {"rewards": rewards, "forest": forest, "groups": forest.rollout_groups}, given)
+    values = values[0] if isinstance(values, tuple) else values
+    if isinstance(values, Ragged) or length(values) != len(at):
+        what = "node of the forest" if per_node else "rollout"
+        msg = (
+            f"{who}(): advantage {method.name!r} must give one number a {what}, {len(at)}, got {describe(values)} of "
+            f"length {length(values)}"
+        )
+        raise ValueError(msg)
+    if not per_node:
+        return scattered(values, at, whole.n_leaves)
+    if rows is None:
+        msg = f"{who}(): advantage {method.name!r} needs 'rows', at whose tokens the numbers of nodes are; pass rows=..."
+        raise ValueError(msg)
+    return _at_tokens(who, whole, scattered(values, at, whole.n_nodes), rows)
+
+
+def _at_tokens(who: str, forest: Forest, values: Array, rows: Rows) -> Ragged:
+    """One number a node, at the trained tokens of all rollouts that contain it; 0 at gaps."""
+    places, there = _places(who, forest, rows), forest.expand(values, per="rollout").values
+    there = there if places is None else scattered(there, places, int(rows.offsets[-1]))
+    return Ragged(there if rows.mask is None else where(rows.mask != 0, there), rows.offsets)
+
+
+def _places(who: str, forest: Forest, rows: Rows) -> NDArray[np.int64] | None:
+    """The positions in the rows of ``forest.expand(x, per="rollout")``; None if they are all, in order.
+
+    A rollout has the tokens of its rows, by their segments: all positions, or those that train.
+    """
+    if forest.lengths is None:
+        fix = "make it with lengths= or spans=, or of token sequences"
+        msg = f"{who}(): 'forest' must know the number of tokens of each node; {fix}"
+        raise ValueError(msg)
+    sizes = forest.expand(np.zeros(forest.n_nodes, bool), per="rollout").lengths
+    every = np.bincount(rows.rollouts.index, rows.lengths, rows.n_rollouts).astype(np.int64)
+    gaps = not np.array_equal(sizes, every)
+    if gaps and not np.array_equal(sizes, rows.trained_of_rollout):
+        at = int(np.argmax(sizes != every))
+        msg = (
+            f"{who}(): 'forest' must have the tokens of the rows, but its rollout {at} has {sizes[at]} and "
+            f"{rows.rollouts.ids[at]!r} has {every[at]} positions, {rows.trained_of_rollout[at]} of them trained; a root's "
+            "tokens are the prompt and no positions"
+        )
+        raise ValueError(msg)
+    if rows.n_rows == rows.n_rollouts:
+        return np.flatnonzero(rows.mask) if gaps else None
+    order = np.lexsort((rows.segment, rows.rollouts.index))
+    places = flat_positions(rows.offsets, order)
+    return places[rows.mask[places] != 0] if gaps and rows.mask is not None else places
+
+
+def trained_once(who: str, forest: Forest, rows: Rows, kept: Rows) -> Ragged:
+    """Which positions stay if each token of the forest trains once: in the first rollout that is kept and trains it.
+
+    Args:
+        who: for messages.
+        forest: of the rows.
+        rows: as they were given.
+        kept: the same rows without those of rollouts that were dropped.
+    """
+    starts = np.cumsum(forest.lengths) - forest.lengths
+    node = forest.expand(np.arange(forest.n_nodes), per="rollout")
+    # The number of each token: the tokens of a node are a run in each rollout.
+    n = np.arange(len(node.values))
+    first = np.ones(len(n), bool)
+    first[1:] = node.values[1:] != node.values[:-1]
+    first[node.offsets[:-1][node.lengths > 0]] = True
+    token = starts[node.values] + n - np.maximum.accumulate(np.where(first, n, 0))
+    places = _places(who, forest, rows)
+    places = n if places is None else places
+    live = np.ones(len(n), bool) if kept.mask is None else kept.mask[places] != 0
+    copies, where = token[live], places[live]
+    # Of equal indices the last assignment counts, so that the first copy is written last.
+    chosen = np.full(int(forest.lengths.sum()), -1)
+    chosen[copies[::-1]] = where[::-1]
+    out = np.zeros(int(rows.offsets[-1]), bool)
+    out[chosen[chosen >= 0]] = True
+    return Ragged(out, rows.offsets)
