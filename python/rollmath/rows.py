@@ -244,8 +244,8 @@ class Rows(Immutable):
         Where a trainer holds rows in padded tensors, this drops some without moving any; :meth:`take` leaves them out.
 
         Args:
-            rows: bool ``[n_rows]``; a row that is False has no trained position. Or a :class:`~rollmath.Ragged` of bools
-                with the offsets of the rows, one a position.
+            rows: bool ``[n_rows]``; a row that is False has no trained position. Or a :class:`~rollmath.Ragged` of
+                bools with the offsets of the rows, one a position.
 
         Raises:
             ValueError: wrong length or offsets.

@@ -46,8 +46,8 @@ class Advantage:
 
     A method is called with what its parameters ask for: ``rewards`` and ``groups`` (one a rollout), ``valid``,
     ``rows``, ``lengths`` (trained tokens of each rollout), and columns that the caller gives by name. A method with a
-    parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows. One with
-    a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part.
+    parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows. One
+    with a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part.
 
     Attributes:
         method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal` or

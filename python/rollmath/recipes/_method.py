@@ -132,7 +132,8 @@ def _functions(package: str) -> list[str]:
     return [
         f"{package}.{name}"
         for name, value in found.items()
-        if inspect.isfunction(value) and "rewards" in (parameters := inspect.signature(value).parameters)
+        if inspect.isfunction(value)
+        and "rewards" in (parameters := inspect.signature(value).parameters)
         # Of functions of forests those that a recipe can call.
         and ("forest" not in parameters or f"{package}.{name}" in LEVELS)
     ]

@@ -114,7 +114,7 @@ def read(
         size = len(value) if isinstance(value, (list, tuple, Groups)) else shape[0] if shape else None
         # What has more axes, or is a Ragged, is for the method to judge.
         flat = isinstance(value, (list, tuple, Groups)) or (shape is not None and len(shape) == 1)
-        if flat and name in known and name != "logprobs" and not method.per_token and size != n:
+        if flat and name in known and name not in {"logprobs", "forest"} and not method.per_token and size != n:
             msg = f"{who}(): {name!r} must have length {n} (= {why}), got {size}"
             raise ValueError(msg)
     for name in recipe.needs if who == "prepare" else recipe.advantage.needs:

@@ -103,8 +103,8 @@ class Recipe:
         choice(who, "zeros", self.zeros, ("keep", "drop"))
         if self.shared == "once" and not self.advantage.per_node:
             msg = (
-                f"{who}(): 'shared' must be 'per_rollout' for {self.advantage.name!r}: only advantages of nodes are the "
-                "same wherever a token is shared, so that one copy can stand for all"
+                f"{who}(): 'shared' must be 'per_rollout' for {self.advantage.name!r}: only advantages of nodes are "
+                "the same wherever a token is shared, so that one copy can stand for all"
             )
             raise ValueError(msg)
         if self.correction is not None:

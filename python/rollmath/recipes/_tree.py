@@ -1,4 +1,4 @@
-"""Methods on trees in a recipe: the forest of the rows, numbers of nodes at their tokens, and tokens that train once."""
+"""Methods on trees in a recipe: the forest of the rows, numbers of nodes at tokens, and tokens that train once."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def forest_of(who: str, rows: Rows | None, groups: Groups, columns: Mapping[str,
     if not np.array_equal(forest.rollout_groups.index, groups.index):
         at = int(np.argmax(forest.rollout_groups.index != groups.index))
         msg = (
-            f"{who}(): 'forest' must have the groups of the rollouts, but rollout {at} is in group {groups.ids[groups.index[at]]!r} here "
-            f"and with other rollouts in the forest; its rollouts are in the order of rows.rollouts.ids, and "
-            "Forest.from_parents(groups=...) has one id a root"
+            f"{who}(): 'forest' must have the groups of the rollouts, but rollout {at}, here in group "
+            f"{groups.ids[groups.index[at]]!r}, is with others there; its rollouts must be in the order of "
+            "rows.rollouts.ids, and its groups (one a tree) are Forest.from_parents(groups=...)"
         )
         raise ValueError(msg)
     if tokens and rows is not None:
@@ -129,7 +129,7 @@ def of_forest(
     if not per_node:
         return scattered(values, at, whole.n_leaves)
     if rows is None:
-        msg = f"{who}(): advantage {method.name!r} needs 'rows', at whose tokens the numbers of nodes are; pass rows=..."
+        msg = f"{who}(): advantage {method.name!r} needs 'rows', whose tokens are those of the nodes; pass rows=..."
         raise ValueError(msg)
     return _at_tokens(who, whole, scattered(values, at, whole.n_nodes), rows)
 
@@ -157,8 +157,8 @@ def _places(who: str, forest: Forest, rows: Rows) -> NDArray[np.int64] | None:
         at = int(np.argmax(sizes != every))
         msg = (
             f"{who}(): 'forest' must have the tokens of the rows, but its rollout {at} has {sizes[at]} and "
-            f"{rows.rollouts.ids[at]!r} has {every[at]} positions, {rows.trained_of_rollout[at]} of them trained; a root's "
-            "tokens are the prompt and no positions"
+            f"{rows.rollouts.ids[at]!r} has {every[at]} positions, {rows.trained_of_rollout[at]} of them trained; "
+            "tokens of a root are the prompt, not positions"
         )
         raise ValueError(msg)
     if rows.n_rows == rows.n_rollouts:
