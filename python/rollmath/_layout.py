@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from rollmath._arrays import Immutable, frozen
 from rollmath.groups import Groups
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
 
 
@@ -24,7 +26,7 @@ class Spans(NamedTuple):
 
 
 class PruneReport(NamedTuple):
-    """What :meth:`Forest.prune` kept and dropped, in the numbers of the forest before, ascending; int64."""
+    """What was kept and dropped, in the numbers of the forest before, ascending; int64. ``print`` it for the counts."""
 
     kept_nodes: NDArray[np.int64]
     dropped_nodes: NDArray[np.int64]
@@ -32,11 +34,37 @@ class PruneReport(NamedTuple):
     dropped_rollouts: NDArray[np.int64]
     dropped_trees: NDArray[np.int64]
 
+    def __str__(self) -> str:
+        nodes = len(self.kept_nodes) + len(self.dropped_nodes)
+        rollouts = len(self.kept_rollouts) + len(self.dropped_rollouts)
+        return (
+            f"kept {len(self.kept_rollouts)} of {rollouts} rollouts and {len(self.kept_nodes)} of {nodes} nodes; "
+            f"{len(self.dropped_trees)} trees are gone"
+        )
+
 
 class Layout(Immutable):
     """The read-only arrays of a :class:`~rollmath.Forest`, each made when it is first asked for."""
 
     _preorder: _core.Preorder
+    groups: Groups
+    rewards: NDArray[np.float64] | None
+    labels: tuple[Any, ...] | None
+    report: Any
+
+    @classmethod
+    def _make(
+        cls,
+        core: _core.Preorder,
+        groups: Groups,
+        rewards: NDArray[np.float64] | None = None,
+        labels: tuple[Any, ...] | None = None,
+        report: Any = None,
+    ) -> Self:
+        made = cls.__new__(cls)
+        rewards = None if rewards is None else frozen(rewards)
+        made._fill(_preorder=core, groups=groups, rewards=rewards, labels=labels, report=report)
+        return made
 
     @property
     def n_nodes(self) -> int:

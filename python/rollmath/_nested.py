@@ -18,17 +18,29 @@ class Nodes(NamedTuple):
     parents: NDArray[np.int64]
     rewards: NDArray[np.float64]
     lengths: NDArray[np.int64] | None
+    labels: tuple[Any, ...] | None
+
+
+class Keys(NamedTuple):
+    """Where records keep what."""
+
+    children: str
+    reward: str
+    tokens: str | None
+    text: str | None
 
 
 class _Reader:
     """Reads one record at a time and remembers enough to name the path to it."""
 
-    def __init__(self, who: str, children: str, reward: str, tokens: str | None) -> None:
-        self.who, self.children, self.reward, self.tokens = who, children, reward, tokens
+    def __init__(self, who: str, keys: Keys, *, complete: bool) -> None:
+        self.who, self.complete = who, complete
+        self.children, self.reward, self.tokens, self.text = keys
         self.parents: list[int] = []
         self.places: list[int] = []
         self.rewards: list[float] = []
         self.lengths: list[int] = []
+        self.labels: list[str | None] = []
 
     def path(self, node: int) -> str:
         """``records[2].children[0]`` of a node."""
@@ -55,6 +67,12 @@ class _Reader:
         self._read_reward(node, value, is_leaf=not below)
         if self.tokens is not None:
             self._read_tokens(node, record.get(self.tokens))
+        if self.text is not None:
+            text = record.get(self.text)
+            if text is not None and not isinstance(text, str):
+                msg = f"{self.who}(): {self.text!r} must be a string, got {type(text).__name__} at {self.path(node)}"
+                raise TypeError(msg)
+            self.labels.append(text)
         return below
 
     def _read_reward(self, node: int, value: Any, *, is_leaf: bool) -> None:
@@ -63,8 +81,11 @@ class _Reader:
                 msg = f"{self.who}(): {self.reward!r} belongs to leaves, got {value!r} at inner node {self.path(node)}"
                 raise ValueError(msg)
             return
+        if value is None and not self.complete:
+            self.rewards.append(np.nan)
+            return
         if value is None:
-            fix = "leave the record out, or give it a reward"
+            fix = "leave the record out, give it a reward, or choose missing='prune'"
             msg = f"{self.who}(): {self.reward!r} is missing at leaf {self.path(node)}; {fix}"
             raise ValueError(msg)
         if not isinstance(value, (Real, np.bool_)):
@@ -91,14 +112,14 @@ class _Reader:
             raise TypeError(msg) from None
 
 
-def flatten(who: str, records: Any, children: str, reward: str, tokens: str | None) -> Nodes:
-    """The nodes of all records, without recursion."""
+def flatten(who: str, records: Any, keys: Keys, *, complete: bool) -> Nodes:
+    """The nodes of all records, without recursion. Unless ``complete``, a leaf without a reward has NaN."""
     if isinstance(records, Mapping):
         records = [records]
     if isinstance(records, (str, bytes)) or not isinstance(records, Sequence):
         msg = f"{who}(): 'records' must be a mapping or a list of mappings, got {type(records).__name__}"
         raise TypeError(msg)
-    reader = _Reader(who, children, reward, tokens)
+    reader = _Reader(who, keys, complete=complete)
     path: list[int] = []
     inside: set[int] = set()
     stack = [(record, -1, place, 0) for place, record in reversed(list(enumerate(records)))]
@@ -117,5 +138,6 @@ def flatten(who: str, records: Any, children: str, reward: str, tokens: str | No
     return Nodes(
         parents=np.array(reader.parents, dtype=np.int64),
         rewards=np.array(reader.rewards, dtype=np.float64),
-        lengths=None if tokens is None else np.array(reader.lengths, dtype=np.int64),
+        lengths=None if keys.tokens is None else np.array(reader.lengths, dtype=np.int64),
+        labels=None if keys.text is None else tuple(reader.labels),
     )

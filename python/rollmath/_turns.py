@@ -20,7 +20,7 @@ _KEYS = ("prompt", "response", "logprobs", "version", "payload")
 
 
 @dataclass
-class _Turn:
+class Turn:
     """A checked turn; ``extras`` has one value a response token under each optional name."""
 
     prompt: NDArray[np.int64]
@@ -29,16 +29,16 @@ class _Turn:
 
 
 @dataclass
-class _Row:
+class TurnsRow:
     """A row in the making: everything that the model has seen, and the pieces after the prompt."""
 
     rollout: Any
     seen: NDArray[np.int64]
     prompt: int
     last_prompt: int
-    pieces: list[tuple[int, _Turn]] = field(default_factory=list)
+    pieces: list[tuple[int, Turn]] = field(default_factory=list)
 
-    def add(self, turn: _Turn) -> None:
+    def add(self, turn: Turn) -> None:
         """A turn whose prompt extends what was seen."""
         self.pieces.append((len(turn.prompt) - len(self.seen), turn))
         self.last_prompt = len(turn.prompt)
@@ -47,8 +47,14 @@ class _Row:
 
 def join(who: str, rollouts: Any, ids: ArrayLike | None) -> tuple[dict[str, Any], TurnsReport]:
     """The columns of the rows, and the report."""
-    named = _named(who, rollouts, ids)
-    rows: list[_Row] = []
+    rows, keys, report = read_turns(who, rollouts, ids)
+    return columns(who, rows, keys), report
+
+
+def read_turns(who: str, rollouts: Any, ids: ArrayLike | None) -> tuple[list[TurnsRow], tuple[str, ...], TurnsReport]:
+    """The rows, the optional keys that every turn has, and the report."""
+    named = rollouts_named(who, rollouts, ids)
+    rows: list[TurnsRow] = []
     breaks: list[PrefixBreak] = []
     n_turns, keys = 0, None
     for rollout, turns in named:
@@ -62,17 +68,17 @@ def join(who: str, rollouts: Any, ids: ArrayLike | None) -> tuple[dict[str, Any]
         for number, raw in enumerate(turns):
             turn = _read(who, f"rollouts[{rollout!r}][{number}]", raw)
             keys = _same_keys(who, rollout, number, turn, keys)
-            broken = None if number == 0 else _difference(rows[-1].seen, turn.prompt)
+            broken = None if number == 0 else first_difference(rows[-1].seen, turn.prompt)
             if number == 0 or broken is not None:
                 if broken is not None:
                     breaks.append(_break(rows[-1], turn, rollout, number, broken, len(rows), len(rows) - first))
-                rows.append(_Row(rollout, turn.prompt, len(turn.prompt), len(turn.prompt)))
+                rows.append(TurnsRow(rollout, turn.prompt, len(turn.prompt), len(turn.prompt)))
             rows[-1].add(turn)
         n_turns += len(turns)
-    return _columns(who, rows, keys or ()), TurnsReport(len(named), n_turns, len(rows), tuple(breaks))
+    return rows, keys or (), TurnsReport(len(named), n_turns, len(rows), tuple(breaks))
 
 
-def _named(who: str, rollouts: Any, ids: ArrayLike | None) -> list[tuple[Any, Any]]:
+def rollouts_named(who: str, rollouts: Any, ids: ArrayLike | None) -> list[tuple[Any, Any]]:
     if isinstance(rollouts, Mapping):
         if ids is not None:
             msg = f"{who}(): 'ids' are the keys of 'rollouts' where that is a mapping; drop one"
@@ -95,7 +101,7 @@ def _named(who: str, rollouts: Any, ids: ArrayLike | None) -> list[tuple[Any, An
     return list(zip(groups.ids, rollouts, strict=True))
 
 
-def _read(who: str, name: str, raw: Any) -> _Turn:
+def _read(who: str, name: str, raw: Any) -> Turn:
     if not isinstance(raw, Mapping):
         msg = f"{who}(): {name} must be a mapping with 'prompt' and 'response', got {describe(raw)}"
         raise TypeError(msg)
@@ -112,7 +118,7 @@ def _read(who: str, name: str, raw: Any) -> _Turn:
     if not len(prompt):
         msg = f"{who}(): {name} has an empty prompt, so its first response token has nothing to depend on"
         raise ValueError(msg)
-    return _Turn(prompt, response, _extras(who, name, raw, len(response)))
+    return Turn(prompt, response, _extras(who, name, raw, len(response)))
 
 
 def _tokens(who: str, name: str, x: Any) -> NDArray[np.int64]:
@@ -162,7 +168,7 @@ def _opaque(who: str, name: str, x: Any) -> Any:
     return host(who, name, x)[0]
 
 
-def _same_keys(who: str, rollout: Any, number: int, turn: _Turn, keys: tuple[str, ...] | None) -> tuple[str, ...]:
+def _same_keys(who: str, rollout: Any, number: int, turn: Turn, keys: tuple[str, ...] | None) -> tuple[str, ...]:
     found = tuple(sorted(turn.extras))
     if keys is not None and found != keys:
         name = sorted(set(found) ^ set(keys))[0]
@@ -172,7 +178,7 @@ def _same_keys(who: str, rollout: Any, number: int, turn: _Turn, keys: tuple[str
     return found
 
 
-def _difference(seen: NDArray[np.int64], prompt: NDArray[np.int64]) -> int | None:
+def first_difference(seen: NDArray[np.int64], prompt: NDArray[np.int64]) -> int | None:
     """First index at which ``prompt`` does not continue ``seen``; None if it extends it."""
     common = min(len(seen), len(prompt))
     unequal = seen[:common] != prompt[:common]
@@ -181,18 +187,18 @@ def _difference(seen: NDArray[np.int64], prompt: NDArray[np.int64]) -> int | Non
     return None if len(prompt) >= len(seen) else common
 
 
-def _break(last: _Row, turn: _Turn, rollout: Any, number: int, at: int, row: int, segment: int) -> PrefixBreak:
+def _break(last: TurnsRow, turn: Turn, rollout: Any, number: int, at: int, row: int, segment: int) -> PrefixBreak:
     got = int(turn.prompt[at]) if at < len(turn.prompt) else None
     inside = at - last.last_prompt if at >= last.last_prompt else None
     return PrefixBreak(rollout, number, at, int(last.seen[at]), got, inside, row, segment)
 
 
-def _columns(who: str, rows: list[_Row], keys: tuple[str, ...]) -> dict[str, Any]:
+def columns(who: str, rows: list[TurnsRow], keys: tuple[str, ...]) -> dict[str, Any]:
     pieces = [piece for row in rows for piece in row.pieces]
     lengths = [sum(gap + len(turn.response) for gap, turn in row.pieces) for row in rows]
     gaps = np.array([n for gap, turn in pieces for n in (gap, len(turn.response))], dtype=np.int64)
     prompts = [row.seen[: row.prompt] for row in rows]
-    columns: dict[str, Any] = {
+    made: dict[str, Any] = {
         "rollout": [row.rollout for row in rows],
         "lengths": np.array(lengths, dtype=np.int64),
         "tokens": _concat([row.seen[row.prompt :] for row in rows], np.int64),
@@ -206,8 +212,8 @@ def _columns(who: str, rows: list[_Row], keys: tuple[str, ...]) -> dict[str, Any
         if name == "payload":
             payload[inner] = _filled(who, key, parts, None)
         else:
-            columns[name] = _filled(who, key, parts, np.nan if name == "logprobs" else -1)
-    return columns | {"payload": payload}
+            made[name] = _filled(who, key, parts, np.nan if name == "logprobs" else -1)
+    return made | {"payload": payload}
 
 
 def _concat(parts: list[NDArray[Any]], dtype: Any) -> NDArray[Any]:

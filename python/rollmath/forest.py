@@ -13,6 +13,7 @@ from rollmath._arrays import (
     Array,
     ArrayLike,
     check_vector,
+    choice,
     contiguous,
     describe,
     floats,
@@ -22,8 +23,11 @@ from rollmath._arrays import (
     integers,
     mask_bytes,
 )
-from rollmath._layout import Layout, PruneReport
-from rollmath._nested import flatten
+from rollmath._builders import Builders
+from rollmath._export import Export
+from rollmath._layout import PruneReport
+from rollmath._nested import Keys, flatten
+from rollmath._paths import may_merge
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -31,19 +35,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Forest(Layout):
+class Forest(Builders, Export):
     """Trees whose root-to-leaf paths are the rollouts: a flat group is a star, one trajectory a chain.
 
-    Made by :meth:`from_parents`, :meth:`from_sequences` or :meth:`from_nested`; immutable. Everything is indexed as the
-    caller indexed it: nodes by the ids of ``from_parents`` (the other two number them in depth-first preorder),
-    rollouts by the input order of ``from_sequences``, else by ascending node id of their leaves.
+    Made by :meth:`from_parents`, :meth:`from_sequences`, :meth:`from_paths`, :meth:`from_nested`,
+    :meth:`from_prefix_texts` or :meth:`from_messages`; immutable. Everything is indexed as the caller indexed it: nodes
+    by the ids of ``from_parents`` and the order of ``from_prefix_texts`` (the others number them in depth-first
+    preorder), rollouts by the input order of sequences and paths, else by ascending node id of their leaves.
 
     Tokens are optional: with lengths, :meth:`expand` carries values to tokens; with spans and offsets,
     :attr:`token_index` tells where these tokens are in the caller's arrays, which are never copied.
 
     Attributes:
-        groups: the group of each tree, in the order of the roots' ids.
-        rewards: float64 ``[n_leaves]`` from :meth:`from_nested`, else None.
+        groups: the group of each tree, in the order of the roots' ids. A group may have several trees.
+        rewards: float64 ``[n_leaves]`` from :meth:`from_nested` and :meth:`from_prefix_texts`, else None.
+        labels: what the builder read at each node, ``n_nodes`` strings or ids (None where there is none), or None.
+            Drawings show them; :meth:`prune` keeps them.
+        report: what the builder has to say, or None; ``print`` it.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> forest
@@ -52,18 +60,9 @@ class Forest(Layout):
     ([2, 3, 4], [3, 2, 1, 1, 1])
     """
 
-    groups: Groups
-    rewards: NDArray[np.float64] | None
-
     def __init__(self) -> None:
-        msg = "Forest(): make one with Forest.from_parents, Forest.from_sequences or Forest.from_nested"
+        msg = "Forest(): make one with Forest.from_parents, Forest.from_sequences or another of its from_ methods"
         raise TypeError(msg)
-
-    @classmethod
-    def _make(cls, core: _core.Preorder, groups: Groups, rewards: NDArray[np.float64] | None = None) -> Forest:
-        forest = cls.__new__(cls)
-        forest._fill(_preorder=core, groups=groups, rewards=rewards if rewards is None else frozen(rewards))
-        return forest
 
     @classmethod
     def from_parents(
@@ -125,20 +124,29 @@ class Forest(Layout):
         groups: Groups | ArrayLike,
         prompt_lengths: ArrayLike | None = None,
         payload: ArrayLike | None = None,
+        sampled_jointly: bool | ArrayLike = True,
     ) -> Forest:
         """From token sequences: a compressed prefix trie a group, so that a shared prefix is one node.
 
         Every sequence is a rollout and owns a leaf, which has no tokens if another sequence equals or extends it.
         Nothing merges across groups. Children are in order of first appearance.
 
+        **Coincidence is not branching.** A node with several children says that the sampler went on several times from
+        this prefix. Rollouts that were sampled independently often begin alike, too (a greedy head, "Let me
+        think"), and a tree method would take such a coincidence for a branch: baselines would depend on what was
+        sampled. Merge these for compute if you like, but not for statistics: ``sampled_jointly`` says what may merge.
+
         Args:
             tokens: integers, all sequences one after another; int32 and int64 are not copied. On the CPU, like
                 ``payload``: they have one number a token, and this function has no device path.
             offsets: where each sequence starts, and the end: ``[n_sequences + 1]``.
-            groups: one id a sequence; each group becomes one tree.
+            groups: one id a sequence; each group becomes one tree (see ``sampled_jointly``).
             prompt_lengths: number of leading tokens of each sequence that are the prompt. Those become the root's, and
-                must be the same for all sequences of a group. Without it roots have no tokens.
+                must be the same for all sequences of a tree. Without it roots have no tokens.
             payload: one integer a token (an expert routing, say) that must be the same, too, for tokens to merge.
+            sampled_jointly: True: all sequences of a group are one sampling tree. False: each sequence is a tree of its
+                own in its group, and nothing merges. Or one id a sequence (the sampling tree it comes from): those of a
+                group with the same id are a tree. :attr:`groups` then has the group's id once a tree.
 
         Raises:
             ValueError: arrays that do not fit together, prompts that differ within a group, tokens on a device.
@@ -156,10 +164,11 @@ class Forest(Layout):
         flat = contiguous(flat) if flat.dtype == np.int32 else integers(who, "tokens", flat)[0]
         ends, _ = integers(who, "offsets", offsets)
         rows = as_groups(who, groups)
+        trees = may_merge(who, rows, sampled_jointly, "sequence")
         prompts = None if prompt_lengths is None else integers(who, "prompt_lengths", prompt_lengths)[0]
         extra = None if payload is None else integers(who, "payload", payload)[0]
-        core = _core.Preorder.from_sequences(who, flat, ends, rows._csr, prompts, extra)
-        return cls._make(core, rows.take(rows.first))
+        core = _core.Preorder.from_sequences(who, flat, ends, trees._csr, prompts, extra)
+        return cls._make(core, rows.take(trees.first))
 
     @classmethod
     def from_nested(
@@ -169,30 +178,41 @@ class Forest(Layout):
         children: str = "children",
         reward: str = "reward",
         tokens: str | None = None,
+        text: str | None = None,
         groups: Groups | ArrayLike | None = None,
+        missing: Literal["raise", "prune", "nan"] = "raise",
     ) -> Forest:
         """From nested records, as tree searches log them; :attr:`rewards` keeps the rewards of the leaves.
+
+        :meth:`to_nested` is the inverse.
 
         Args:
             records: one mapping a tree (or a single one). A node without children is a leaf.
             children: the key of a node's list of children; missing, None or empty at leaves.
             reward: the key of a leaf's number; missing or None at inner nodes.
             tokens: the key of a node's list of tokens, of which the lengths are kept; only roots may lack it.
+            text: the key of a node's text, which becomes its label (None where it is missing).
             groups: one id a tree; by default each tree is a group of its own.
+            missing: what leaves without a reward get. A search logs branches that it gave up: ``"prune"`` drops them,
+                and :attr:`report` (a ``PruneReport`` in preorder of the records) tells which, also where the reward
+                is NaN. ``"nan"`` keeps them with NaN, to draw them, or to prune later.
 
         Raises:
             ValueError: an inner node with a reward, a leaf without one, a record that contains itself; the message
                 names the path.
-            TypeError: a record that is no mapping, a reward that is no number.
+            TypeError: a record that is no mapping, a reward that is no number, a text that is no string.
 
         >>> forest = Forest.from_nested({"children": [{"reward": 1}, {"children": [{"reward": 0}, {"reward": 2}]}]})
         >>> forest.parents.tolist(), forest.rewards.tolist()
         ([-1, 0, 0, 2, 2], [1.0, 0.0, 2.0])
         """
         who = "Forest.from_nested"
-        nodes = flatten(who, records, children, reward, tokens)
+        choice(who, "missing", missing, ("raise", "prune", "nan"))
+        keys = Keys(children, reward, tokens, text)
+        nodes = flatten(who, records, keys, complete=missing == "raise")
         core = _core.Preorder.from_parents(who, nodes.parents, None, nodes.lengths)
-        return cls._make(core, _tree_groups(who, core, groups), nodes.rewards)
+        made = cls._make(core, _tree_groups(who, core, groups), nodes.rewards, nodes.labels)
+        return made._without_missing(lambda pruned: pruned) if missing == "prune" else made
 
     @cached_property
     def rollout_groups(self) -> Groups:
@@ -256,7 +276,8 @@ class Forest(Layout):
         core, kept = self._preorder.prune(who, chosen)
         roots = kept[core.roots]
         rewards = None if self.rewards is None else self.rewards[chosen]
-        pruned = Forest._make(core, self.groups.take(self.tree[roots]), rewards)
+        labels = None if self.labels is None else tuple(self.labels[v] for v in kept.tolist())
+        pruned = Forest._make(core, self.groups.take(self.tree[roots]), rewards, labels)
         report = PruneReport(
             kept_nodes=kept,
             dropped_nodes=np.setdiff1d(np.arange(self.n_nodes), kept, assume_unique=True),
@@ -323,7 +344,7 @@ class Forest(Layout):
     def __reduce__(self) -> tuple[Any, ...]:
         core = self._preorder
         state = (core.parents, core.leaves, core.lengths, core.places, core.offsets, core.n_rows)
-        return _restore, (state, self.groups, self.rewards)
+        return _restore, (state, self.groups, self.rewards, self.labels, self.report)
 
 
 class Pruned(NamedTuple):
@@ -349,5 +370,5 @@ def _tree_groups(who: str, core: _core.Preorder, groups: Groups | ArrayLike | No
     return trees
 
 
-def _restore(state: tuple[Any, ...], groups: Groups, rewards: NDArray[np.float64] | None) -> Forest:
-    return Forest._make(_core.Preorder.from_parents("Forest", *state), groups, rewards)
+def _restore(state: tuple[Any, ...], *rest: Any) -> Forest:
+    return Forest._make(_core.Preorder.from_parents("Forest", *state), *rest)
