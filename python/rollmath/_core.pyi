@@ -13,8 +13,11 @@ __all__ = [
     "affine",
     "check_offsets",
     "expand",
+    "forest_down",
     "forest_expand",
+    "forest_leaf_stat",
     "forest_parent",
+    "forest_root",
     "forest_token_index",
     "forest_up",
     "from_lists",
@@ -111,8 +114,22 @@ class Preorder:
     @property
     def offsets(self) -> NDArray[np.int64] | None: ...
 
-def forest_up(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
+def forest_up(
+    who: str,
+    name: str,
+    forest: Preorder,
+    x: NDArray[Any],
+    how: str,
+    beta: float = 0.0,
+    weights: NDArray[np.float64] | None = None,
+    empty: float = ...,
+) -> NDArray[np.float64]: ...
+def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
+def forest_leaf_stat(
+    who: str, name: str, forest: Preorder, x: NDArray[Any], how: str, parameter: float = 0.0
+) -> NDArray[np.float64]: ...
 def forest_parent(who: str, name: str, forest: Preorder, x: NDArray[Any], root: float) -> NDArray[Any]: ...
+def forest_root(who: str, name: str, forest: Preorder, x: NDArray[Any]) -> NDArray[Any]: ...
 def forest_expand(
     who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool
 ) -> tuple[NDArray[Any], NDArray[np.int64]]: ...

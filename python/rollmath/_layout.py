@@ -127,6 +127,16 @@ class Layout(Immutable):
         return Groups._make(self._preorder.siblings("Forest.siblings"), name)
 
     @cached_property
+    def node_trees(self) -> Groups:
+        """Nodes grouped by tree; the id of a group is the number of the tree."""
+        return Groups(self.tree)
+
+    @cached_property
+    def rollout_trees(self) -> Groups:
+        """Rollouts grouped by tree; the id of a group is the number of the tree."""
+        return Groups(self.tree[self.leaves])
+
+    @cached_property
     def lengths(self) -> NDArray[np.int64] | None:
         """Number of tokens of each node, ``[n_nodes]``; None if the forest was built without."""
         lengths = self._preorder.lengths

@@ -220,6 +220,11 @@ class Forest(Builders, Export):
         return self.groups.take(self.tree[self.leaves])
 
     @cached_property
+    def node_groups(self) -> Groups:
+        """The group of each node: that of its tree."""
+        return self.groups.take(self.tree)
+
+    @cached_property
     def token_index(self) -> NDArray[np.int64]:
         """Flat position in the caller's tokens of each token of ``expand(x, per="node")``, ascending.
 

@@ -23,7 +23,7 @@ def test_against_the_oracle(oracle, tolerance, size, how, dtype):
     assert got.dtype == (np.float32 if dtype == np.float16 else dtype)
     expected = oracle("ops/forest.py", "up")(parents, forest.leaves, x, how)
     np.testing.assert_allclose(got, expected, **tolerance(got.dtype))
-    down = oracle("ops/forest.py", "parent")(parents, got, -5.0)
+    down = oracle("ops/forest_down.py", "parent")(parents, got, -5.0)
     assert ops.parent(forest, got, root=-5.0).tolist() == down
 
 

@@ -2,7 +2,9 @@
 
 from rollmath._convention import Whiten
 from rollmath.ops._expand import expand
-from rollmath.ops._forest import parent, up
+from rollmath.ops._forest import NodeWeights, leaf_to_node_weights, up
+from rollmath.ops._forest_down import down, parent, root
+from rollmath.ops._leaf_stat import leaf_stat
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
 from rollmath.ops._scan import discounted_sum
@@ -26,16 +28,21 @@ __all__ = [
     "BetaPdf",
     "LogMeanExp",
     "Moments",
+    "NodeWeights",
     "Quantile",
     "WeightedMean",
     "Whiten",
     "discounted_sum",
+    "down",
     "expand",
     "gather",
+    "leaf_stat",
+    "leaf_to_node_weights",
     "loo_mean",
     "moments",
     "normalize",
     "parent",
+    "root",
     "segment_count",
     "segment_logmeanexp",
     "segment_max",

@@ -200,7 +200,8 @@ fn one(sorted: &[f64], what: Reduction) -> f64 {
     }
 }
 
-fn log_mean_exp(sorted: &[f64], beta: f64) -> f64 {
+/// `log(mean(exp(beta x))) / beta` of sorted values; exactly the common value if all are equal.
+pub(crate) fn log_mean_exp(sorted: &[f64], beta: f64) -> f64 {
     let (lo, hi) = (sorted[0], sorted[sorted.len() - 1]);
     let n = sorted.len() as f64;
     // The largest of beta * x, taken out so that no exponential overflows.

@@ -11,6 +11,7 @@ use crate::errors::Call;
 use crate::groups::Csr;
 use crate::pool;
 
+mod tokens;
 mod values;
 
 /// Parents of nodes, their canonical order and, if given, the places of their tokens.
@@ -173,7 +174,7 @@ impl Preorder {
     /// Number of leaves below each node.
     #[getter]
     fn leaf_counts<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, forest::leaf_counts(&self.0))
+        wide(py, self.0.leaf_counts())
     }
 
     /// Tree of each node.
@@ -236,5 +237,6 @@ fn build<T: Copy + Eq + std::hash::Hash + Send + Sync>(
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Preorder>()?;
+    tokens::register(m)?;
     values::register(m)
 }

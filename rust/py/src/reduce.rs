@@ -24,6 +24,7 @@ macro_rules! choose {
         }
     };
 }
+pub(crate) use choose;
 
 fn quantile_method(call: &Call<'_>, name: &str) -> PyResult<QuantileMethod> {
     use QuantileMethod as Q;
@@ -112,7 +113,7 @@ fn bytes<'a>(call: &Call<'_>, valid: &'a Option<PyReadonlyArray1<'_, u8>>) -> Py
     valid.as_ref().map(|v| slice(call, "valid", v)).transpose()
 }
 
-fn ddof(call: &Call<'_>, value: f64) -> PyResult<u32> {
+pub(crate) fn ddof(call: &Call<'_>, value: f64) -> PyResult<u32> {
     if value.fract() == 0.0 && (0.0..=1000.0).contains(&value) {
         Ok(value as u32)
     } else {

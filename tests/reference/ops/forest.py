@@ -33,5 +33,14 @@ def up(parents, leaf_nodes, leaf_values, how):
     return out
 
 
-def parent(parents, x, root=0.0):
-    return [root if p < 0 else x[p] for p in parents]
+def leaf_to_node_weights(parents, leaf_nodes, weights, advantages):
+    """Three lists, one number a node each."""
+    total, positive, negative = ([0.0] * len(parents) for _ in range(3))
+    for leaf, w, a in zip(leaf_nodes, weights, advantages, strict=True):
+        v = int(leaf)
+        while v >= 0:
+            total[v] += float(w)
+            positive[v] += float(w) * max(float(a), 0.0)
+            negative[v] += float(w) * min(float(a), 0.0)
+            v = int(parents[v])
+    return total, positive, negative

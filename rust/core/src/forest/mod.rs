@@ -7,19 +7,27 @@
 use crate::error::{Error, Result};
 use crate::groups::Groups;
 
+mod down;
 mod expand;
+mod fold;
+mod leaf_stat;
+mod order_stat;
 mod parents;
 mod prune;
 mod radix;
 mod spans;
+mod tally;
 mod trie;
 mod up;
+mod weighted;
 
+pub use down::{Down, down, parent_values, root_values};
 pub use expand::{Expanded, Per, expand, token_index};
+pub use leaf_stat::{LeafStat, leaf_stat};
 pub use prune::prune;
 pub use spans::{Rows, Spans};
 pub use trie::{Sequences, from_sequences};
-pub use up::{Up, leaf_counts, parent_values, up};
+pub use up::{Up, up};
 
 /// The parent of a root.
 pub const NONE: u32 = u32::MAX;
@@ -149,6 +157,18 @@ impl Forest {
             }
         }
         index
+    }
+
+    /// Number of leaves below each node (by id); 1 for a leaf.
+    #[must_use]
+    pub fn leaf_counts(&self) -> Vec<u32> {
+        let mut before = Vec::with_capacity(self.len() + 1);
+        before.push(0u32);
+        for (k, &end) in self.end.iter().enumerate() {
+            before.push(before[k] + u32::from(end as usize == k + 1));
+        }
+        let count = |&place: &u32| before[self.end[place as usize] as usize] - before[place as usize];
+        self.rank.iter().map(count).collect()
     }
 
     /// Nodes grouped by parent; each root is a group of its own.

@@ -1,18 +1,21 @@
-//! Values on forests: up to nodes, down by one step, out to tokens.
+//! Values on forests: up from rollouts to nodes, and down along paths.
 
-use numpy::{Element, IntoPyArray, PyArray1, PyUntypedArray, PyUntypedArrayMethods};
+use numpy::{Element, IntoPyArray, PyArray1};
 use pyo3::prelude::*;
-use rollmath_core::forest::{self, Per, Up};
+use rollmath_core::forest::{self, Down, LeafStat, Up};
 
-use super::{Ints, Preorder};
+use super::Preorder;
 use crate::args::{array1, floats, slice, with_floats};
 use crate::errors::Call;
 use crate::pool;
+use crate::reduce::{choose, ddof};
 
-type Rows<'py> = (Bound<'py, PyAny>, Ints<'py>);
+type Float64<'py> = Bound<'py, PyArray1<f64>>;
 
-/// One float64 a node from one float a rollout.
+/// One float64 a node from one float a rollout. `beta` is that of a logmeanexp; `weights` (float64) are by node.
 #[pyfunction]
+#[pyo3(signature = (who, name, forest, x, how, beta=0.0, weights=None, empty=f64::NAN))]
+#[allow(clippy::too_many_arguments)]
 fn forest_up<'py>(
     py: Python<'py>,
     who: &str,
@@ -20,22 +23,70 @@ fn forest_up<'py>(
     forest: &Preorder,
     x: &Bound<'py, PyAny>,
     how: &str,
-) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    beta: f64,
+    weights: Option<&Bound<'py, PyAny>>,
+    empty: f64,
+) -> PyResult<Float64<'py>> {
     let call = Call::named(who, name);
-    let how = match how {
-        "sum" => Up::Sum,
-        "mean_of_children" => Up::MeanOfChildren,
-        "leaf_mean" => Up::LeafMean,
-        "max" => Up::Max,
-        "min" => Up::Min,
-        other => {
-            let names = "'sum', 'mean_of_children', 'leaf_mean', 'max', 'min'";
-            return Err(call.value_error(format!("'how' must be one of {names}, got '{other}'")));
-        }
-    };
+    let how = choose!(call, "how", how, {
+        "mean_of_children" => Up::MeanOfChildren, "leaf_mean" => Up::LeafMean, "sum" => Up::Sum, "max" => Up::Max,
+        "min" => Up::Min, "any" => Up::Any, "all" => Up::All,
+        "logmeanexp_of_children" => Up::LogMeanExpOfChildren { beta },
+        "leaf_logmeanexp" => Up::LeafLogMeanExp { beta },
+    });
+    let x = floats(&call, name, x)?;
+    let weights = weights.map(|w| array1::<f64>(&call, "weights", w)).transpose()?;
+    let weights = weights.as_ref().map(|w| slice(&call, "weights", w)).transpose()?;
+    let out = with_floats!(&x, call, name, |x| {
+        pool::run(py, forest.0.len(), |par| forest::up(&forest.0, x, how, weights, empty, par))?
+    });
+    Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
+}
+
+/// One float64 a node from the floats of the nodes between its root and itself.
+#[pyfunction]
+fn forest_down<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    forest: &Preorder,
+    x: &Bound<'py, PyAny>,
+    how: &str,
+) -> PyResult<Float64<'py>> {
+    let call = Call::named(who, name);
+    let how = choose!(call, "how", how, {
+        "sum" => Down::Sum, "mean" => Down::Mean, "max" => Down::Max, "min" => Down::Min, "last" => Down::Last,
+    });
     let x = floats(&call, name, x)?;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, forest.0.len(), |par| forest::up(&forest.0, x, how, par))?
+        pool::run(py, forest.0.len(), |par| forest::down(&forest.0, x, how, par))?
+    });
+    Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
+}
+
+/// One float64 a node from the floats of the rollouts below. `parameter` is ddof, q or k.
+#[pyfunction]
+#[pyo3(signature = (who, name, forest, x, how, parameter=0.0))]
+fn forest_leaf_stat<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    forest: &Preorder,
+    x: &Bound<'py, PyAny>,
+    how: &str,
+    parameter: f64,
+) -> PyResult<Float64<'py>> {
+    let call = Call::named(who, name);
+    let what = choose!(call, "how", how, {
+        "mean" => LeafStat::Mean,
+        "var" => LeafStat::Var { ddof: ddof(&call, parameter)? },
+        "std" => LeafStat::Std { ddof: ddof(&call, parameter)? },
+        "quantile" => LeafStat::Quantile { q: parameter },
+        "top_mean" => LeafStat::TopMean { k: parameter as usize },
+    });
+    let x = floats(&call, name, x)?;
+    let out = with_floats!(&x, call, name, |x| {
+        pool::run(py, forest.0.len(), |par| forest::leaf_stat(&forest.0, x, what, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -50,82 +101,58 @@ fn forest_parent<'py>(
     x: &Bound<'py, PyAny>,
     root: f64,
 ) -> PyResult<Bound<'py, PyAny>> {
-    fn run<'py, T: rollmath_core::Real + Element>(
+    by_type(py, who, name, forest, x, Step::Parent(root))
+}
+
+/// The float of the root of each node's tree.
+#[pyfunction]
+fn forest_root<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    forest: &Preorder,
+    x: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    by_type(py, who, name, forest, x, Step::Root)
+}
+
+/// What a node takes from above without any arithmetic.
+#[derive(Clone, Copy)]
+enum Step {
+    Parent(f64),
+    Root,
+}
+
+fn by_type<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    forest: &Preorder,
+    x: &Bound<'py, PyAny>,
+    step: Step,
+) -> PyResult<Bound<'py, PyAny>> {
+    fn run<'py, T: rollmath_core::Real + Element + Default>(
         py: Python<'py>,
         call: &Call<'_>,
         forest: &forest::Forest,
         x: &[T],
-        root: f64,
+        step: Step,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let out = pool::run(py, x.len(), |par| forest::parent_values(forest, x, T::narrow(root), par))?;
+        let out = pool::run(py, x.len(), |par| match step {
+            Step::Parent(root) => forest::parent_values(forest, x, T::narrow(root), par),
+            Step::Root => forest::root_values(forest, x, par),
+        })?;
         Ok(out.map_err(|e| call.core(e))?.into_pyarray(py).into_any())
     }
     let call = Call::named(who, name);
     let x = floats(&call, name, x)?;
-    with_floats!(&x, call, name, |x| run(py, &call, &forest.0, x, root))
-}
-
-/// Values (any unsigned integers, as which other types are viewed) of tokens, and offsets. `per`: "rollout" or "node".
-#[pyfunction]
-fn forest_expand<'py>(
-    py: Python<'py>,
-    who: &str,
-    forest: &Preorder,
-    x: &Bound<'py, PyAny>,
-    per: &str,
-    include_root: bool,
-) -> PyResult<Rows<'py>> {
-    let call = Call::new(who);
-    let per = match per {
-        "rollout" => Per::Rollout,
-        "node" => Per::Node,
-        other => {
-            let text = format!("'per' must be one of 'rollout', 'node', got '{other}'");
-            return Err(call.value_error(text));
-        }
-    };
-    let size = x.cast::<PyUntypedArray>().map_or(0, |a| numpy::PyArrayDescrMethods::itemsize(&a.dtype()));
-    match size {
-        1 => expand_as::<u8>(py, &call, forest, x, per, include_root),
-        2 => expand_as::<u16>(py, &call, forest, x, per, include_root),
-        4 => expand_as::<u32>(py, &call, forest, x, per, include_root),
-        _ => expand_as::<u64>(py, &call, forest, x, per, include_root),
-    }
-}
-
-fn expand_as<'py, T: Element + Copy + Default + Send + Sync>(
-    py: Python<'py>,
-    call: &Call<'_>,
-    forest: &Preorder,
-    x: &Bound<'py, PyAny>,
-    per: Per,
-    include_root: bool,
-) -> PyResult<Rows<'py>> {
-    let x = array1::<T>(call, "x", x)?;
-    let x = slice(call, "x", &x)?;
-    let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let out = pool::run(py, tokens, |par| forest::expand(&forest.0, x, per, include_root, par))?;
-    let out = out.map_err(|e| call.core(e))?;
-    Ok((out.values.into_pyarray(py).into_any(), out.offsets.into_pyarray(py)))
-}
-
-/// Position in the caller's flat tokens of each token that `forest_expand` with "node" yields.
-#[pyfunction]
-fn forest_token_index<'py>(
-    py: Python<'py>,
-    who: &str,
-    forest: &Preorder,
-    include_root: bool,
-) -> PyResult<Ints<'py>> {
-    let call = Call::new(who);
-    let tokens = forest.0.spans().map_or(0, forest::Spans::n_tokens);
-    let index = pool::run(py, tokens, |par| forest::token_index(&forest.0, include_root, par))?;
-    Ok(index.map_err(|e| call.core(e))?.into_pyarray(py))
+    with_floats!(&x, call, name, |x| run(py, &call, &forest.0, x, step))
 }
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(forest_up, m)?)?;
+    m.add_function(wrap_pyfunction!(forest_down, m)?)?;
+    m.add_function(wrap_pyfunction!(forest_leaf_stat, m)?)?;
     m.add_function(wrap_pyfunction!(forest_parent, m)?)?;
-    m.add_function(wrap_pyfunction!(forest_expand, m)?)?;
-    m.add_function(wrap_pyfunction!(forest_token_index, m)?)
+    m.add_function(wrap_pyfunction!(forest_root, m)?)
 }

@@ -1,0 +1,63 @@
+use super::*;
+use proptest::prelude::*;
+
+#[test]
+fn the_reference_forest() {
+    let f = Forest::from_parents(&[-1, 0, 0, 0, 1, 1, 2, 2, 2], None).unwrap();
+    let r = [0.0f32, 1.0, 0.0, 1.0, 1.0, 0.0];
+    let run = |how| up(&f, &r, how, None, f64::NAN, Par::Serial).unwrap();
+    let third = 2.0 / 3.0;
+    let mean = run(Up::MeanOfChildren);
+    assert_eq!(mean[1..], [0.5, third, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
+    assert!((mean[0] - 0.388_888_888_888_888_9).abs() < 1e-15);
+    assert_eq!(run(Up::LeafMean)[..4], [0.5, 0.5, third, 0.0]);
+    assert_eq!(run(Up::Sum)[..4], [3.0, 1.0, 2.0, 0.0]);
+    assert_eq!(run(Up::Max)[..4], [1.0, 1.0, 1.0, 0.0]);
+    assert_eq!(run(Up::Min)[..4], [0.0, 0.0, 0.0, 0.0]);
+    assert_eq!(f.leaf_counts(), [6, 2, 3, 1, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn equal_values_are_their_own_mean() {
+    let parents: Vec<i64> = [-1].into_iter().chain([0; 12]).collect();
+    let f = Forest::from_parents(&parents, None).unwrap();
+    for how in [Up::MeanOfChildren, Up::LeafMean] {
+        assert_eq!(up(&f, &[0.7; 12], how, None, f64::NAN, Par::Serial).unwrap(), [0.7; 13]);
+    }
+}
+
+#[test]
+fn nan_is_seen_by_every_fold() {
+    let f = Forest::from_parents(&[-1, 0, 0], None).unwrap();
+    for how in [Up::Sum, Up::MeanOfChildren, Up::LeafMean, Up::Max, Up::Min] {
+        for x in [[1.0, f64::NAN], [f64::NAN, 1.0]] {
+            assert!(up(&f, &x, how, None, f64::NAN, Par::Serial).unwrap()[0].is_nan());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn renumbering_nodes_changes_no_bit(
+        seed in prop::collection::vec((0usize..1000, -1e6f64..1e6), 1..80),
+        turn in 0usize..80,
+    ) {
+        let n = seed.len();
+        let parents: Vec<i64> = (0..n).map(|i| (seed[i].0 % (i + 1)) as i64 - 1).collect();
+        let to = |v: i64| if v < 0 { -1 } else { (v + turn as i64) % n as i64 };
+        let mut turned = vec![0; n];
+        for v in 0..n {
+            turned[to(v as i64) as usize] = to(parents[v]);
+        }
+        let a = Forest::from_parents(&parents, None).unwrap();
+        let b = Forest::from_parents(&turned, None).unwrap();
+        let xa: Vec<f64> = a.leaves().iter().map(|&v| seed[v as usize].1).collect();
+        let xb: Vec<f64> = b.leaves().iter().map(|&v| seed[(v as usize + n - turn % n) % n].1).collect();
+        for how in [Up::Sum, Up::MeanOfChildren, Up::LeafMean, Up::Max, Up::Min] {
+            let (p, q) = (up(&a, &xa, how, None, f64::NAN, Par::Serial).unwrap(), up(&b, &xb, how, None, f64::NAN, Par::Threads).unwrap());
+            for v in 0..n {
+                prop_assert_eq!(p[v].to_bits(), q[to(v as i64) as usize].to_bits());
+            }
+        }
+    }
+}
