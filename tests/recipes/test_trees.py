@@ -150,7 +150,7 @@ def test_a_function_of_ones_own(same_bits):
     )
     assert batch.advantages.to_lists() == [[2, 4, 6], [0, 0, 6], [0, 4], [2], [2, 2]]
     alone = recipe.advantages(np.array(rewards), groups, rows=rows, valid=[True, False, True, True, True])
-    assert alone.to_lists() == [[1, 2, 3], [1, 2, 0], [1, 2], [1], [1, 1]]
+    assert alone.to_lists() == [[1, 2, 3], [0, 0, 0], [1, 2], [1], [1, 1]]
 
 
 def test_torch_and_float32():
@@ -161,6 +161,47 @@ def test_torch_and_float32():
         assert batch.advantages.values.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         assert batch.advantages.values.tolist() == expected.advantages.values.tolist()
     assert SPO.prepare(np.array(rewards, np.float32), groups, rows=rows).advantages.values.dtype == np.float32
+
+
+PATHS = [["p", 1, 2], ["p", 1, 3], ["p", 4], ["p", 4], ["q", "x"], ["q", "y"], ["q", "x"]]
+
+
+def test_paths_and_copies():
+    """A sampler that must fill its slots repeats a rollout: it enters no statistic, and does not train."""
+    tokens = [[1, 2], [1, 1, 2], [1, 2], [1, 2], [3], [3], [3]]
+    lengths = [[5, 1, 1], [5, 1, 2], [5, 2], [5, 2], [9, 1], [9, 1], [9, 1]]
+    rows, groups = rm.Rows(range(7), tokens=tokens), ["p"] * 4 + ["q"] * 3
+    rewards = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 1.0]
+    batch = SPO.prepare(rewards, groups, rows=rows, paths=PATHS, path_lengths=lengths)
+    # No token is merged for being equal: only the first two rollouts share one.
+    assert batch.advantages.to_lists() == [[0.25, 0.5], [0, -0.5, -0.5], [-0.25] * 2, [0, 0], [0.5], [-0.5], [0]]
+    assert batch.metrics["rollouts/dropped/copy"] == 2
+    assert batch.selection.report.method == "copies of rollouts"
+    assert batch.selection.mask.tolist() == [True, True, True, False, True, True, False]
+    cut = SPO.replace(truncated="exclude", filter=Filter("mean_band", {"low": 0.4, "high": 0.6})).prepare(
+        rewards, groups, rows=rows, paths=PATHS, path_lengths=lengths, truncated=[False, False, True] + [False] * 4
+    )
+    assert cut.selection.mask.tolist() == [True, True, False, False, True, True, False]
+    columns = {"paths": PATHS, "path_lengths": lengths}
+    alone = of().advantages(rewards, groups, rows=rows, valid=[True, False] + [True] * 5, **columns)
+    assert alone.to_lists() == [[0.5, 0], [0, 0, 0], [-0.5] * 2, [0, 0], [0.5], [-0.5], [0]]
+    # For a number a rollout no lengths are needed.
+    bare = of(leaf_reward, "rollout").advantages(rewards, groups, paths=PATHS)
+    assert bare.tolist() == [1, 0, 0, 0, 1, 0, 0]
+
+
+def test_rollouts_that_were_sampled_apart():
+    rows, groups, rewards = hand()
+    recipe = of(shared="once")
+    apart = recipe.prepare(rewards, groups, rows=rows, sampled_jointly=["a", "a", "b", "c", "c"])
+    forest = rm.Forest.from_sequences(
+        rows.tokens.values, rows.offsets, groups=groups, sampled_jointly=["a", "a", "b", "c", "c"]
+    )
+    given = recipe.prepare(rewards, groups, rows=rows, forest=forest)
+    assert (
+        apart.advantages.to_lists() == given.advantages.to_lists() == [[0, 0, 0.5], [0, 0, -0.5], [0, 0], [0], [0, 0]]
+    )
+    assert apart.rows.trained.tolist() == [3, 1, 2, 1, 2]
 
 
 def test_filters_drop_whole_trees():
@@ -250,6 +291,12 @@ def prepare(recipe=SPO, rows=ROWS, groups=GROUPS, **columns):
         (lambda: prepare(of(lambda forest, rewards: rewards, "node")), ValueError,
          "must give one number a node of the forest, 9, got .* of length 5"),
         (lambda: prepare(get("grpo", kl=False), forest=STAR), TypeError, "unexpected column 'forest'"),
+        (lambda: prepare(forest=STAR, paths=PATHS[:5]), ValueError, "'forest' and 'paths' both say what the forest is"),
+        (lambda: prepare(path_lengths=[[1]] * 5), ValueError, "'path_lengths' are those of 'paths'; give both"),
+        (lambda: prepare(paths=[["p"]] * 3), ValueError, "'paths' must have length 5"),
+        (lambda: prepare(paths=[[]] * 5), ValueError, r"prepare\(\): 'paths'"),
+        (lambda: prepare(paths=[["p"]] * 3 + [["q"]] * 2, path_lengths=[[1]] * 5), ValueError, "tokens of the rows"),
+        (lambda: prepare(paths=[["p"]] * 3 + [["q"]] * 2, path_lengths=[[-1]] * 5), ValueError, "'path_lengths' must"),
         (lambda: Advantage(depth), ValueError, "'level' must be given, 'node' or 'rollout': what .*:depth'"),
         (lambda: Advantage(depth, level="token"), ValueError, "'level' must be.*got 'token'"),
         (lambda: Advantage("tree.spo", level="rollout"), ValueError,

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from rollmath._arrays import ArrayLike
 from rollmath.distributed._exchange import Compared, Found, exchange
 from rollmath.distributed._gather import joined, sent
 from rollmath.distributed._recipe import (
+    COPIES,
     SHAPED,
     Decided,
     Sent,
@@ -93,6 +96,8 @@ def prepare(
         of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
         if own[1] is not step.rewards:
             of_rollouts[SHAPED] = own[1]
+        if recipe.advantage.on_forest:
+            of_rollouts[COPIES] = np.zeros(rows.n_rollouts, bool) if step.copies is None else step.copies
         return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
 
     all_of_it = exchange(who, make, group, {"recipe": Compared(recipe, words_of)})

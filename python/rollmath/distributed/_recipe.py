@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Columns besides those of the caller, by names that no keyword can have.
-SHAPED, _IDS = "rewards after penalties", "rollout ids"
+SHAPED, COPIES, _IDS = "rewards after penalties", "copies", "rollout ids"
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         columns={name: y for name, y in whole.columns.items() if name in for_method},
         given=whole.columns,
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
+        copies=copies if (copies := whole.columns.get(COPIES)) is not None and copies.any() else None,
     )
     penalised = whole.columns.get(SHAPED)
     shaped = whole.rewards if penalised is None else penalised

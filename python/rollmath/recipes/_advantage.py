@@ -36,6 +36,8 @@ COLUMNS = {
     "budgets": "one number a rollout, the tokens that it was allowed",
     "values": "a Ragged with the offsets of the rows, the value of each token",
     "forest": "a rollmath.Forest whose rollouts are those of the rows, in the order of rows.rollouts.ids",
+    "paths": "one list a rollout, the ids of the nodes that it goes through, the root of its tree first",
+    "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
     "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
 }
 

@@ -19,7 +19,7 @@ PACKAGES = ("group", "temporal", "tree")
 #: What a recipe supplies itself.
 SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "convention", "out"})
 #: What a recipe can be given for a method that takes a forest, in place of the groups.
-OF_FOREST = ("forest", "sampled_jointly")
+OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
 LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType({"tree.spo": "node"})

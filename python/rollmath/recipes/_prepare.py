@@ -23,7 +23,7 @@ from rollmath.recipes._method import method_of
 from rollmath.recipes._metrics import metrics_of
 from rollmath.recipes._options import nearest
 from rollmath.recipes._reward_kl import rollout_kl, token_rewards
-from rollmath.recipes._tree import forest_of, trained_once
+from rollmath.recipes._tree import copies_of, forest_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
 from rollmath.select._selection import selection
@@ -54,6 +54,8 @@ def advantages(
     valid = step.columns.pop("valid", None)
     if valid is not None:
         valid = _checks.mask("advantages", "valid", valid, len(step.groups), "len(groups)")
+    if step.copies is not None:
+        valid = ~step.copies if valid is None else valid & ~step.copies
     values = compute("advantages", recipe.advantage, step.rewards, step.groups, rows, step.columns, valid)
     return values if rows is None else leveled(recipe, values, rows, step.kind)[0]
 
@@ -73,6 +75,8 @@ class Step:
     #: All of them.
     given: Mapping[str, Any]
     truncated: NDArray[np.bool_] | None
+    #: Rollouts that another one stands for, None if there are none.
+    copies: NDArray[np.bool_] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -124,9 +128,11 @@ def read(
     truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
     taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
+    copies = None
     if method.on_forest:
         for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
-    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated)
+        copies = copies_of(for_method["forest"], columns.get("paths"))
+    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies)
 
 
 def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
@@ -159,11 +165,15 @@ def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
     dropped: list[tuple[str, NDArray[np.bool_]]] = []
     names = []
     valid = None
+    if step.copies is not None:
+        names.append("copies of rollouts")
+        dropped.append(("copy", step.copies))
+        valid = ~step.copies
     if recipe.truncated != "keep" and step.truncated is not None:
         names.append("truncated rollouts")
         dropped.append(("truncated", step.truncated))
         if recipe.truncated == "exclude":
-            valid = ~step.truncated
+            valid = ~step.truncated if valid is None else valid & ~step.truncated
     if recipe.filter is not None:
         on = recipe.filter.on
         values = {"rewards": step.rewards, "shaped": shaped}.get(on)

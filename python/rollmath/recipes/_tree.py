@@ -14,7 +14,7 @@ from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._call import called, length, picked, scattered, where
-from rollmath.recipes._method import Method
+from rollmath.recipes._method import OF_FOREST, Method
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -51,20 +51,18 @@ def forest_of(who: str, rows: Rows | None, groups: Groups, columns: Mapping[str,
         who: for messages.
         rows: the rows, None if there are none.
         groups: of the rollouts.
-        columns: ``forest`` or ``sampled_jointly``, if they were given.
+        columns: ``forest``, ``paths`` and ``path_lengths``, or ``sampled_jointly``, if they were given.
         tokens: whether nodes must have the tokens of the rows.
 
     Raises:
         ValueError: neither a forest nor tokens; a forest of other rollouts, groups or tokens.
         TypeError: no forest.
     """
-    given, jointly = columns.get("forest"), columns.get("sampled_jointly")
-    if given is None:
-        return _of_tokens(who, rows, groups, {} if jointly is None else {"sampled_jointly": jointly})
-    if jointly is not None:
-        msg = f"{who}(): 'sampled_jointly' is for a forest that is made of the tokens of the rows; give it or 'forest'"
-        raise ValueError(msg)
-    forest = as_forest(who, given)
+    given = {name: x for name in OF_FOREST if (x := columns.get(name)) is not None}
+    _check_ways(who, given)
+    if "forest" not in given and "paths" not in given:
+        return _of_tokens(who, rows, groups, given)
+    forest = as_forest(who, given["forest"]) if "forest" in given else _of_paths(who, groups, **given)
     if forest.n_leaves != len(groups):
         msg = f"{who}(): 'forest' must have {len(groups)} rollouts (= len(groups)), got {forest.n_leaves}"
         raise ValueError(msg)
@@ -81,7 +79,41 @@ def forest_of(who: str, rows: Rows | None, groups: Groups, columns: Mapping[str,
     return forest
 
 
-def _of_tokens(who: str, rows: Rows | None, groups: Groups, options: dict[str, Any]) -> Forest:
+def _check_ways(who: str, given: Mapping[str, Any]) -> None:
+    ways = [name for name in given if name != "path_lengths"]
+    if len(ways) > 1:
+        msg = (
+            f"{who}(): {ways[0]!r} and {ways[1]!r} both say what the forest is; give one of them ('sampled_jointly' is "
+            "for a forest that is made of the tokens of the rows)"
+        )
+        raise ValueError(msg)
+    if "path_lengths" in given and "paths" not in given:
+        msg = f"{who}(): 'path_lengths' are those of 'paths'; give both"
+        raise ValueError(msg)
+
+
+def _of_paths(who: str, groups: Groups, paths: Any, path_lengths: Any = None) -> Forest:
+    try:
+        return Forest.from_paths(paths, groups=groups, root="first", lengths=path_lengths)
+    except (TypeError, ValueError) as wrong:
+        text = str(wrong).replace("Forest.from_paths()", f"{who}()", 1)
+        raise type(wrong)(text.replace("'lengths'", "'path_lengths'")) from None
+
+
+def copies_of(forest: Forest, paths: Any) -> NDArray[np.bool_] | None:
+    """Rollouts with the path of an earlier one, for which that one stands; None if there are none."""
+    if paths is None:
+        return None
+    assert forest.labels is not None
+    # Those that end inside another path, or where one ends, have a leaf of their own there, which is no element.
+    at = np.flatnonzero([forest.labels[leaf] is None for leaf in forest.leaves.tolist()])
+    first = np.unique(forest.parents[forest.leaves[at]], return_index=True)[1]
+    out = np.zeros(forest.n_leaves, bool)
+    out[np.delete(at, first)] = True
+    return out if out.any() else None
+
+
+def _of_tokens(who: str, rows: Rows | None, groups: Groups, options: Mapping[str, Any]) -> Forest:
     fix = "pass forest=..., a rollmath.Forest of the rollouts"
     if rows is None or rows.tokens is None:
         msg = f"{who}(): a method on trees needs 'forest', or 'rows' with tokens to make it of (Rows(..., tokens=...))"
@@ -109,7 +141,7 @@ def of_forest(
     It sees the forest of the rollouts that take part; all others get 0, and so do nodes that only they have.
     """
     whole: Forest = given["forest"]
-    given = {name: x for name, x in given.items() if name not in {"forest", "sampled_jointly"}}
+    given = {name: x for name, x in given.items() if name not in OF_FOREST}
     forest, at = whole, np.arange(whole.n_nodes if per_node else whole.n_leaves)
     if valid is not None:
         forest, report = whole.prune(valid)
@@ -131,7 +163,10 @@ def of_forest(
     if rows is None:
         msg = f"{who}(): advantage {method.name!r} needs 'rows', whose tokens are those of the nodes; pass rows=..."
         raise ValueError(msg)
-    return _at_tokens(who, whole, scattered(values, at, whole.n_nodes), rows)
+    found = _at_tokens(who, whole, scattered(values, at, whole.n_nodes), rows)
+    if valid is None:
+        return found
+    return Ragged(where(np.repeat(valid[rows.rollouts.index], rows.lengths), found.values), rows.offsets)
 
 
 def _at_tokens(who: str, forest: Forest, values: Array, rows: Rows) -> Ragged:
