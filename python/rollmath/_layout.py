@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Immutable, frozen
+from rollmath._arrays import Array, Immutable, Kind, frozen, host_only
+from rollmath._buffers import bits_of, output
 from rollmath.groups import Groups
+from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
     from typing import Self
@@ -149,3 +152,27 @@ class Layout(Immutable):
         if places is None or lengths is None:
             return None
         return Spans(frozen(places[0]), frozen(places[1]), lengths)
+
+
+def token_output(
+    who: str, out: Any, offsets: NDArray[np.int64], kind: Kind, like: NDArray[Any]
+) -> tuple[Array, NDArray[Any]]:
+    """Where to write the values of tokens, given or new, and its bits."""
+    if isinstance(out, Ragged):
+        if not np.array_equal(out.offsets, offsets):
+            msg = (
+                f"{who}(): 'out' must have the rows of the result, {len(offsets) - 1} with {offsets[-1]} tokens in all"
+            )
+            raise ValueError(f"{msg}, got {out!r}")
+        out = out.values
+    if out is not None:
+        host_only(who, "out", out)
+    empty: Array = np.empty(0, like.dtype)
+    if kind.is_torch:
+        empty = sys.modules["torch"].from_numpy(empty)
+    try:
+        values = output(who, out, (int(offsets[-1]),), empty)
+    except MemoryError as cause:
+        msg = f"{who}(): 'forest' has more tokens to write than memory holds, {offsets[-1]}"
+        raise ValueError(msg) from cause
+    return values, bits_of(who, "out", values)

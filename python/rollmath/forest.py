@@ -23,9 +23,10 @@ from rollmath._arrays import (
     integers,
     mask_bytes,
 )
+from rollmath._buffers import check_apart
 from rollmath._builders import Builders
 from rollmath._export import Export
-from rollmath._layout import PruneReport
+from rollmath._layout import PruneReport, token_output
 from rollmath._nested import Keys, flatten
 from rollmath._paths import may_merge
 from rollmath.groups import Groups, as_groups
@@ -292,7 +293,14 @@ class Forest(Builders, Export):
         )
         return Pruned(pruned, report)
 
-    def expand(self, x: ArrayLike, *, per: Literal["rollout", "node"], include_root: bool = False) -> Ragged:
+    def expand(
+        self,
+        x: ArrayLike,
+        *,
+        per: Literal["rollout", "node"],
+        include_root: bool = False,
+        out: Ragged | Array | None = None,
+    ) -> Ragged:
         """Gives each token the value of its node.
 
         Args:
@@ -303,9 +311,13 @@ class Forest(Builders, Export):
                 order. ``"node"``: a token appears once, aligned with :attr:`token_index`; rows are the rows of
                 ``spans`` (the sequences), or the nodes by id if only lengths are known.
             include_root: with the prompt tokens, too.
+            out: where to write, on the CPU: 1-D of exactly the number and dtype of the values, or a Ragged with the
+                rows of the result. Fresh memory costs more than what is written to it.
 
         Raises:
-            ValueError: a forest without lengths, a wrong length, values of rollouts for tokens of nodes.
+            ValueError: a forest without lengths, a wrong length, values of rollouts for tokens of nodes, an ``out``
+                that does not fit or is read-only.
+            TypeError: an ``out`` of another kind or dtype.
 
         >>> forest = Forest.from_parents([-1, 0, 0, 1, 1], lengths=[0, 2, 1, 1, 1])
         >>> forest.expand([0, 1, 2, 3, 4], per="rollout").to_lists()
@@ -323,8 +335,11 @@ class Forest(Builders, Export):
             msg = f"{who}(): 'x' must have length {self.n_nodes} (= forest.n_nodes) with per='node', got one a rollout"
             raise ValueError(f"{msg}; {fix}")
         words = contiguous(array).view(f"u{array.dtype.itemsize}")
-        values, offsets = _core.forest_expand(who, self._preorder, words, per, bool(include_root))
-        return Ragged._make(kind.wrap(values.view(array.dtype)), offsets)
+        offsets = _core.forest_rows(who, self._preorder, per, bool(include_root))
+        values, target = token_output(who, out, offsets, kind, array)
+        check_apart(who, target, words, "x")
+        _core.forest_expand(who, self._preorder, words, per, bool(include_root), target)
+        return Ragged._make(values.to(kind.device) if kind.is_torch else values, offsets)
 
     def token_weight(self, *, per: Literal["rollout", "node"] = "node", include_root: bool = False) -> Ragged:
         """``1 / n`` for each token, with ``n`` the number of rollouts that contain it; float64.

@@ -56,7 +56,7 @@ def use(forest, data):
     for x in (np.zeros(n, "u8"), np.zeros(n, "u2"), np.zeros(forest.n_leaves, "u1"), draw(ANY)):
         for per in ("node", "rollout", "token"):
             for include_root in (False, True):
-                attempt(_core.forest_expand, "f", forest, x, per, include_root)
+                attempt(_core.forest_expand, "f", forest, x, per, include_root, draw(ANY))
     attempt(_core.forest_token_index, "f", forest, draw(st.booleans()))
     forest.siblings("f")
     for name in ("parents", "order", "depth", "leaves", "leaf_counts", "tree", "roots", "lengths", "places", "n_rows"):

@@ -1,6 +1,9 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath._convention import Whiten
+from rollmath.ops._cut_expand import expand_segments, segment_of
+from rollmath.ops._cut_lengths import cut_by_count, cut_by_length
+from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_by_surprisal
 from rollmath.ops._expand import expand
 from rollmath.ops._forest import NodeWeights, leaf_to_node_weights, up
 from rollmath.ops._forest_down import down, parent, root
@@ -32,9 +35,15 @@ __all__ = [
     "Quantile",
     "WeightedMean",
     "Whiten",
+    "cut_by_count",
+    "cut_by_delimiter",
+    "cut_by_length",
+    "cut_by_probability",
+    "cut_by_surprisal",
     "discounted_sum",
     "down",
     "expand",
+    "expand_segments",
     "gather",
     "leaf_stat",
     "leaf_to_node_weights",
@@ -48,6 +57,7 @@ __all__ = [
     "segment_max",
     "segment_mean",
     "segment_min",
+    "segment_of",
     "segment_quantile",
     "segment_std",
     "segment_sum",

@@ -5,18 +5,36 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.tree._brpo import brpo, brpo_summary
+    from rollmath.tree._probes import probe_values
     from rollmath.tree._spo import nonzero_edges, spo
+    from rollmath.tree._spo_chain import probability_mask, spo_chain
+    from rollmath.tree._spo_prover import prover_advantage, spo_pav
+    from rollmath.tree._vineppo import vineppo
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_brpo": ("brpo", "brpo_summary"),
+        "_probes": ("probe_values",),
         "_spo": ("nonzero_edges", "spo"),
+        "_spo_chain": ("probability_mask", "spo_chain"),
+        "_spo_prover": ("prover_advantage", "spo_pav"),
+        "_vineppo": ("vineppo",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "brpo",
+    "brpo_summary",
     "nonzero_edges",
+    "probability_mask",
+    "probe_values",
+    "prover_advantage",
     "spo",
+    "spo_chain",
+    "spo_pav",
+    "vineppo",
 ]

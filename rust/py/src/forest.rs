@@ -1,10 +1,12 @@
 //! Forests: rollouts that share prefixes, as a frozen object that is validated once.
 
+use std::sync::OnceLock;
+
 use numpy::{
     IntoPyArray, PyArray1, PyArrayDescrMethods, PyReadonlyArray1, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use rollmath_core::forest::{self, NONE, Rows, Sequences, Spans};
+use rollmath_core::forest::{self, NONE, Per, Plan, Rows, Sequences, Spans};
 
 use crate::args::{array1, mask, slice};
 use crate::errors::Call;
@@ -16,7 +18,27 @@ mod values;
 
 /// Parents of nodes, their canonical order and, if given, the places of their tokens.
 #[pyclass(frozen, module = "rollmath._core")]
-pub(crate) struct Preorder(forest::Forest);
+pub(crate) struct Preorder {
+    forest: forest::Forest,
+    /// Where tokens go, per rollout and per node, without and with those of roots; each made when it is first needed.
+    plans: [OnceLock<Plan>; 4],
+}
+
+impl Preorder {
+    fn new(forest: forest::Forest) -> Self {
+        Self { forest, plans: Default::default() }
+    }
+
+    fn plan(&self, py: Python<'_>, call: &Call<'_>, per: Per, include_root: bool) -> PyResult<&Plan> {
+        let slot = &self.plans[2 * usize::from(per == Per::Node) + usize::from(include_root)];
+        if let Some(plan) = slot.get() {
+            return Ok(plan);
+        }
+        let plan = py.detach(|| Plan::new(&self.forest, per, include_root)).map_err(|e| call.core(e))?;
+        // If another thread was faster, its plan is the same.
+        Ok(slot.get_or_init(|| plan))
+    }
+}
 
 type Ints<'py> = Bound<'py, PyArray1<i64>>;
 type Input<'py> = PyReadonlyArray1<'py, i64>;
@@ -81,7 +103,7 @@ impl Preorder {
                 _ => Spans::from_lengths(lengths)?,
             })
         });
-        made.map(Self).map_err(|e| call.core(e))
+        made.map(Self::new).map_err(|e| call.core(e))
     }
 
     /// From token sequences (int32 or int64) of which those of a group share prefixes.
@@ -128,96 +150,96 @@ impl Preorder {
             return Err(call.type_error("'keep' must be a mask"));
         };
         let keep = slice(&call, "keep", &keep)?;
-        let (pruned, nodes) = py.detach(|| forest::prune(&self.0, keep)).map_err(|e| call.core(e))?;
-        Ok((Self(pruned), wide(py, nodes)))
+        let (pruned, nodes) = py.detach(|| forest::prune(&self.forest, keep)).map_err(|e| call.core(e))?;
+        Ok((Self::new(pruned), wide(py, nodes)))
     }
 
     fn __len__(&self) -> usize {
-        self.0.len()
+        self.forest.len()
     }
 
     #[getter]
     fn n_trees(&self) -> usize {
-        self.0.n_trees()
+        self.forest.n_trees()
     }
 
     #[getter]
     fn n_leaves(&self) -> usize {
-        self.0.n_leaves()
+        self.forest.n_leaves()
     }
 
     /// Parent of each node, -1 for roots.
     #[getter]
     fn parents<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        let narrow = self.0.parents().iter();
+        let narrow = self.forest.parents().iter();
         ints(py, narrow.map(|&p| if p == NONE { -1 } else { i64::from(p) }))
     }
 
     /// Nodes in depth-first preorder.
     #[getter]
     fn order<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.order().iter().copied())
+        wide(py, self.forest.order().iter().copied())
     }
 
     /// Edges between each node and its root.
     #[getter]
     fn depth<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.depth().iter().copied())
+        wide(py, self.forest.depth().iter().copied())
     }
 
     /// Leaf of each rollout.
     #[getter]
     fn leaves<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.leaves().iter().copied())
+        wide(py, self.forest.leaves().iter().copied())
     }
 
     /// Number of leaves below each node.
     #[getter]
     fn leaf_counts<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.leaf_counts())
+        wide(py, self.forest.leaf_counts())
     }
 
     /// Tree of each node.
     #[getter]
     fn tree<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.tree_index())
+        wide(py, self.forest.tree_index())
     }
 
     /// Root of each tree.
     #[getter]
     fn roots<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.0.roots())
+        wide(py, self.forest.roots())
     }
 
     /// Nodes grouped by parent, each root on its own.
     fn siblings(&self, py: Python<'_>, who: &str) -> PyResult<Csr> {
         let call = Call::new(who);
-        py.detach(|| self.0.siblings()).map(Csr).map_err(|e| call.core(e))
+        py.detach(|| self.forest.siblings()).map(Csr).map_err(|e| call.core(e))
     }
 
     /// Number of tokens of each node.
     #[getter]
     fn lengths<'py>(&self, py: Python<'py>) -> Option<Ints<'py>> {
-        Some(PyArray1::from_slice(py, self.0.spans()?.lengths()))
+        Some(PyArray1::from_slice(py, self.forest.spans()?.lengths()))
     }
 
     /// Row and start of the tokens of each node.
     #[getter]
     fn places<'py>(&self, py: Python<'py>) -> Option<(Ints<'py>, Ints<'py>)> {
-        let (rows, starts) = self.0.spans()?.places()?;
+        let (rows, starts) = self.forest.spans()?.places()?;
         Some((PyArray1::from_slice(py, rows), PyArray1::from_slice(py, starts)))
     }
 
     /// Number of rows of tokens, those without tokens of the forest among them.
     #[getter]
     fn n_rows(&self) -> Option<usize> {
-        Some(self.0.spans()?.n_rows())
+        Some(self.forest.spans()?.n_rows())
     }
 
     /// Start of each row of tokens.
     #[getter]
     fn offsets<'py>(&self, py: Python<'py>) -> Option<Ints<'py>> {
-        Some(PyArray1::from_slice(py, self.0.spans()?.offsets()?))
+        Some(PyArray1::from_slice(py, self.forest.spans()?.offsets()?))
     }
 }
 
@@ -232,7 +254,7 @@ fn build<T: Copy + Eq + std::hash::Hash + Send + Sync>(
 ) -> PyResult<Preorder> {
     let sequences = Sequences { tokens, offsets, prompts, payload };
     let made = pool::run(py, tokens.len(), |par| forest::from_sequences(sequences, &groups.0, par))?;
-    made.map(Preorder).map_err(|e| call.core(e))
+    made.map(Preorder::new).map_err(|e| call.core(e))
 }
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -24,6 +24,7 @@ macro_rules! by_size {
         }
     }};
 }
+pub(crate) use by_size;
 
 /// Raises unless offsets (int64) start at 0, do not decrease and end at `total`.
 #[pyfunction]

@@ -1,7 +1,7 @@
 //! From values of nodes or rollouts to values of tokens.
 
 use super::{Forest, NONE, Spans, structure};
-use crate::error::Result;
+use crate::error::{Result, check_len};
 use crate::par::{Par, balanced, for_pieces};
 
 /// How often a token that several rollouts share appears.
@@ -24,7 +24,8 @@ pub struct Expanded<T> {
 /// Gives each token the value of its node. `x` is by node or, for [`Per::Rollout`], may be by rollout.
 ///
 /// # Errors
-/// [`Error::Structure`] if the forest has no tokens, [`Error::Length`] for a wrong length.
+/// [`Error::Structure`](crate::Error::Structure) if the forest has no tokens, [`Error::Length`](crate::Error::Length) for
+/// a wrong length.
 pub fn expand<T: Copy + Default + Send + Sync>(
     forest: &Forest,
     x: &[T],
@@ -32,157 +33,165 @@ pub fn expand<T: Copy + Default + Send + Sync>(
     include_root: bool,
     par: Par,
 ) -> Result<Expanded<T>> {
-    let spans = forest.spans_or_error()?;
-    // A forest with as many leaves as nodes has but single-node trees, where both readings say the same.
-    let by_rollout = x.len() == forest.n_leaves() && per == Per::Rollout;
-    if !by_rollout {
-        forest.check_nodes(x.len())?;
-    }
-    match per {
-        Per::Node => {
-            let once = Once::new(forest, spans, include_root)?;
-            let values = fill(&once.ends, par, |k, part| part.fill(x[once.nodes[k]]))?;
-            let offsets = once.row_offsets(spans)?;
-            Ok(Expanded { values, offsets })
-        }
-        Per::Rollout => {
-            let paths = Paths::new(forest, spans, include_root)?;
-            let offsets = paths.offsets(forest)?;
-            let values = fill(&offsets, par, |rollout, part| {
-                if by_rollout {
-                    part.fill(x[rollout]);
-                } else {
-                    paths.write(forest.leaves[rollout], x, part);
-                }
-            })?;
-            Ok(Expanded { values, offsets })
-        }
-    }
+    let plan = Plan::new(forest, per, include_root)?;
+    let mut values = zeros(plan.n_tokens(), "tokens")?;
+    plan.write(forest, x, &mut values, par)?;
+    Ok(Expanded { values, offsets: plan.offsets })
 }
 
 /// Position in the flat tokens of each token that [`Per::Node`] yields, ascending.
 ///
 /// # Errors
-/// [`Error::Structure`] if the forest does not know where its rows start.
+/// [`Error::Structure`](crate::Error::Structure) if the forest does not know where its rows start.
 pub fn token_index(forest: &Forest, include_root: bool, par: Par) -> Result<Vec<i64>> {
     let spans = forest.spans_or_error()?;
     let (Some((rows, starts)), Some(offsets)) = (spans.places(), spans.offsets()) else {
         let text = "does not know where its tokens are; build it with spans= and offsets=";
         return structure("forest", text);
     };
-    let once = Once::new(forest, spans, include_root)?;
-    fill(&once.ends, par, |k, part| {
-        let node = once.nodes[k];
+    let plan = Plan::new(forest, Per::Node, include_root)?;
+    let mut index = zeros(plan.n_tokens(), "tokens")?;
+    fill(&plan.ends, &mut index, par, |k, part| {
+        let node = plan.nodes[k] as usize;
         let from = offsets[rows[node] as usize] + starts[node];
         for (slot, position) in part.iter_mut().zip(from..) {
             *slot = position;
         }
-    })
+    });
+    Ok(index)
 }
 
-/// The nodes that have tokens, in the order of these, and where the tokens of each start and end.
-struct Once {
-    nodes: Vec<usize>,
-    ends: Vec<i64>,
+/// Where the value of each node goes: worked out once, for any number of expansions of the same kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    per: Per,
+    offsets: Vec<i64>,
+    /// Where each run of values starts: one of a node that has tokens, or the row of a rollout; and their number.
+    ends: Vec<usize>,
+    /// [`Per::Node`]: the node of each run. [`Per::Rollout`]: by node, the nearest proper ancestor that has tokens, so that
+    /// writing down a path visits no node without.
+    nodes: Vec<u32>,
 }
 
-impl Once {
-    fn new(forest: &Forest, spans: &Spans, include_root: bool) -> Result<Self> {
-        let n = spans.order().len();
-        let (mut nodes, mut ends) = (Vec::with_capacity(n), Vec::with_capacity(n + 1));
-        let mut total = 0;
-        ends.push(total);
-        for v in spans.order().iter().map(|&v| v as usize) {
-            if include_root || !forest.is_root(v) {
-                total = add(total, spans.lengths()[v])?;
-                nodes.push(v);
-                ends.push(total);
-            }
+impl Plan {
+    /// For a forest that has tokens.
+    ///
+    /// # Errors
+    /// [`Error::Structure`](crate::Error::Structure) if it has none, or more than memory or int64 hold.
+    pub fn new(forest: &Forest, per: Per, include_root: bool) -> Result<Self> {
+        let spans = forest.spans_or_error()?;
+        match per {
+            Per::Node => Self::by_node(forest, spans, include_root),
+            Per::Rollout => Self::by_rollout(forest, spans, include_root),
         }
-        Ok(Self { nodes, ends })
     }
 
-    fn row_offsets(&self, spans: &Spans) -> Result<Vec<i64>> {
-        let mut offsets = zeros(spans.n_rows() + 1, "rows")?;
-        for &v in &self.nodes {
-            offsets[spans.row(v) + 1] += spans.lengths()[v];
+    fn by_node(forest: &Forest, spans: &Spans, include_root: bool) -> Result<Self> {
+        let n = spans.order().len();
+        let (mut nodes, mut ends) = (Vec::with_capacity(n), Vec::with_capacity(n + 1));
+        let mut offsets: Vec<i64> = zeros(spans.n_rows() + 1, "rows")?;
+        let mut total = 0;
+        ends.push(0);
+        for &v in spans.order() {
+            if include_root || !forest.is_root(v as usize) {
+                let length = spans.lengths()[v as usize];
+                total = add(total, length)?;
+                nodes.push(v);
+                ends.push(total as usize);
+                offsets[spans.row(v as usize) + 1] += length;
+            }
         }
         for row in 1..offsets.len() {
             offsets[row] += offsets[row - 1];
         }
-        Ok(offsets)
+        Ok(Self { per: Per::Node, offsets, ends, nodes })
     }
-}
 
-/// What it takes to write down the tokens between a leaf and its root without visiting nodes that have none.
-struct Paths<'a> {
-    lengths: &'a [i64],
-    /// By node: tokens from the root down to it, and its nearest proper ancestor that has some.
-    tokens: Vec<i64>,
-    above: Vec<u32>,
-}
-
-impl<'a> Paths<'a> {
-    fn new(forest: &Forest, spans: &'a Spans, include_root: bool) -> Result<Self> {
-        let mut paths =
-            Self { lengths: spans.lengths(), tokens: vec![0; forest.len()], above: vec![NONE; forest.len()] };
+    fn by_rollout(forest: &Forest, spans: &Spans, include_root: bool) -> Result<Self> {
+        let lengths = spans.lengths();
+        // Tokens from the root down to each node.
+        let mut tokens = vec![0i64; forest.len()];
+        let mut above = vec![NONE; forest.len()];
         for &v in &forest.order {
             let (v, parent) = (v as usize, forest.parents[v as usize]);
             if parent == NONE {
-                paths.tokens[v] = if include_root { paths.lengths[v] } else { 0 };
+                tokens[v] = if include_root { lengths[v] } else { 0 };
                 continue;
             }
             let p = parent as usize;
-            paths.tokens[v] = add(paths.tokens[p], paths.lengths[v])?;
-            let counted = paths.lengths[p] > 0 && (include_root || !forest.is_root(p));
-            paths.above[v] = if counted { parent } else { paths.above[p] };
+            tokens[v] = add(tokens[p], lengths[v])?;
+            let counted = lengths[p] > 0 && (include_root || !forest.is_root(p));
+            above[v] = if counted { parent } else { above[p] };
         }
-        Ok(paths)
-    }
-
-    fn offsets(&self, forest: &Forest) -> Result<Vec<i64>> {
         let mut offsets = Vec::with_capacity(forest.n_leaves() + 1);
         let mut total = 0;
-        offsets.push(0);
-        for &leaf in &forest.leaves {
-            total = add(total, self.tokens[leaf as usize])?;
+        offsets.push(total);
+        for &leaf in forest.leaves() {
+            total = add(total, tokens[leaf as usize])?;
             offsets.push(total);
         }
-        Ok(offsets)
+        let ends = offsets.iter().map(|&o| o as usize).collect();
+        Ok(Self { per: Per::Rollout, offsets, ends, nodes: above })
     }
 
-    /// Fills `part`, the tokens of the rollout that ends at `leaf`, from its end.
-    fn write<T: Copy>(&self, leaf: u32, x: &[T], part: &mut [T]) {
-        let (mut node, mut end) = (leaf, part.len());
-        while end > 0 {
-            let v = node as usize;
-            let start = end - self.lengths[v] as usize;
-            part[start..end].fill(x[v]);
-            (node, end) = (self.above[v], start);
+    /// Where each row starts, and the number of tokens.
+    #[must_use]
+    pub fn offsets(&self) -> &[i64] {
+        &self.offsets
+    }
+
+    /// Number of tokens that are written.
+    #[must_use]
+    pub fn n_tokens(&self) -> usize {
+        self.ends[self.ends.len() - 1]
+    }
+
+    /// Writes the value of its node to each token; `x` as of [`expand`], and `forest` the one that this was made for.
+    ///
+    /// # Errors
+    /// [`Error::Length`](crate::Error::Length).
+    pub fn write<T: Copy + Send + Sync>(
+        &self,
+        forest: &Forest,
+        x: &[T],
+        out: &mut [T],
+        par: Par,
+    ) -> Result<()> {
+        // A forest with as many leaves as nodes has but single-node trees, where both readings say the same.
+        let by_rollout = x.len() == forest.n_leaves() && self.per == Per::Rollout;
+        if !by_rollout {
+            forest.check_nodes(x.len())?;
         }
+        check_len("out", out.len(), self.n_tokens(), "the number of tokens")?;
+        let lengths = forest.spans_or_error()?.lengths();
+        match self.per {
+            Per::Node => fill(&self.ends, out, par, |k, part| part.fill(x[self.nodes[k] as usize])),
+            Per::Rollout if by_rollout => fill(&self.ends, out, par, |rollout, part| part.fill(x[rollout])),
+            Per::Rollout => fill(&self.ends, out, par, |rollout, part| {
+                let (mut node, mut end) = (forest.leaves[rollout] as usize, part.len());
+                while end > 0 {
+                    let start = end - lengths[node] as usize;
+                    part[start..end].fill(x[node]);
+                    (node, end) = (self.nodes[node] as usize, start);
+                }
+            }),
+        }
+        Ok(())
     }
 }
 
-/// A vector of pieces `offsets[k]..offsets[k + 1]` that `f(k, piece)` has filled.
-fn fill<T: Copy + Default + Send>(
-    offsets: &[i64],
-    par: Par,
-    f: impl Fn(usize, &mut [T]) + Sync,
-) -> Result<Vec<T>> {
-    let ends: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
-    let total = ends[ends.len() - 1];
-    let mut out = zeros(total, "tokens")?;
+/// Calls `f(k, piece)` for each piece `ends[k]..ends[k + 1]`.
+fn fill<T: Send>(ends: &[usize], out: &mut [T], par: Par, f: impl Fn(usize, &mut [T]) + Sync) {
     let bounds = match par {
         Par::Serial => vec![0, ends.len() - 1],
-        Par::Threads => balanced(&ends, 4 * rayon::current_num_threads()),
+        Par::Threads => balanced(ends, 4 * rayon::current_num_threads()),
     };
     let cuts: Vec<usize> = bounds.iter().map(|&k| ends[k]).collect();
-    for_pieces(par, &mut out, &cuts, |piece, part| {
+    for_pieces(par, out, &cuts, |piece, part| {
         for k in bounds[piece]..bounds[piece + 1] {
             f(k, &mut part[ends[k] - cuts[piece]..ends[k + 1] - cuts[piece]]);
         }
     });
-    Ok(out)
 }
 
 /// Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.

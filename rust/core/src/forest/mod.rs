@@ -22,7 +22,7 @@ mod up;
 mod weighted;
 
 pub use down::{Down, down, parent_values, root_values};
-pub use expand::{Expanded, Per, expand, token_index};
+pub use expand::{Expanded, Per, Plan, expand, token_index};
 pub use leaf_stat::{LeafStat, leaf_stat};
 pub use prune::prune;
 pub use spans::{Rows, Spans};

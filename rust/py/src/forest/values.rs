@@ -38,7 +38,7 @@ fn forest_up<'py>(
     let weights = weights.map(|w| array1::<f64>(&call, "weights", w)).transpose()?;
     let weights = weights.as_ref().map(|w| slice(&call, "weights", w)).transpose()?;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, forest.0.len(), |par| forest::up(&forest.0, x, how, weights, empty, par))?
+        pool::run(py, forest.forest.len(), |par| forest::up(&forest.forest, x, how, weights, empty, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -59,7 +59,7 @@ fn forest_down<'py>(
     });
     let x = floats(&call, name, x)?;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, forest.0.len(), |par| forest::down(&forest.0, x, how, par))?
+        pool::run(py, forest.forest.len(), |par| forest::down(&forest.forest, x, how, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -86,7 +86,7 @@ fn forest_leaf_stat<'py>(
     });
     let x = floats(&call, name, x)?;
     let out = with_floats!(&x, call, name, |x| {
-        pool::run(py, forest.0.len(), |par| forest::leaf_stat(&forest.0, x, what, par))?
+        pool::run(py, forest.forest.len(), |par| forest::leaf_stat(&forest.forest, x, what, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -146,7 +146,7 @@ fn by_type<'py>(
     }
     let call = Call::named(who, name);
     let x = floats(&call, name, x)?;
-    with_floats!(&x, call, name, |x| run(py, &call, &forest.0, x, step))
+    with_floats!(&x, call, name, |x| run(py, &call, &forest.forest, x, step))
 }
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
