@@ -35,7 +35,9 @@ COLUMNS = {
     "bundles": "one id a rollout, the bundle of its prompt",
     "budgets": "one number a rollout, the tokens that it was allowed",
     "values": "a Ragged with the offsets of the rows, the value of each token",
-    "forest": "a rollmath.Forest whose rollouts are those of the rows, in the order of rows.rollouts.ids",
+    "forest": "a rollmath.Forest, whose rollouts are those of the rows, in the order of rows.rollouts.ids, or for a "
+    "method that takes node whose nodes are the prefixes that rollouts start from",
+    "node": "one node of the forest a rollout, the prefix that it starts from",
     "paths": "one list a rollout, the ids of the nodes that it goes through, the root of its tree first",
     "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
     "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
@@ -49,7 +51,8 @@ class Advantage:
     A method is called with what its parameters ask for: ``rewards`` and ``groups`` (one a rollout), ``valid``,
     ``rows``, ``lengths`` (trained tokens of each rollout), and columns that the caller gives by name. A method with a
     parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows. One
-    with a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part.
+    with a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part; one
+    that has ``node``, too, works on prefixes that rollouts start from, and gets the forest that was given.
 
     Attributes:
         method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal` or
@@ -115,7 +118,8 @@ class Advantage:
     def takes(self) -> tuple[str, ...]:
         """Columns that it can be given."""
         method = method_of(self.method)
-        columns = (*(OF_FOREST if method.on_forest else ()), *method.columns)
+        of_forest = () if not method.on_forest else OF_FOREST[:1] if method.on_prefixes else OF_FOREST
+        columns = (*of_forest, *method.columns)
         return tuple(name for name in columns if name not in self.options)
 
     @property
@@ -128,6 +132,12 @@ class Advantage:
         """Whether its method gives one number a node of a forest."""
         method = method_of(self.method)
         return method.on_forest and (self.level or method.level) == "node"
+
+    @property
+    def of_rollouts(self) -> bool:
+        """Whether the forest that its method takes is that of the rollouts, not one of prefixes that they start from."""
+        method = method_of(self.method)
+        return method.on_forest and not method.on_prefixes
 
     @property
     def per_token(self) -> bool:
@@ -185,7 +195,7 @@ def compute(
     method = method_of(advantage.method)
     given = {**advantage.settings(), **columns}
     if method.on_forest:
-        return of_forest(who, method, advantage.per_node, rewards, given, rows, valid)
+        return of_forest(who, method, advantage.per_node, rewards, given, groups, rows, valid)
     for name in method.required:
         if name not in given:
             raise ValueError(missing(who, f"advantage {method.name!r}", name))

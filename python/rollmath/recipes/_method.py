@@ -22,7 +22,12 @@ SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "
 OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
-LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType({"tree.spo": "node"})
+LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
+    dict.fromkeys(
+        ("tree.arpo_hard", "tree.spo", "tree.tree_rl", "tree.tree_rpo", "tree.treepo_segment", "tree.treepo_spo"), "node"
+    )
+    | dict.fromkeys(("tree.staged_advantage", "tree.tree_grpo", "tree.tree_opo", "tree.treepo"), "rollout")
+)
 CONVENTION_FIELDS = tuple(f.name for f in fields(Convention))
 
 
@@ -50,6 +55,11 @@ class Method:
         """Whether it takes a forest."""
         return "forest" in self.parameters
 
+    @cached_property
+    def on_prefixes(self) -> bool:
+        """Whether that is a forest of prefixes, of each of which rollouts start: they have a node, not a leaf."""
+        return self.on_forest and "node" in self.parameters
+
     @property
     def level(self) -> Literal["node", "rollout"] | None:
         """What a method of a forest gives one number of, where that is known."""
@@ -64,7 +74,9 @@ class Method:
     @cached_property
     def required(self) -> tuple[str, ...]:
         """Those that have no default."""
-        return tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
+        own = tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
+        # The forest of the rollouts may be made of their tokens.
+        return ("forest", *own) if self.on_prefixes else own
 
     @cached_property
     def options(self) -> tuple[str, ...]:

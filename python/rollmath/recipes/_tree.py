@@ -133,6 +133,7 @@ def of_forest(
     per_node: bool,
     rewards: ArrayLike,
     given: dict[str, Any],
+    groups: Groups,
     rows: Rows | None,
     valid: NDArray[np.bool_] | None,
 ) -> Any:
@@ -141,6 +142,8 @@ def of_forest(
     It sees the forest of the rollouts that take part; all others get 0, and so do nodes that only they have.
     """
     whole: Forest = given["forest"]
+    if method.on_prefixes:
+        return _of_prefixes(who, method, rewards, given, groups, valid)
     given = {name: x for name, x in given.items() if name not in OF_FOREST}
     forest, at = whole, np.arange(whole.n_nodes if per_node else whole.n_leaves)
     if valid is not None:
@@ -150,23 +153,44 @@ def of_forest(
         given = {name: picked(x, chosen) if length(x) == whole.n_leaves else x for name, x in given.items()}
         rewards = picked(rewards, chosen)
     values = called(method, {"rewards": rewards, "forest": forest, "groups": forest.rollout_groups}, given)
+    if not per_node:
+        return _counted(who, method, values, at, "rollout", whole.n_leaves)
+    values = _counted(who, method, values, at, "node of the forest", whole.n_nodes)
+    if rows is None:
+        msg = f"{who}(): advantage {method.name!r} needs 'rows', whose tokens are those of the nodes; pass rows=..."
+        raise ValueError(msg)
+    found = _at_tokens(who, whole, values, rows)
+    if valid is None:
+        return found
+    return Ragged(where(np.repeat(valid[rows.rollouts.index], rows.lengths), found.values), rows.offsets)
+
+
+def _of_prefixes(
+    who: str,
+    method: Method,
+    rewards: ArrayLike,
+    given: dict[str, Any],
+    groups: Groups,
+    valid: NDArray[np.bool_] | None,
+) -> Any:
+    """One number a rollout from the whole forest, whose nodes are where they start."""
+    n = len(groups)
+    chosen = np.arange(n) if valid is None else np.flatnonzero(valid)
+    given = {name: picked(x, chosen) if name != "forest" and length(x) == n else x for name, x in given.items()}
+    values = called(method, {"rewards": picked(rewards, chosen), "groups": groups.take(chosen)}, given)
+    return _counted(who, method, values, chosen, "rollout", n)
+
+
+def _counted(who: str, method: Method, values: Any, at: NDArray[np.int64], what: str, n: int) -> Any:
+    """The numbers of a method at their places among ``n``."""
     values = values[0] if isinstance(values, tuple) else values
     if isinstance(values, Ragged) or length(values) != len(at):
-        what = "node of the forest" if per_node else "rollout"
         msg = (
             f"{who}(): advantage {method.name!r} must give one number a {what}, {len(at)}, got {describe(values)} of "
             f"length {length(values)}"
         )
         raise ValueError(msg)
-    if not per_node:
-        return scattered(values, at, whole.n_leaves)
-    if rows is None:
-        msg = f"{who}(): advantage {method.name!r} needs 'rows', whose tokens are those of the nodes; pass rows=..."
-        raise ValueError(msg)
-    found = _at_tokens(who, whole, scattered(values, at, whole.n_nodes), rows)
-    if valid is None:
-        return found
-    return Ragged(where(np.repeat(valid[rows.rollouts.index], rows.lengths), found.values), rows.offsets)
+    return scattered(values, at, n)
 
 
 def _at_tokens(who: str, forest: Forest, values: Array, rows: Rows) -> Ragged:
