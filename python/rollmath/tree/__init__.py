@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rollmath.tree._spo_chain import probability_mask, spo_chain
     from rollmath.tree._spo_prover import prover_advantage, spo_pav
     from rollmath.tree._vineppo import vineppo
+    from rollmath.tree._tree_opo import StagedAdvantage, staged_advantage, tree_opo
 
 _load, __dir__ = lazy(
     __name__,
@@ -21,6 +22,7 @@ _load, __dir__ = lazy(
         "_spo_chain": ("probability_mask", "spo_chain"),
         "_spo_prover": ("prover_advantage", "spo_pav"),
         "_vineppo": ("vineppo",),
+        "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -29,6 +31,7 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 __all__ = [
     "brpo",
     "brpo_summary",
+    "StagedAdvantage",
     "nonzero_edges",
     "probability_mask",
     "probe_values",
@@ -37,4 +40,6 @@ __all__ = [
     "spo_chain",
     "spo_pav",
     "vineppo",
+    "staged_advantage",
+    "tree_opo",
 ]
