@@ -134,6 +134,16 @@ LINES = [
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    *(
+        Line(f"{method}_{shape}", f"1,000,000 nodes, {shape} trees: {name}", within(25))
+        for shape in ("balanced", "mixed")
+        for method, name in (("spo", "SPO"), ("tree_rl", "TreeRL"), ("tree_grpo", "Tree-GRPO"), ("treepo", "TreePO"))
+    ),
+    Line(
+        "deep_tree",
+        "one deep tree of 4,000 nodes, against a walk from every node",
+        faster("deep_tree", "python walk", 1000),
+    ),
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),

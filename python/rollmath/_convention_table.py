@@ -12,11 +12,12 @@ from rollmath._convention import Convention, Framework
 #: What a method divides by: "s" a standard deviation, "mean", "" nothing; others have "d", which is theirs to explain.
 _DIVISORS = {
     **dict.fromkeys(("grpo", "gdpo", "lite_ppo", "passk", "quantile_baseline", "spo", "stratified"), "s"),
+    **dict.fromkeys(("tree_grpo", "tree_rpo", "treepo_spo"), "s"),
     "maxrl": "mean",
     **dict.fromkeys(
         ("dr_grpo", "gpg", "opmd", "opo", "optimal_baseline", "reinforce_pp_baseline", "remax", "rloo"), ""
     ),
-    "rloo_vectorized": "",
+    **dict.fromkeys(("rloo_vectorized", "tree_rl", "treepo", "treepo_segment"), ""),
 }
 _KNOWN = {"live": "executed live", "golden": "golden vector", "read": "code read", "paper": "paper text"}
 _MISSING = {"raise": "error", "omit": "left out, gets 0", "propagate": "NaN for its group"}

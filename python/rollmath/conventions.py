@@ -271,6 +271,24 @@ GRPO_COMPOSER = Framework(
 PODS = Framework("PODS", {"grpo": Convention(eps=1e-4, singleton="nan")}, version="PODS, 2025")
 #: Population standard deviation of the siblings.
 SPO = Framework("SPO", {"spo": Convention(ddof=0, eps=1e-8)}, version="SPO, 2025", known="golden")
+#: Among all rollouts of a prompt, and among those of a tree. A lone reward stays.
+TREE_GRPO = Framework("TREE_GRPO", {"tree_grpo": _RAW}, version="Tree-GRPO, 2025", known="golden")
+#: The rollout of a prompt with no other keeps its reward. Segments start from the reward less the mean, then 0; its
+#: "SPO" divides by the population standard deviation without eps, and an only child keeps its value.
+TREEPO = Framework(
+    "TREEPO",
+    {"treepo": _RAW, "treepo_segment": DEFAULT, "treepo_spo": Convention(ddof=0, eps=0.0, singleton="raw")},
+    version="TreePO, 2025",
+    known="golden",
+)
+#: Refuses a prompt of one rollout. The options are those of its training script.
+TREE_RL = Framework(
+    "TREE_RL",
+    {"tree_rl": Convention(singleton="raise")},
+    version="TreeRL, 2025",
+    known="golden",
+    options={"tree_rl": {"global_term": "value", "sqrt": "code", "zero_fill": True}},
+)
 
 
 def frameworks() -> dict[str, Framework]:
@@ -320,6 +338,9 @@ __all__ = [
     "SLIME",
     "SPO",
     "TORCHRL",
+    "TREEPO",
+    "TREE_GRPO",
+    "TREE_RL",
     "TRINITY",
     "TRL",
     "TRL_1_16",

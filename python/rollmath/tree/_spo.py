@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import Literal, Unpack
 
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice, floats
 from rollmath.conventions import SPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
-from rollmath.ops import normalize, parent, segment_max, segment_min, up
+from rollmath.ops import parent, up
 from rollmath.tree._common import leaf_rewards
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from rollmath.tree._siblings import among_siblings
 
 
 def spo(
@@ -75,34 +73,10 @@ def spo(
             np.subtract(value, advantage, out=advantage)
         advantage[made.roots] = 0.0
     else:
-        _check_siblings(made, value, rules, divided=edge == "normalized")
-        advantage = normalize(
-            value,
-            made.siblings,
-            center="loo" if leave_one_out else "mean",
-            scale="std" if edge == "normalized" else "none",
-            valid=made.parents >= 0,
-            convention=rules,
-            name="rewards",
-            who="spo",
-        )
+        center: Literal["mean", "loo"] = "loo" if leave_one_out else "mean"
+        scale: Literal["std", "none"] = "std" if edge == "normalized" else "none"
+        advantage = among_siblings("spo", made, value, rules, center=center, scale=scale)
     return kind.wrap(advantage.astype(x.dtype, copy=False))
-
-
-def _check_siblings(forest: Forest, value: NDArray[np.float64], rules: Convention, *, divided: bool) -> None:
-    """What ``singleton="raise"`` and ``zero_spread="raise"`` ask for, in the words of a forest."""
-    families = forest.siblings
-    above = forest.parents[families.first]
-    if rules.singleton == "raise" and (bad := np.flatnonzero((families.counts == 1) & (above >= 0))).size:
-        fix = "choose singleton='zero', 'raw', 'abs' or 'nan'"
-        msg = f"spo(): 'forest' has an only child, node {families.first[bad[0]]} below node {above[bad[0]]}; {fix}"
-        raise ValueError(msg)
-    if rules.zero_spread == "raise" and divided:
-        same = segment_min(value, families) == segment_max(value, families)
-        if (bad := np.flatnonzero(same & (families.counts > 1))).size:
-            fix = "choose zero_spread='zero', 'unscaled' or 'nan'"
-            msg = f"spo(): 'rewards' give the siblings below node {above[bad[0]]} equal values, no spread; {fix}"
-            raise ValueError(msg)
 
 
 def nonzero_edges(forest: Forest, advantages: ArrayLike) -> Array:
