@@ -1,5 +1,6 @@
 """Recipes whose method takes a forest: numbers of nodes at tokens, and which copy of a shared token trains."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -204,6 +205,32 @@ def test_rollouts_that_were_sampled_apart():
     assert apart.rows.trained.tolist() == [3, 1, 2, 1, 2]
 
 
+def test_prefixes_that_rollouts_start_from():
+    """Tree-OPO: rollouts belong to nodes of a forest of their own; leaves need none, and inner nodes may have some."""
+    forest = rm.Forest.from_parents([-1, 0, 1, 0, 1, 3])
+    rewards = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
+    rows = rm.Rows(range(6), [1, 2, 3, 1, 2, 3])
+    recipe = of("tree.tree_opo")
+    assert list(recipe.needs) == ["forest", "node"]
+    batch = recipe.prepare(rewards, [0] * 6, rows=rows, forest=forest, node=range(6))
+    assert batch.level == "rollout"
+    assert batch.advantages.tolist() == tree.tree_opo(forest, range(6), rewards).tolist()
+    cut = [False, True, False, False, False, False]
+    out = recipe.replace(truncated="exclude").prepare(
+        rewards, [0] * 6, rows=rows, forest=forest, node=np.arange(6), truncated=cut
+    )
+    alone = tree.tree_opo(forest, [0, 2, 3, 4, 5], [rewards[i] for i in (0, 2, 3, 4, 5)]).tolist()
+    assert out.advantages.tolist() == [alone[0], 0.0, *alone[1:]]
+    staged = of("tree.staged_advantage").prepare(rewards, [0] * 6, rows=rows, forest=forest, node=range(6))
+    assert staged.advantages.tolist() == tree.staged_advantage(forest, range(6), rewards).advantages.tolist()
+    halves = recipe.advantages(rewards, [0, 0, 0, 1, 1, 1], forest=forest, node=range(6))
+    assert halves[:3].sum() == pytest.approx(0)
+    with pytest.raises(ValueError, match=r"needs 'forest' \(a rollmath.Forest, .* whose nodes are the prefixes"):
+        recipe.prepare(rewards, [0] * 6, rows=rows, node=range(6))
+    with pytest.raises(TypeError, match="unexpected column 'paths'"):
+        recipe.prepare(rewards, [0] * 6, rows=rows, forest=forest, node=range(6), paths=[])
+
+
 def test_filters_drop_whole_trees():
     rows, groups, _ = hand()
     batch = of(shared="once", filter=Filter("nonzero_spread")).prepare([1.0, 0.0, 1.0, 1.0, 1.0], groups, rows=rows)
@@ -254,7 +281,9 @@ def test_levels_are_those_of_the_functions():
     rewards = np.linspace(0, 1, forest.n_leaves)
     assert forest.n_leaves != forest.n_nodes
     for name, level in LEVELS.items():
-        found = getattr(tree, name.removeprefix("tree."))(forest, rewards)
+        method = getattr(tree, name.removeprefix("tree."))
+        given = (forest.leaves, rewards) if "node" in inspect.signature(method).parameters else (rewards,)
+        found = method(forest, *given)
         found = found[0] if isinstance(found, tuple) else found
         assert len(found) == (forest.n_nodes if level == "node" else forest.n_leaves), name
 

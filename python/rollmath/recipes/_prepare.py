@@ -14,6 +14,7 @@ import numpy as np
 from rollmath import _checks
 from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
 from rollmath._logprobs import LogProbs
+from rollmath.forest import as_forest
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._advantage import compute, missing
@@ -129,7 +130,9 @@ def read(
     taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
     copies = None
-    if method.on_forest:
+    if method.on_prefixes:
+        for_method["forest"] = as_forest(who, columns.get("forest"))
+    elif method.on_forest:
         for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
         copies = copies_of(for_method["forest"], columns.get("paths"))
     return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies)
