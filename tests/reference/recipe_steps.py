@@ -48,7 +48,13 @@ class Step:
 
     def columns(self, recipe):
         """What the recipe needs."""
-        known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated}
+        forest = self.forest()
+        # As prefixes, every second rollout starts from a leaf.
+        node = np.where(np.arange(len(self.groups)) % 2, forest.leaves, forest.parents[forest.leaves])
+        known = {
+            "strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated, "forest": forest,
+            "node": node,
+        }  # fmt: skip
         given = {name: known[name] for name in recipe.needs}
         return given | ({"forest": self.forest()} if recipe.advantage.on_forest else {})
 

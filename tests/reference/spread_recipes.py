@@ -58,7 +58,12 @@ RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
 _TREE = recipes.SPO_TREE
 #: Recipes on trees, of which each group is on one rank.
 TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
-    **{name: (made, ()) for name in recipes.names() if (made := recipe(name)).advantage.on_forest},
+    **{name: (made, tuple(made.needs)) for name in recipes.names() if (made := recipe(name)).advantage.on_forest},
+    # Of whole numbers: bits are those of one process whatever the order of sums.
+    "tree_opo": (
+        recipes.TREE_OPO.replace(advantage=Advantage("tree.tree_opo", {"baseline": "optimistic"})), ("forest", "node")
+    ),
+    "staged": (recipes.TREE_OPO.replace(advantage=Advantage("tree.staged_advantage")), ("forest", "node")),
     "per rollout": (_TREE.replace(shared="per_rollout", zeros="keep"), ()),
     "normalized": (_TREE.replace(advantage=Advantage("tree.spo", {"edge": "normalized"}, convention="SPO")), ()),
     "filter": (_TREE.replace(filter=recipes.Filter("nonzero_spread"), reward_kl=0.05), ("logprobs",)),
@@ -121,6 +126,15 @@ class Trees(Batches):
         self.columns["sampled_jointly"] = np.arange(N) % 2
         self.columns["paths"] = [[f"{self.groups[i]} {i % 2}", int(i)] for i in stands]
         self.columns["path_lengths"] = [[0, n] for n in lengths.tolist()]
+        # Prefixes that rollouts start from: nodes of a chain a group.
+        names = np.unique(self.groups).tolist()
+        parents = [v - 1 if v % 5 else -1 for v in range(5 * len(names))]
+        self.prefixes = rm.Forest.from_parents(parents, groups=names)
+        self.columns["node"] = np.array([5 * names.index(g) + i % 5 for i, g in enumerate(self.groups.tolist())])
+
+    def part(self, rollouts_of: np.ndarray, names: tuple[str, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, columns = super().part(rollouts_of, tuple(name for name in names if name != "forest"))
+        return args, columns | ({"forest": self.prefixes} if "forest" in names else {})
 
 
 def tree_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:

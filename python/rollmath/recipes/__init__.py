@@ -8,7 +8,20 @@ if TYPE_CHECKING:
     from rollmath.recipes._advantage import Advantage
     from rollmath.recipes._batch import Batch
     from rollmath.recipes._get import get, load, names
-    from rollmath.recipes._library import CISPO, DAPO, GRPO, GSPO, REINFORCE_PP, RLOO, SPO_TREE, STRATIFIED, dr_grpo
+    from rollmath.recipes._library import (
+        CISPO,
+        DAPO,
+        GRPO,
+        GSPO,
+        REINFORCE_PP,
+        RLOO,
+        SPO_TREE,
+        STRATIFIED,
+        TREE_GRPO,
+        TREE_OPO,
+        TREE_RL,
+        dr_grpo,
+    )
     from rollmath.recipes._parts import Filter, Overlong
     from rollmath.recipes._recipe import Recipe
 
@@ -31,6 +44,9 @@ _load, __dir__ = lazy(
             "RLOO",
             "SPO_TREE",
             "STRATIFIED",
+            "TREE_GRPO",
+            "TREE_OPO",
+            "TREE_RL",
             "dr_grpo",
         ),
         "_parts": (
@@ -52,6 +68,9 @@ __all__ = [
     "RLOO",
     "SPO_TREE",
     "STRATIFIED",
+    "TREE_GRPO",
+    "TREE_OPO",
+    "TREE_RL",
     "Advantage",
     "Batch",
     "Filter",

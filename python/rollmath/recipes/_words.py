@@ -76,7 +76,7 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     method = method_of(recipe.advantage.method)
     out.append(("advantage", f"{method.name}. {_first_line(method.call)}", _settings(recipe.advantage)))
     each = "in the first rollout that is trained" if recipe.shared == "once" else "in every rollout that has it"
-    out.append(("shared", f"a token that rollouts share trains {each}" if recipe.advantage.on_forest else "", ""))
+    out.append(("shared", f"a token that rollouts share trains {each}" if recipe.advantage.of_rollouts else "", ""))
     out.append(("zeros", "tokens with advantage 0 do not train" if recipe.zeros == "drop" else "", ""))
     loss = recipe.objective
     out.append(("objective", f"{type(loss).__name__}. {_first_line(loss)}", _numbers(loss)))
