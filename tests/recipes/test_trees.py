@@ -211,7 +211,7 @@ def test_prefixes_that_rollouts_start_from():
     rewards = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     rows = rm.Rows(range(6), [1, 2, 3, 1, 2, 3])
     recipe = of("tree.tree_opo")
-    assert list(recipe.needs) == ["forest", "node"]
+    assert recipe.advantage.takes[:3] == ("forest", "paths", "node")
     batch = recipe.prepare(rewards, [0] * 6, rows=rows, forest=forest, node=range(6))
     assert batch.level == "rollout"
     assert batch.advantages.tolist() == tree.tree_opo(forest, range(6), rewards).tolist()
@@ -225,10 +225,21 @@ def test_prefixes_that_rollouts_start_from():
     assert staged.advantages.tolist() == tree.staged_advantage(forest, range(6), rewards).advantages.tolist()
     halves = recipe.advantages(rewards, [0, 0, 0, 1, 1, 1], forest=forest, node=range(6))
     assert halves[:3].sum() == pytest.approx(0)
-    with pytest.raises(ValueError, match=r"needs 'forest' \(a rollmath.Forest, .* whose nodes are the prefixes"):
-        recipe.prepare(rewards, [0] * 6, rows=rows, node=range(6))
-    with pytest.raises(TypeError, match="unexpected column 'paths'"):
-        recipe.prepare(rewards, [0] * 6, rows=rows, forest=forest, node=range(6), paths=[])
+    paths = [[""], ["", "a"], ["", "a", "b"], ["", "c"], ["", "a", "d"], ["", "c", "e"]]
+    by_path = recipe.prepare(rewards, [0] * 6, rows=rows, paths=paths)
+    assert by_path.advantages.tolist() == batch.advantages.tolist()
+    # Two that start alike are no copies.
+    twice = recipe.advantages([*rewards, 1.0], [0] * 7, paths=[*paths, ["", "a"]])
+    np.testing.assert_allclose(twice, tree.tree_opo(forest, [*range(6), 1], [*rewards, 1.0]), atol=1e-15)
+    for columns, text in (
+        ({"node": range(6)}, "needs 'forest' and 'node', or 'paths'; 'forest' is missing"),
+        ({"forest": forest}, "'node' is missing"),
+        ({"forest": forest, "paths": paths}, "'paths' say what forest and nodes are; give them, or"),
+        ({"paths": paths[:5]}, "'paths' must have length 6"),
+        ({"paths": [*paths[:5], []]}, r"prepare\(\): 'paths'"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            recipe.prepare(rewards, [0] * 6, rows=rows, **columns)
 
 
 def test_filters_drop_whole_trees():

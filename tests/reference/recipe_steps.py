@@ -51,12 +51,10 @@ class Step:
         forest = self.forest()
         # As prefixes, every second rollout starts from a leaf.
         node = np.where(np.arange(len(self.groups)) % 2, forest.leaves, forest.parents[forest.leaves])
-        known = {
-            "strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated, "forest": forest,
-            "node": node,
-        }  # fmt: skip
+        known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated}
         given = {name: known[name] for name in recipe.needs}
-        return given | ({"forest": self.forest()} if recipe.advantage.on_forest else {})
+        of_tree = {"forest": forest} if recipe.advantage.of_rollouts else {"forest": forest, "node": node}
+        return given | (of_tree if recipe.advantage.on_forest else {})
 
     def forest(self):
         """A tree a group, in which two rollouts in turn share half of the positions of the shorter one."""

@@ -58,7 +58,7 @@ RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
 _TREE = recipes.SPO_TREE
 #: Recipes on trees, of which each group is on one rank.
 TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
-    **{name: (made, tuple(made.needs)) for name in recipes.names() if (made := recipe(name)).advantage.on_forest},
+    **{name: (made, ()) for name in recipes.names() if (made := recipe(name)).advantage.of_rollouts},
     # Of whole numbers: bits are those of one process whatever the order of sums.
     "tree_opo": (
         recipes.TREE_OPO.replace(advantage=Advantage("tree.tree_opo", {"baseline": "optimistic"})), ("forest", "node")

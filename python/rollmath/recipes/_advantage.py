@@ -17,7 +17,7 @@ from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._batch import rows_of
 from rollmath.recipes._call import called, length, picked, scattered
-from rollmath.recipes._method import OF_FOREST, Method, convention_of, method_of
+from rollmath.recipes._method import OF_FOREST, OF_PREFIXES, Method, convention_of, method_of
 from rollmath.recipes._options import Options, nearest
 from rollmath.recipes._tree import check_level, of_forest
 from rollmath.rows import Rows
@@ -38,7 +38,8 @@ COLUMNS = {
     "forest": "a rollmath.Forest, whose rollouts are those of the rows, in the order of rows.rollouts.ids, or for a "
     "method that takes node whose nodes are the prefixes that rollouts start from",
     "node": "one node of the forest a rollout, the prefix that it starts from",
-    "paths": "one list a rollout, the ids of the nodes that it goes through, the root of its tree first",
+    "paths": "one list a rollout, the ids of the nodes that it goes through, or of those of the prefix that it starts "
+    "from; the root of its tree first",
     "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
     "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
 }
@@ -118,7 +119,7 @@ class Advantage:
     def takes(self) -> tuple[str, ...]:
         """Columns that it can be given."""
         method = method_of(self.method)
-        of_forest = () if not method.on_forest else OF_FOREST[:1] if method.on_prefixes else OF_FOREST
+        of_forest = () if not method.on_forest else OF_PREFIXES if method.on_prefixes else OF_FOREST
         columns = (*of_forest, *method.columns)
         return tuple(name for name in columns if name not in self.options)
 
@@ -135,7 +136,7 @@ class Advantage:
 
     @property
     def of_rollouts(self) -> bool:
-        """Whether the forest that its method takes is that of the rollouts, not one of prefixes that they start from."""
+        """Whether its method takes a forest of the rollouts, not one of prefixes that they start from."""
         method = method_of(self.method)
         return method.on_forest and not method.on_prefixes
 

@@ -20,11 +20,13 @@ PACKAGES = ("group", "temporal", "tree")
 SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "convention", "out"})
 #: What a recipe can be given for a method that takes a forest, in place of the groups.
 OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
+OF_PREFIXES = ("forest", "paths")
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
 LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
     dict.fromkeys(
-        ("tree.arpo_hard", "tree.spo", "tree.tree_rl", "tree.tree_rpo", "tree.treepo_segment", "tree.treepo_spo"), "node"
+        ("tree.arpo_hard", "tree.spo", "tree.tree_rl", "tree.tree_rpo", "tree.treepo_segment", "tree.treepo_spo"),
+        "node",
     )
     | dict.fromkeys(("tree.staged_advantage", "tree.tree_grpo", "tree.tree_opo", "tree.treepo"), "rollout")
 )
@@ -74,9 +76,9 @@ class Method:
     @cached_property
     def required(self) -> tuple[str, ...]:
         """Those that have no default."""
-        own = tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
-        # The forest of the rollouts may be made of their tokens.
-        return ("forest", *own) if self.on_prefixes else own
+        named = tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
+        # What a forest is made of can be given in several ways, and so can the nodes of it.
+        return tuple(n for n in named if n != "node") if self.on_prefixes else named
 
     @cached_property
     def options(self) -> tuple[str, ...]:

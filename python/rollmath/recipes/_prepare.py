@@ -14,7 +14,6 @@ import numpy as np
 from rollmath import _checks
 from rollmath._arrays import Array, ArrayLike, Kind, describe, host, is_tensor
 from rollmath._logprobs import LogProbs
-from rollmath.forest import as_forest
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._advantage import compute, missing
@@ -24,7 +23,7 @@ from rollmath.recipes._method import method_of
 from rollmath.recipes._metrics import metrics_of
 from rollmath.recipes._options import nearest
 from rollmath.recipes._reward_kl import rollout_kl, token_rewards
-from rollmath.recipes._tree import copies_of, forest_of, trained_once
+from rollmath.recipes._tree import copies_of, forest_of, prefixes_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
 from rollmath.select._selection import selection
@@ -131,7 +130,7 @@ def read(
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
     copies = None
     if method.on_prefixes:
-        for_method["forest"] = as_forest(who, columns.get("forest"))
+        for_method |= prefixes_of(who, made, columns)
     elif method.on_forest:
         for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
         copies = copies_of(for_method["forest"], columns.get("paths"))

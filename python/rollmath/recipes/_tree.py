@@ -79,6 +79,28 @@ def forest_of(who: str, rows: Rows | None, groups: Groups, columns: Mapping[str,
     return forest
 
 
+def prefixes_of(who: str, groups: Groups, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The forest of prefixes, and the node of each rollout in it: as they were given, or from paths of prefixes."""
+    given = {name: x for name in ("forest", "paths", "node") if (x := columns.get(name)) is not None}
+    if "paths" not in given:
+        for name in ("forest", "node"):
+            if name not in given:
+                msg = f"{who}(): a method on prefixes needs 'forest' and 'node', or 'paths'; {name!r} is missing"
+                raise ValueError(msg)
+        return {"forest": as_forest(who, given["forest"]), "node": given["node"]}
+    if len(given) > 1:
+        msg = f"{who}(): 'paths' say what forest and nodes are; give them, or 'forest' and 'node'"
+        raise ValueError(msg)
+    forest = _of_paths(who, groups, given["paths"])
+    assert forest.labels is not None
+    if forest.n_leaves != len(groups):
+        msg = f"{who}(): 'paths' must have length {len(groups)} (= len(groups)), got {forest.n_leaves}"
+        raise ValueError(msg)
+    # A prefix of another one has a leaf of its own below, which is no element.
+    bare = np.array([forest.labels[leaf] is None for leaf in forest.leaves.tolist()], bool)
+    return {"forest": forest, "node": np.where(bare, forest.parents[forest.leaves], forest.leaves)}
+
+
 def _check_ways(who: str, given: Mapping[str, Any]) -> None:
     ways = [name for name in given if name != "path_lengths"]
     if len(ways) > 1:

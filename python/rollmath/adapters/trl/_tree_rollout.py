@@ -86,7 +86,9 @@ def tree_rollout(
         leaves: list[_Node] = []
         for width, limit in zip(widths, [*limits, trainer.max_completion_length - sum(limits)], strict=True):
             parents = [node for node in level for _ in range(width)]
-            found = _generate(trainer, [[*asked[node.tree], *node.tokens] for node in parents], limit)
+            texts = [[*asked[node.tree], *node.tokens] for node in parents]
+            # Where all have ended, too: processes that share a model generate together.
+            found = _generate(trainer, texts or asked[:1], limit)[: len(texts)]
             level = [node.child(i, new, width) for i, (node, new) in enumerate(zip(parents, found, strict=True))]
             leaves += [node for node in level if node.tokens[-1] in trainer.eos_token_ids]
             level = [node for node in level if node.tokens[-1] not in trainer.eos_token_ids]
@@ -128,8 +130,6 @@ def _check(who: str, trainer: Any, prompts: list[Any], size: int, limits: list[i
 
 def _generate(trainer: Any, texts: list[list[int]], limit: int) -> list[list[int]]:
     """Up to ``limit`` tokens after each text, as the trainer generates."""
-    if not texts:
-        return []
     with _limited(trainer, limit):
         found: list[list[int]] = trainer._generate_single_turn(texts, None, {}, 1)[0]
     return found
