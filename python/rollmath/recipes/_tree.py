@@ -115,6 +115,8 @@ def _check_ways(who: str, given: Mapping[str, Any]) -> None:
 
 
 def _of_paths(who: str, groups: Groups, paths: Any, path_lengths: Any = None) -> Forest:
+    # Trainers hold lists in arrays of objects.
+    paths, path_lengths = (x.tolist() if isinstance(x, np.ndarray) else x for x in (paths, path_lengths))
     try:
         return Forest.from_paths(paths, groups=groups, root="first", lengths=path_lengths)
     except (TypeError, ValueError) as wrong:
