@@ -131,9 +131,14 @@ LINES = [
     Line("from_padded", "padded to packed, 8192 x 4096 at 30 %, out=", within(6), "rollmath reused"),
     Line("to_padded", "packed to padded, 8192 x 4096 at 30 %, out=", within(8), "rollmath reused"),
     Line("trie_64_prompts", "trie of 4096 x 4096 tokens", times_of("trie_64_prompts", "probe read once", 4)),
+    Line("prefix_batch", "prefix-tree batch of 1,149,952 tokens", within(30)),
+    Line("prefix_batch", "the same, against a dict a token", faster("prefix_batch", "python dict", 40)),
+    Line("block_mask", "blocks of its mask, against torch compiled", faster("block_mask", "torch compiled", 10)),
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    Line("replay_draw", "replay: 512 of 16,512 entries", within(1)),
+    Line("replay_draw", "the same, against a list of dicts", faster("replay_draw", "python dicts", 100)),
     *(
         Line(f"{method}_{shape}", f"1,000,000 nodes, {shape} trees: {name}", within(25))
         for shape in ("balanced", "mixed")
@@ -195,6 +200,7 @@ LINES = [
     Line("trl_step_tiny", "the same with a model of next to nothing", ties("trl_step_tiny", peers=True)),
 ]
 WHEEL_LIMIT = 3_000_000
+PREFIX_LIMIT = 100_000_000
 
 
 def memory(rows: list[Row]) -> Verdict:
@@ -205,6 +211,15 @@ def memory(rows: list[Row]) -> Verdict:
     ratio = sizes["verl"] / sizes["rollmath"]
     text = f"{sizes['rollmath'] / 1e6:.0f} MB, {ratio:.1f} times less than verl, goal 3"
     return Verdict("met" if ratio >= 3 else "missed", text)
+
+
+def prefix(rows: list[Row]) -> Verdict:
+    """Peak memory of a prefix-tree batch, with the trie."""
+    sizes = [r["bytes"] for r in pick(rows, "prefix_batch_peak", "rollmath")]
+    if not sizes:
+        return Verdict("not measured", "no row of rollmath")
+    word = "met" if max(sizes) < PREFIX_LIMIT else "missed"
+    return Verdict(word, f"{max(sizes) / 1e6:.1f} MB, limit {PREFIX_LIMIT / 1e6:g} MB")
 
 
 def wheel(rows: list[Row]) -> Verdict:
@@ -221,4 +236,6 @@ def verdicts(rows: list[Row]) -> list[tuple[str, Verdict]]:
     out = [(line.what, line.verdict(rows)) for line in LINES if line.op in ran]
     if "ppo_padded_peak" in ran:
         out.append(("memory of the policy loss, 8192 x 4096", memory(rows)))
+    if "prefix_batch_peak" in ran:
+        out.append(("memory of a prefix-tree batch", prefix(rows)))
     return out + ([("size of the wheel", wheel(rows))] if "wheel" in ran else [])

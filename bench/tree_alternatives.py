@@ -98,3 +98,38 @@ def edges_recursion(roots: list[dict[str, Any]], size: int, normalized: bool) ->
         score(root)
         advantage(root)
     return np.array(out)
+
+
+def prefix_dict(lists: list[list[int]], groups: list[int], advantages: list[float]) -> tuple[np.ndarray, ...]:
+    """A prefix-tree batch by a dict a token, as trainers build it: token ids, positions, ends of the intervals, the
+    token before each, and the sums of the positive and of the negative advantages."""
+    roots: dict[int, dict] = {}
+    for tokens, group, a in zip(lists, groups, advantages, strict=True):
+        below = roots.setdefault(group, {})
+        for token in tokens:
+            node = below.get(token)
+            if node is None:
+                node = below[token] = [{}, 0.0, 0.0]
+            node[1 if a > 0 else 2] += a
+            below = node[0]
+    ids, positions, end, previous, gain, loss = [], [], [], [], [], []
+    for root in roots.values():
+        # (children to go, place of the parent, depth): a stack, because paths are longer than Python recurses.
+        stack = [(iter(root.items()), -1, 0)]
+        while stack:
+            children, parent, depth = stack[-1]
+            for token, node in children:
+                at = len(ids)
+                ids.append(token)
+                positions.append(depth)
+                previous.append(parent)
+                gain.append(node[1])
+                loss.append(node[2])
+                end.append(0)
+                stack.append((iter(node[0].items()), at, depth + 1))
+                break
+            else:
+                stack.pop()
+                if parent >= 0:
+                    end[parent] = len(ids)
+    return tuple(np.array(x) for x in (ids, positions, end, previous, gain, loss))

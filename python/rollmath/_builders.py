@@ -70,18 +70,19 @@ class Builders(Layout):
         element = grown.element
         labels = [flat[e] if e >= 0 else None for e in element.tolist()]
         if given is None:
-            owners = as_groups(who, [flat[e] for e in offsets[:-1][trees.first].tolist()], name="paths")
+            owners = _paths.named_by_roots(who, [flat[e] for e in offsets[:-1][trees.first].tolist()])
         else:
             owners = given.take(trees.first)
-        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, (element >= 0).astype(np.int64))
         if root == "added":
-            for v, name in zip(core.roots.tolist(), owners.ids, strict=True):
+            for v, name in zip(np.flatnonzero(grown.parents < 0).tolist(), owners.ids, strict=True):
                 labels[v] = name
-        made = cls._make(core, owners, None, tuple(labels))
+        tokens = None
         if lengths is not None:
-            node = made.expand(np.arange(len(element)), per="rollout", include_root=True).values
+            # With one token an element, the nodes of a rollout's tokens are those of its elements.
+            core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, (element >= 0).astype(np.int64))
+            node = cls._make(core, owners).expand(np.arange(len(element)), per="rollout", include_root=True).values
             tokens = _paths.element_lengths(who, lengths, offsets, element, node)
-        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, None if lengths is None else tokens)
+        core = _core.Preorder.from_parents(who, grown.parents, grown.leaves, tokens)
         return cls._make(core, owners, None, tuple(labels))
 
     @classmethod
@@ -123,7 +124,7 @@ class Builders(Layout):
         >>> forest.parents.tolist(), forest.labels, forest.rewards.tolist()
         ([4, 0, 0, 4, -1], ('2+2', '=4', '=5', '4', ''), [1.0, 0.0, 1.0])
         >>> print(forest.report)
-        4 texts made 5 nodes: 0 equal an earlier one, 1 roots were added
+        4 texts made 5 nodes; equal to an earlier text: 0, added roots: 1
         """
         who = "Forest.from_prefix_texts"
         choice(who, "missing", missing, ("raise", "prune", "nan"))

@@ -13,10 +13,13 @@ __all__ = [
     "affine",
     "check_offsets",
     "expand",
+    "forest_backup",
     "forest_down",
     "forest_expand",
     "forest_leaf_stat",
+    "forest_pack",
     "forest_parent",
+    "forest_rollout_tokens",
     "forest_root",
     "forest_rows",
     "forest_token_index",
@@ -126,6 +129,9 @@ def forest_up(
     weights: NDArray[np.float64] | None = None,
     empty: float = ...,
 ) -> NDArray[np.float64]: ...
+def forest_backup(
+    who: str, name: str, forest: Preorder, x: NDArray[Any], gamma: float, how: str
+) -> NDArray[np.float64]: ...
 def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
 def forest_leaf_stat(
     who: str, name: str, forest: Preorder, x: NDArray[Any], how: str, parameter: float = 0.0
@@ -136,6 +142,14 @@ def forest_rows(who: str, forest: Preorder, per: str, include_root: bool) -> NDA
 def forest_expand(
     who: str, forest: Preorder, x: NDArray[Any], per: str, include_root: bool, out: NDArray[Any]
 ) -> None: ...
+def forest_pack(
+    who: str, forest: Preorder, trees: NDArray[np.int64]
+) -> tuple[
+    NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]
+]: ...
+def forest_rollout_tokens(
+    who: str, forest: Preorder, trees: NDArray[np.int64], include_root: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]: ...
 def forest_token_index(who: str, forest: Preorder, include_root: bool) -> NDArray[np.int64]: ...
 def check_offsets(who: str, name: str, offsets: NDArray[np.int64], total: int) -> None: ...
 def offsets_from_lengths(

@@ -41,7 +41,11 @@ class Picture(NamedTuple):
         x = self.values.astype(np.float64)
         finite = np.abs(x[np.isfinite(x)])
         top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
-        return [_GREY if v != v else _mixed(min(abs(v) / top, 1.0), _BLUE if v > 0 else _ORANGE) for v in x.tolist()]
+        share = np.minimum(np.abs(x) / top, 1.0).tolist()
+        return [
+            _GREY if np.isnan(v) else _mixed(part, _BLUE if v > 0 else _ORANGE)
+            for v, part in zip(x.tolist(), share, strict=True)
+        ]
 
     def thickness(self) -> NDArray[np.float64]:
         """Of the edge above each node: 1 for one leaf, and slowly more."""
@@ -101,10 +105,10 @@ def svg(picture: Picture) -> str:
     width = np.array([len(text) for text in shown]) * _CHAR + 2 * _PAD
     x, y = _places(forest, width)
     right, bottom = (float(a.max(initial=0)) for a in (x + width, y))
-    size = f"{right + _EDGE:.0f} {bottom + _LINE / 2 + _EDGE:.0f}".split()
+    w, h = f"{right + _EDGE:.0f}", f"{bottom + _LINE / 2 + _EDGE:.0f}"
+    size = f'viewBox="0 0 {w} {h}" width="{w}" height="{h}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" '
-        f'height="{size[1]}" font-family="monospace" font-size="12">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="monospace" font-size="12">',
         '<rect width="100%" height="100%" fill="#fff"/>',
         '<g fill="none" stroke="#b0b0b0">',
     ]

@@ -122,7 +122,7 @@ class Export(Layout):
         max_label: int = 40,
         max_nodes: int = 5000,
     ) -> str:
-        """As text in the DOT language, for Graphviz.
+        r"""As text in the DOT language, for Graphviz.
 
         Args:
             values: one number a node, ``[n_nodes]``; written behind the label, and its colour (white 0, blue above,
@@ -141,7 +141,7 @@ class Export(Layout):
           node [shape=box, style="rounded,filled", fillcolor="#ffffff", fontname=monospace]
           edge [arrowhead=none]
           0 [label="q  0", fillcolor="#ffffff"]
-          1 [label="say \\"hi\\"  1", fillcolor="#5b9bd5"]
+          1 [label="say \"hi\"  1", fillcolor="#5b9bd5"]
           0 -> 1 [penwidth=1]
         }
         """
@@ -178,12 +178,13 @@ class Export(Layout):
     def _picture(
         self, who: str, values: ArrayLike | None, labels: Sequence[Any] | None, max_label: int, max_nodes: int
     ) -> _draw.Picture:
+        for name, number in (("max_label", max_label), ("max_nodes", max_nodes)):
+            if not isinstance(number, (int, np.integer)) or number < 2:
+                msg = f"{who}(): {name!r} must be a whole number of at least 2, got {number!r}"
+                raise ValueError(msg)
         if self.n_nodes > max_nodes:
             fix = "draw fewer rollouts with forest.prune(keep), or raise max_nodes"
             msg = f"{who}(): the forest must have at most max_nodes={max_nodes} nodes, got {self.n_nodes}; {fix}"
-            raise ValueError(msg)
-        if not isinstance(max_label, int) or max_label < 2:
-            msg = f"{who}(): 'max_label' must be a whole number of at least 2, got {max_label!r}"
             raise ValueError(msg)
         x = None
         if values is not None:

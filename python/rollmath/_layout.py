@@ -42,7 +42,7 @@ class PruneReport(NamedTuple):
         rollouts = len(self.kept_rollouts) + len(self.dropped_rollouts)
         return (
             f"kept {len(self.kept_rollouts)} of {rollouts} rollouts and {len(self.kept_nodes)} of {nodes} nodes; "
-            f"{len(self.dropped_trees)} trees are gone"
+            f"dropped trees: {len(self.dropped_trees)}"
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import describe, floats, host_only, integers, mask_bytes
+from rollmath._arrays import check_vector, describe, floats, host_only, integers, mask_bytes
 from rollmath._turns import Turn, TurnsRow, columns, first_difference, read_turns, rollouts_named
 from rollmath._turns_report import PrefixBreak, TurnsReport
 from rollmath.ragged import Ragged
@@ -43,7 +43,9 @@ class Message(NamedTuple):
 
     def key(self) -> bytes:
         """Equal for messages that may merge."""
-        return b"".join((len(self.tokens).to_bytes(8, "big"), self.tokens.tobytes(), self.trained.tobytes(), self.payload))
+        return b"".join(
+            (len(self.tokens).to_bytes(8, "big"), self.tokens.tobytes(), self.trained.tobytes(), self.payload)
+        )
 
 
 class Conversations(NamedTuple):
@@ -55,6 +57,9 @@ class Conversations(NamedTuple):
 
 def read(who: str, rollouts: Any) -> Conversations:
     """Lists of turns, or message graphs, as rows and their messages."""
+    if isinstance(rollouts, Mapping) and "nodes" in rollouts:
+        msg = f"{who}(): 'rollouts' must be a list of rollouts or a mapping from ids to them, got one message graph"
+        raise TypeError(msg)
     named = rollouts_named(who, rollouts, None)
     graphs = [isinstance(rollout, Mapping) for _, rollout in named]
     if any(graphs):
@@ -173,8 +178,11 @@ class _Graph:
             raise ValueError(msg)
         logprobs = node.get("logprobs")
         values = None
-        if logprobs is not None and len(logprobs):
-            values, _ = floats(self.who, f"{at}.logprobs", logprobs, length=int(trained.sum()), why="the True of its mask")
+        if logprobs is not None:
+            given, _ = floats(self.who, f"{at}.logprobs", logprobs)
+            if len(given):
+                check_vector(self.who, f"{at}.logprobs", given, int(trained.sum()), "the True of its mask")
+                values = given
         self.parents.append(-1 if above is None else int(above))
         self.messages.append(Message(tokens, trained, b""))
         self.logprobs.append(values)

@@ -67,7 +67,7 @@ def read(who: str, paths: Any, separator: str | None) -> tuple[list[Any], NDArra
     return list(chain.from_iterable(paths)), offsets
 
 
-def _split(who: str, paths: Sequence[Any], separator: str) -> list[list[str]]:
+def _split(who: str, paths: Any, separator: str) -> list[list[str]]:
     if not isinstance(separator, str) or not separator:
         msg = f"{who}(): 'separator' must be a string of at least one character, got {separator!r}"
         raise TypeError(msg) if not isinstance(separator, str) else ValueError(msg)
@@ -102,13 +102,14 @@ def element_lengths(
 
     ``element`` of each node, ``node`` of each element.
     """
-    if isinstance(lengths, (list, tuple)) and any(isinstance(x, (list, tuple)) for x in lengths):
-        lengths = Ragged.from_lists(lengths, dtype=np.int64)
+    rows: Any = None
     if isinstance(lengths, Ragged):
-        if not np.array_equal(lengths.offsets, offsets):
-            msg = f"{who}(): 'lengths' must have one number an element of each path, got rows of other lengths"
-            raise ValueError(msg)
-        lengths = lengths.values
+        rows, lengths = lengths.lengths, lengths.values
+    elif isinstance(lengths, (list, tuple)) and lengths and all(isinstance(x, (list, tuple)) for x in lengths):
+        rows, lengths = list(map(len, lengths)), list(chain.from_iterable(lengths))
+    if rows is not None and not np.array_equal(rows, np.diff(offsets)):
+        msg = f"{who}(): 'lengths' must have one number an element of each path, got rows of other lengths"
+        raise ValueError(msg)
     given, _ = integers(who, "lengths", lengths, length=len(node), why="the number of elements of all paths")
     if (bad := np.flatnonzero(given < 0)).size:
         msg = f"{who}(): 'lengths' must not be negative, got {given[bad[0]]} {_place(offsets, int(bad[0]))}"
@@ -147,13 +148,21 @@ def trees_of(
     return (first if given is None else Groups.product(given, first)), given
 
 
+def named_by_roots(who: str, roots: list[Any]) -> Groups:
+    """The groups of trees that their roots name."""
+    if len(types := {type(x).__name__: x for x in roots}) > 1:
+        got = " and ".join(sorted(types))
+        msg = f"{who}(): 'paths' must begin with ids of one type where these name the groups, got {got}; give groups="
+        raise TypeError(msg)
+    return as_groups(who, roots, name="paths")
+
+
 def may_merge(who: str, groups: Groups, sampled_jointly: Any, noun: str) -> Groups:
     """Which rollouts may share nodes: those of a group that were sampled jointly."""
     if isinstance(sampled_jointly, (bool, np.bool_)):
         return groups if sampled_jointly else Groups.product(groups, np.arange(len(groups)))
     if sampled_jointly is None or isinstance(sampled_jointly, (str, bytes, int, float)):
-        got = f"got {sampled_jointly!r}"
-        msg = f"{who}(): 'sampled_jointly' must be True, False or one id a {noun}, {got}"
+        msg = f"{who}(): 'sampled_jointly' must be True, False or one id a {noun}, got {sampled_jointly!r}"
         raise TypeError(msg)
     ids = as_groups(who, sampled_jointly, name="sampled_jointly")
     if len(ids) != len(groups):

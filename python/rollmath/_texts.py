@@ -34,8 +34,8 @@ class TextsReport(NamedTuple):
 
     def __str__(self) -> str:
         head = (
-            f"{len(self.nodes)} texts made {self.n_nodes} nodes: {self.merged} equal an earlier one, "
-            f"{self.added_roots} roots were added"
+            f"{len(self.nodes)} texts made {self.n_nodes} nodes; equal to an earlier text: {self.merged}, "
+            f"added roots: {self.added_roots}"
         )
         return head if self.pruned is None else f"{head}\n{self.pruned}"
 
@@ -91,12 +91,11 @@ def _climb(
         if stack:
             parents[v] = stack[-1]
             labels[v] = names[v][len(names[stack[-1]]) :]
-        elif not add_root or not names[v]:
-            if (other := root.setdefault(group[v], v)) != v:
-                fix = "add their root, give each tree a group of its own, or choose add_root=True"
-                two = f"texts[{first[other]}] and texts[{first[v]}], and neither begins with the other"
-                msg = f"{who}(): 'texts' must have one root a group, got {two}; {fix}"
-                raise ValueError(msg)
+        elif (not add_root or not names[v]) and (other := root.setdefault(group[v], v)) != v:
+            fix = "add their root, give each tree a group of its own, or choose add_root=True"
+            two = f"texts[{first[other]}] and texts[{first[v]}], and neither begins with the other"
+            msg = f"{who}(): 'texts' must have one root a group, got {two}; {fix}"
+            raise ValueError(msg)
         stack.append(v)
     if add_root:
         for v in range(len(names)):

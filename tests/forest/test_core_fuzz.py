@@ -58,6 +58,9 @@ def use(forest, data):
             for include_root in (False, True):
                 attempt(_core.forest_expand, "f", forest, x, per, include_root, draw(ANY))
     attempt(_core.forest_token_index, "f", forest, draw(st.booleans()))
+    for trees in (np.arange(forest.n_trees), draw(ANY)):
+        attempt(_core.forest_pack, "f", forest, trees)
+        attempt(_core.forest_rollout_tokens, "f", forest, trees, draw(st.booleans()))
     forest.siblings("f")
     for name in ("parents", "order", "depth", "leaves", "leaf_counts", "tree", "roots", "lengths", "places", "n_rows"):
         getattr(forest, name)

@@ -25,6 +25,7 @@ def test_nodes_in_preorder():
     assert forest.groups == rm.Groups(["a", "a"])
     assert Forest.from_nested(TREE).lengths is None
     assert Forest.from_nested([]).n_nodes == 0
+    assert Forest.from_nested({"reward": 1}).parents.tolist() == [-1]
     again = pickle.loads(pickle.dumps(forest))
     assert again.rewards.tolist() == forest.rewards.tolist()
     pruned, _ = forest.prune([0, 1, 1, 0])
@@ -35,6 +36,41 @@ def test_other_names_and_number_types():
     records = ({"next": ({"score": np.float32(0.25)}, {"score": True, "next": None})},)
     forest = Forest.from_nested(records, children="next", reward="score")
     assert forest.rewards.tolist() == [0.25, 1.0]
+
+
+def test_texts_become_labels():
+    records = {"text": "q", "children": [{"text": "a", "reward": 1}, {"reward": 0}]}
+    forest = Forest.from_nested(records, text="text")
+    assert forest.labels == ("q", "a", None)
+    assert Forest.from_nested(records).labels is None
+    assert pickle.loads(pickle.dumps(forest)).labels == forest.labels
+    assert forest.prune([0, 1])[0].labels == ("q", None)
+
+
+def test_leaves_without_rewards():
+    records = [
+        {"text": "r", "children": [{"text": "a"}, {"children": [{"reward": 1}, {"reward": None}, {"reward": np.nan}]}]},
+        {"children": [{}]},
+    ]
+    whole = Forest.from_nested(records, text="text", missing="nan")
+    assert np.isnan(whole.rewards).tolist() == [True, False, True, True, True]
+    assert whole.report is None
+    forest = Forest.from_nested(records, text="text", groups=["p", "q"], missing="prune")
+    assert (forest.parents.tolist(), forest.rewards.tolist()) == ([-1, 0, 1], [1.0])
+    assert (forest.labels, forest.groups.ids) == (("r", None, None), ("p",))
+    assert forest.report.kept_nodes.tolist() == [0, 2, 3]
+    assert forest.report.dropped_rollouts.tolist() == [0, 2, 3, 4]
+    assert str(forest.report) == "kept 1 of 5 rollouts and 3 of 8 nodes; dropped trees: 1"
+    again = pickle.loads(pickle.dumps(forest))
+    assert again.report.dropped_trees.tolist() == [1]
+    # The same by hand.
+    by_hand, report = whole.prune(~np.isnan(whole.rewards))
+    assert by_hand.parents.tolist() == forest.parents.tolist()
+    assert report.dropped_nodes.tolist() == forest.report.dropped_nodes.tolist()
+    with pytest.raises(
+        ValueError, match=r"'reward' is missing at leaf .*; leave the record out, give it a reward, or ch"
+    ):
+        Forest.from_nested(records)
 
 
 def test_deep_records():
@@ -88,6 +124,12 @@ def test_wrong_tokens_and_groups():
         Forest.from_nested({"reward": 1, "t": "ab"}, tokens="t")
     with pytest.raises(TypeError, match=r"'t' must be lists of tokens, got ndarray at records\[0\]"):
         Forest.from_nested({"reward": 1, "t": np.array(3)}, tokens="t")
+    with pytest.raises(TypeError, match=r"'x' must be a string, got int at records\[0\].children\[0\]"):
+        Forest.from_nested({"children": [{"reward": 1, "x": 3}]}, text="x")
+    with pytest.raises(
+        ValueError, match=r"from_nested\(\): 'missing' must be one of 'raise', 'prune', 'nan', got 'drop'"
+    ):
+        Forest.from_nested(TREE, missing="drop")
     with pytest.raises(ValueError, match=r"from_nested\(\): 'groups' must have length 1 \(= the number of roots\)"):
         Forest.from_nested(TREE, groups=[1, 2])
 

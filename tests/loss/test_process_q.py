@@ -36,6 +36,17 @@ def test_official_code(vectors):
     assert_allclose(out.coefficient, v["gradient"], atol=1e-5)
 
 
+def test_the_items_of_a_response(vectors):
+    """Three items of a short response, whose mean the official code gives, with its 1e-5 in each denominator."""
+    v = vectors("structured")["pqm"]
+    out = process_q(v["Q"], v["labels"], ["a"] * 3, zeta=v["zeta"])
+    assert_allclose(out.loss, v["loss"], rtol=1e-5)
+    wrong = np.exp(v["Q"][2] + v["zeta"])
+    items = np.log([(np.e + 1 + wrong) / np.e, (np.e**2 + 1 + np.e + wrong) / np.e**2, 1 + wrong])
+    assert_allclose(items, [2.169846, 1.440190, 3.048588], atol=2e-6)
+    assert_allclose(out.loss, items.mean(), rtol=1e-14)
+
+
 @given(ROWS, st.sampled_from([0.0, 4.0]), st.booleans(), st.booleans(), st.sampled_from([None, 7]))
 def test_the_oracle(oracle, tolerance, rows, zeta, anchor, masked, divisor):
     q, correct, ids, valid = unzip(rows)

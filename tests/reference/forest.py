@@ -71,3 +71,48 @@ def distinct_prefixes(lists, groups, payload=None):
                 seen.add(key)
                 first.append((row, n - 1))
     return first
+
+
+def path_forest(paths, groups, rooted):
+    """Parents, leaf of each path and labels, in preorder with children by first appearance.
+
+    ``groups``: one a path; ``rooted``: the first element of a path is the root of a tree.
+    """
+    parents, labels, leaf_of = [], [], {}
+
+    def node(parent, label):
+        parents.append(parent)
+        labels.append(label)
+        return len(parents) - 1
+
+    def visit(v, depth, members, is_root):
+        if len(members) == 1 and len(paths[members[0]]) == depth and not is_root:
+            leaf_of[members[0]] = v
+            return
+        branches = {}
+        for m in members:
+            key = ("ends", m) if len(paths[m]) == depth else ("goes on", type(paths[m][depth]), paths[m][depth])
+            branches.setdefault(key, []).append(m)
+        for key, own in branches.items():
+            if key[0] == "ends":
+                leaf_of[own[0]] = node(v, None)
+            else:
+                visit(node(v, key[2]), depth + 1, own, is_root=False)
+
+    trees = {}
+    for m, group in enumerate(groups):
+        trees.setdefault((group, paths[m][0]) if rooted else group, []).append(m)
+    for key, members in trees.items():
+        visit(node(-1, paths[members[0]][0] if rooted else key), int(rooted), members, is_root=True)
+    return parents, [leaf_of[m] for m in range(len(paths))], labels
+
+
+def prefix_parents(texts, groups):
+    """Parent of each text: the longest other text of its group that it begins with, -1 if there is none."""
+    above = []
+    for i, text in enumerate(texts):
+        shorter = [
+            j for j, other in enumerate(texts) if groups[j] == groups[i] and other != text and text.startswith(other)
+        ]
+        above.append(max(shorter, key=lambda j: len(texts[j]), default=-1))
+    return above

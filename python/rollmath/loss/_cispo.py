@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._options import bounds_of, over
@@ -46,6 +47,7 @@ class CISPO(Objective):
     (tensor([-2.5000]), tensor([-4.]))
     """
 
+    homogeneous: ClassVar[bool] = True
     clip: tuple[float, float] | float | None = None
     cap: float | None = None
     max_log_ratio: float | None = None

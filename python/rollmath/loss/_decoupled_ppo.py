@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from rollmath._arrays import choice
 from rollmath.loss._objectives import Objective, TokenLoss
@@ -48,6 +48,7 @@ class DecoupledPPO(Objective):
     tensor([ 0.0000, -1.6487])
     """
 
+    homogeneous: ClassVar[bool] = True
     clip: tuple[float, float] | float = (0.2, 0.2)
     dual_clip: float | None = None
     cap: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -59,6 +59,7 @@ class DPPO(Objective):
     tensor([ -0., -10.])
     """
 
+    homogeneous: ClassVar[bool] = True
     divergence: Literal["tv", "kl"] = "tv"
     bounds: tuple[float, float] | float = (0.2, 0.2)
     cap: float | None = 20.0

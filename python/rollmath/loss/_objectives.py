@@ -44,9 +44,13 @@ class Objective:
         coupling: ``"separable"`` if the loss of a token depends on that token alone; ``"sequence"`` if on other tokens
             of its row or rollout, whose rows then must all be in one call; ``"batch"`` if on statistics of the whole
             step, which two passes give.
+        homogeneous: True if the loss is proportional to the size of the advantage: ``L(c A) = c L(A)`` for ``c > 0``,
+            for any sign of A. Copies of a token in several rollouts can then be summed, as
+            :func:`rollmath.prefix.merged_loss` does.
     """
 
     coupling: ClassVar[Literal["separable", "sequence", "batch"]] = "separable"
+    homogeneous: ClassVar[bool] = False
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -49,6 +50,7 @@ class PPO(Objective):
     PPO(clip=(0.2, 0.28), dual_clip=3.0, delta=None, max_log_ratio=None)
     """
 
+    homogeneous: ClassVar[bool] = True
     clip: tuple[float, float] | float = (0.2, 0.2)
     dual_clip: float | None = None
     delta: float | None = None

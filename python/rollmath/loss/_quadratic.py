@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -77,6 +78,7 @@ class OPMD(Objective):
     tensor([-0.5000])
     """
 
+    homogeneous: ClassVar[bool] = True
     tau: float = 1.0
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rollmath.loss._objectives import Objective, TokenLoss
 from rollmath.loss._score import score_loss
@@ -31,6 +32,8 @@ class Reinforce(Objective):
     >>> out.loss, out.gradient
     (tensor([ 1., -1.]), tensor([-1.0000,  0.5000]))
     """
+
+    homogeneous: ClassVar[bool] = True
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
@@ -43,6 +44,7 @@ class SAPO(Objective):
     tensor([-1.0000, -0.0495])
     """
 
+    homogeneous: ClassVar[bool] = True
     tau_pos: float = 1.0
     tau_neg: float = 1.05
     max_log_ratio: float | None = None

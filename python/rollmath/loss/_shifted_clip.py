@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -46,6 +47,7 @@ class ShiftedClip(Objective):
     (tensor([-2.9183]), tensor([0.]))
     """
 
+    homogeneous: ClassVar[bool] = True
     eps: float = 0.2
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
@@ -44,6 +45,7 @@ class SimplePO(Objective):
     tensor([-1.0000,  6.6233])
     """
 
+    homogeneous: ClassVar[bool] = True
     eps: float = 0.2
     max_log_ratio: float | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rollmath._checks import real
 from rollmath.loss._objectives import Objective, TokenLoss
@@ -47,6 +48,7 @@ class TOPR(Objective):
     tensor([-1.,  1.])
     """
 
+    homogeneous: ClassVar[bool] = True
     positive: tuple[float, float] = (1.0, 1.0)
     negative: tuple[float, float] = (0.0, 1.0)
     positive_weight: float = 1.0

@@ -1,6 +1,7 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath._convention import Whiten
+from rollmath.ops._backup import backup
 from rollmath.ops._cut_expand import expand_segments, segment_of
 from rollmath.ops._cut_lengths import cut_by_count, cut_by_length
 from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_by_surprisal
@@ -38,6 +39,7 @@ __all__ = [
     "Quantile",
     "WeightedMean",
     "Whiten",
+    "backup",
     "cut_by_count",
     "cut_by_delimiter",
     "cut_by_length",

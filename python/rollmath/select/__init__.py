@@ -6,20 +6,17 @@ from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
     from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._replay import Replay, ReplayDraw
     from rollmath.select._selection import Dropped, Selection, SelectionReport
 
 _load, __dir__ = lazy(
     __name__,
     {
-        "_group_filters": (
-            "mean_band",
-            "nonzero_spread",
-        ),
-        "_selection": (
-            "Dropped",
-            "Selection",
-            "SelectionReport",
-        ),
+        "_group_filters": ("mean_band", "nonzero_spread"),
+        "_leaf_sample": ("leaf_sample",),
+        "_replay": ("Replay", "ReplayDraw"),
+        "_selection": ("Dropped", "Selection", "SelectionReport"),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -27,8 +24,11 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
 __all__ = [
     "Dropped",
+    "Replay",
+    "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "leaf_sample",
     "mean_band",
     "nonzero_spread",
 ]

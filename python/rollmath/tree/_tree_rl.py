@@ -10,8 +10,9 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import flag, mask
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
-from rollmath.ops import down, gather, normalize, parent, root, segment_sum, segment_weighted_mean, up
+from rollmath.ops import down, gather, parent, root, segment_sum, segment_weighted_mean, up
 from rollmath.tree._common import leaf_rewards
+from rollmath.tree._prompts import over_prompt
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,11 +95,7 @@ def tree_rl(
     x, kind = leaf_rewards("tree_rl", made, rewards, propagate=rules.nan == "propagate")
     trained = _trained(made, selected)
 
-    over = normalize(
-        x.astype(np.float64, copy=False), made.rollout_groups, center="loo", scale="none", convention=rules,
-        name="rewards", who="tree_rl",
-    )  # fmt: skip
-    v = up(made, over, how=value)
+    v = over_prompt("tree_rl", made, x.astype(np.float64, copy=False), rules, center="loo", how=value)
     _join_roots(made, v, value)
     _shift(made, v, shift)
     with np.errstate(invalid="ignore", divide="ignore"):  # infinities under nan="propagate"; nodes of nothing selected

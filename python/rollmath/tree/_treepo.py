@@ -11,8 +11,9 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import flag, real
 from rollmath.conventions import TREEPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
-from rollmath.ops import down, gather, normalize, parent, segment_std, up
+from rollmath.ops import down, gather, parent, segment_std, segment_sum, up
 from rollmath.tree._common import leaf_rewards
+from rollmath.tree._prompts import over_prompt
 from rollmath.tree._siblings import among_siblings
 
 if TYPE_CHECKING:
@@ -68,15 +69,13 @@ def treepo(
     remove = flag("treepo", "remove_no_std_subgroup", remove_no_std_subgroup)
     rules = resolve("treepo", "treepo", convention, override)
     x, kind = leaf_rewards("treepo", made, rewards, propagate=rules.nan == "propagate")
-    over = _over_prompt("treepo", made, x, rules)
-
+    r = x.astype(np.float64, copy=False)
+    value = over_prompt("treepo", made, r, rules)
     use = made.leaf_counts > 1
     if remove:
-        use &= up(made, over, how="min") < up(made, over, how="max")
-    if form == "average":
-        out = _less_subtrees(made, over, use, 1.0)
-    else:
-        out = _less_subtrees(made, over, use * made.leaf_counts, _size(made))
+        use &= up(made, r, how="min") < up(made, r, how="max")
+    weight = np.where(use, made.leaf_counts, 0) if form == "group_size" else use
+    out = _less_subtrees(made, value, weight, _size(made) if form == "group_size" else 1.0)
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 
@@ -125,8 +124,8 @@ def treepo_segment(
     weaker = None if eta is None else real(who, "eta", eta, high=1.0, above=0.0)
     rules = resolve(who, who, convention, override)
     x, kind = leaf_rewards(who, made, rewards, propagate=rules.nan == "propagate")
-    over = _over_prompt(who, made, x, rules)
-    value = up(made, _less_subtrees(made, over, made.leaf_counts, _size(made)), how="mean_of_children")
+    value = over_prompt(who, made, x.astype(np.float64, copy=False), rules)
+    value = up(made, _less_subtrees(made, value, made.leaf_counts, _size(made)), how="mean_of_children")
     value[made.roots] = 0.0
     above = parent(made, value)
     if weaker is not None:
@@ -187,27 +186,24 @@ def treepo_spo(
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 
-def _over_prompt(who: str, forest: Forest, x: NDArray[np.floating], rules: Convention) -> Floats:
-    """``r - mean(r)`` over the prompt: what follows is linear, and equal rewards are exactly 0 from here on."""
-    r = x.astype(np.float64, copy=False)
-    groups = forest.rollout_groups
-    return np.asarray(normalize(r, groups, scale="none", convention=rules, name="rewards", who=who))
+def _less_subtrees(forest: Forest, value: Floats, weights: NDArray[np.generic], prompt: Floats | float) -> Floats:
+    """The mean of ``r - V(a)`` over the nodes ``a`` of a rollout's path, one a rollout; the root is the prompt.
 
-
-def _less_subtrees(forest: Forest, over: Floats, weights: NDArray[np.generic], prompt: Floats | float) -> Floats:
-    """The mean of ``r - V(a)`` over the nodes ``a`` of a rollout's path, with the weight of the prompt for the root."""
+    ``value`` is :func:`over_prompt`, 0 for the prompt itself, and is overwritten; ``prompt`` are the weights of roots.
+    """
     w = weights.astype(np.float64)
+    w[forest.roots] = prompt
+    total = down(forest, w, how="sum")
     w[forest.roots] = 0.0
-    total = down(forest, w, how="sum")[forest.leaves] + prompt
     with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
-        w *= up(forest, over, how="leaf_mean")
-        out = np.divide(down(forest, w, how="sum")[forest.leaves], total, out=total)
-        return np.subtract(over, out, out=out)
+        w *= value
+        value -= np.divide(down(forest, w, how="sum"), total, out=total)
+    return value[forest.leaves]
 
 
 def _size(forest: Forest) -> Floats:
-    """Number of rollouts of each rollout's prompt."""
-    return np.asarray(gather(forest.rollout_groups.counts.astype(np.float64), forest.rollout_groups))
+    """Number of rollouts of the prompt of each tree."""
+    return np.asarray(gather(segment_sum(forest.leaf_counts[forest.roots], forest.groups), forest.groups))
 
 
 def _decay(forest: Forest, eta: float) -> Floats:

@@ -13,6 +13,7 @@ use crate::errors::Call;
 use crate::groups::Csr;
 use crate::pool;
 
+mod pack;
 mod tokens;
 mod values;
 
@@ -259,6 +260,7 @@ fn build<T: Copy + Eq + std::hash::Hash + Send + Sync>(
 
 pub(crate) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<Preorder>()?;
+    pack::register(m)?;
     tokens::register(m)?;
     values::register(m)
 }

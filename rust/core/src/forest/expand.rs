@@ -181,7 +181,7 @@ impl Plan {
 }
 
 /// Calls `f(k, piece)` for each piece `ends[k]..ends[k + 1]`.
-fn fill<T: Send>(ends: &[usize], out: &mut [T], par: Par, f: impl Fn(usize, &mut [T]) + Sync) {
+pub(super) fn fill<T: Send>(ends: &[usize], out: &mut [T], par: Par, f: impl Fn(usize, &mut [T]) + Sync) {
     let bounds = match par {
         Par::Serial => vec![0, ends.len() - 1],
         Par::Threads => balanced(ends, 4 * rayon::current_num_threads()),
@@ -195,7 +195,7 @@ fn fill<T: Send>(ends: &[usize], out: &mut [T], par: Par, f: impl Fn(usize, &mut
 }
 
 /// Asks whether there is as much memory; then takes it as zeroed pages, which the threads touch first.
-fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
+pub(super) fn zeros<T: Copy + Default>(n: usize, what: &str) -> Result<Vec<T>> {
     match Vec::<T>::new().try_reserve_exact(n) {
         Ok(()) => Ok(vec![T::default(); n]),
         Err(_) => structure("forest", format!("has more {what} to write than memory holds, {n}")),

@@ -1,5 +1,6 @@
 //! The two loops that passes over forests consist of: backward, children before parents, and forward.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::{Forest, Numbering};
@@ -9,15 +10,63 @@ use crate::par::{Par, balanced, for_pieces, for_ranges};
 pub(super) trait State: Copy + Default + Send + Sync {}
 impl<S: Copy + Default + Send + Sync> State for S {}
 
-/// Folds every subtree into one state, by node id: `leaf(place, rollout)` at leaves, `join(place, children)` above,
-/// which may reorder and shorten the list of children.
-pub(super) fn fold<S: State>(
+/// The states of the children of a node, in the order of their places.
+///
+/// They are lent and not copied: a copy would read fields together that have just been written apart, and wait for that.
+#[derive(Clone)]
+pub(super) struct Children<'a, S> {
+    states: &'a [S],
+    /// By place, of all trees; `states[0]` is that of `start`.
+    ends: &'a [u32],
+    start: usize,
+    next: usize,
+    end: usize,
+}
+
+impl<'a, S> Iterator for Children<'a, S> {
+    type Item = &'a S;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a S> {
+        if self.next >= self.end {
+            return None;
+        }
+        let state = &self.states[self.next - self.start];
+        self.next = self.ends[self.next] as usize;
+        Some(state)
+    }
+}
+
+/// Folds every subtree into one state: `leaf(place, rollout)` at leaves, `join(place, children)` above. The result is by
+/// node id, what `last` makes of the states. `join` is made once for each run of trees, so that it can own memory to
+/// work in.
+pub(super) fn fold<S: State, O: State, J: FnMut(usize, Children<'_, S>) -> S>(
     forest: &Forest,
     leaf: impl Fn(usize, u32) -> S + Sync,
-    join: impl Fn(usize, &mut Vec<S>) -> S + Sync,
+    join: impl Fn() -> J + Sync,
+    last: impl Fn(S) -> O + Sync,
     par: Par,
-) -> Vec<S> {
-    by_node(forest, &Backward { forest, leaf, join }, par)
+) -> Vec<O> {
+    by_node(forest, &Backward { forest, leaf, join, last, state: PhantomData }, par)
+}
+
+/// The same with one float64 a node, and a `join` of the list of the children's.
+pub(super) fn fold_values(
+    forest: &Forest,
+    leaf: impl Fn(usize, u32) -> f64 + Sync,
+    join: impl Fn(&mut [f64]) -> f64 + Sync,
+    par: Par,
+) -> Vec<f64> {
+    let join = || {
+        let mut values = Vec::new();
+        let join = &join;
+        move |_: usize, below: Children<'_, f64>| {
+            values.clear();
+            values.extend(below);
+            join(&mut values)
+        }
+    };
+    fold(forest, leaf, join, |x| x, par)
 }
 
 /// Carries a state from the roots to the leaves, by node id: `root(node)` and then `step(the parent's, node)`.
@@ -35,31 +84,47 @@ trait Pass<S> {
     fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize);
 }
 
-struct Backward<'a, L, J> {
+struct Backward<'a, S, L, J, E> {
     forest: &'a Forest,
     leaf: L,
     join: J,
+    last: E,
+    state: PhantomData<fn() -> S>,
 }
 
-impl<S: State, L: Fn(usize, u32) -> S, J: Fn(usize, &mut Vec<S>) -> S> Pass<S> for Backward<'_, L, J> {
-    fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize) {
+impl<S, O, J, L, M, E> Pass<O> for Backward<'_, S, L, M, E>
+where
+    S: State,
+    J: FnMut(usize, Children<'_, S>) -> S,
+    L: Fn(usize, u32) -> S,
+    M: Fn() -> J,
+    E: Fn(S) -> O,
+{
+    fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
         let forest = self.forest;
         let mut next_leaf = forest.leaf_ends[trees.end];
-        let mut below = Vec::new();
-        for place in (forest.trees[trees.start]..forest.trees[trees.end]).rev() {
-            let end = forest.end[place] as usize;
-            out[slot(place)] = if end == place + 1 {
-                next_leaf -= 1;
-                (self.leaf)(place, forest.rollouts[next_leaf])
-            } else {
-                below.clear();
-                let mut child = place + 1;
-                while child < end {
-                    below.push(out[slot(child)]);
-                    child = forest.end[child] as usize;
+        let mut join = (self.join)();
+        // Of one tree at a time, which often fits into the cache.
+        let mut states = Vec::new();
+        for w in forest.trees[trees.start..=trees.end].windows(2).rev() {
+            let start = w[0];
+            states.clear();
+            states.resize(w[1] - start, S::default());
+            for place in (start..w[1]).rev() {
+                let end = forest.end[place] as usize;
+                // Both ways on their own: a state that either of them may have made would go through memory.
+                if end == place + 1 {
+                    next_leaf -= 1;
+                    let state = (self.leaf)(place, forest.rollouts[next_leaf]);
+                    states[place - start] = state;
+                    out[slot(place)] = (self.last)(state);
+                } else {
+                    let below = Children { states: &states, ends: &forest.end, start, next: place + 1, end };
+                    let state = join(place, below);
+                    states[place - start] = state;
+                    out[slot(place)] = (self.last)(state);
                 }
-                (self.join)(place, &mut below)
-            };
+            }
         }
     }
 }

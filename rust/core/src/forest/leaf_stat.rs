@@ -1,7 +1,7 @@
 //! Statistics of the leaves below each node.
 
 use super::Forest;
-use super::fold::fold;
+use super::fold::{Children, fold};
 use super::order_stat::{Order, order_stat};
 use super::up::{Up, up};
 use crate::error::{Error, Result};
@@ -67,10 +67,32 @@ fn variance(
         let x = leaf(rollout);
         Moments { n: 1.0, mean: x, squares: if x.is_nan() { x } else { 0.0 } }
     };
-    let made = fold(forest, at_leaf, |_, below| merged(below), par);
     let ddof = f64::from(ddof);
     let one = |m: Moments| if m.n > ddof { last(m.squares / (m.n - ddof)) } else { f64::NAN };
-    made.into_iter().map(one).collect()
+    let join = || {
+        let (mut list, mut means) = (Vec::new(), Vec::new());
+        move |_: usize, below: Children<'_, Moments>| {
+            means.clear();
+            means.extend(below.clone().map(|m| m.mean));
+            if below.clone().all(|m| m.n == 1.0) {
+                return of_leaves(&mut means);
+            }
+            list.clear();
+            list.extend(below);
+            merged(&mut list)
+        }
+    };
+    fold(forest, at_leaf, join, one, par)
+}
+
+fn of_leaves(x: &mut [f64]) -> Moments {
+    let n = x.len() as f64;
+    if x.iter().any(|x| x.is_nan()) {
+        return Moments { n, mean: f64::NAN, squares: f64::NAN };
+    }
+    sort_values(x);
+    let mean = mean(x);
+    Moments { n, mean, squares: sum_squares(x, mean) }
 }
 
 /// Those of all leaves below several nodes. Equal means have no spread between them, so that equal leaves give exactly 0.
@@ -81,17 +103,6 @@ fn merged(below: &mut [Moments]) -> Moments {
     }
     if let [only] = below {
         return *only;
-    }
-    let mut leaves = [0.0; 16];
-    if let Some(leaves) = leaves.get_mut(..below.len())
-        && n as usize == below.len()
-    {
-        for (x, m) in leaves.iter_mut().zip(below.iter()) {
-            *x = m.mean;
-        }
-        sort_values(leaves);
-        let mean = mean(leaves);
-        return Moments { n, mean, squares: sum_squares(leaves, mean) };
     }
     below.sort_unstable_by(|a, b| {
         a.mean.total_cmp(&b.mean).then(a.n.total_cmp(&b.n)).then(a.squares.total_cmp(&b.squares))

@@ -7,11 +7,13 @@
 use crate::error::{Error, Result};
 use crate::groups::Groups;
 
+mod backup;
 mod down;
 mod expand;
 mod fold;
 mod leaf_stat;
 mod order_stat;
+mod pack;
 mod parents;
 mod prune;
 mod radix;
@@ -21,9 +23,11 @@ mod trie;
 mod up;
 mod weighted;
 
+pub use backup::{Backup, backup};
 pub use down::{Down, down, parent_values, root_values};
 pub use expand::{Expanded, Per, Plan, expand, token_index};
 pub use leaf_stat::{LeafStat, leaf_stat};
+pub use pack::{Packed, pack, rollout_tokens};
 pub use prune::prune;
 pub use spans::{Rows, Spans};
 pub use trie::{Sequences, from_sequences};
@@ -56,7 +60,7 @@ pub struct Forest {
 }
 
 /// How node ids lie to the canonical order, which decides where a pass can write its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Numbering {
     /// Id and place are the same.
     Preorder,

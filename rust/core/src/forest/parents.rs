@@ -11,47 +11,43 @@ impl Forest {
     /// # Errors
     /// [`Error::Structure`] for a parent out of range, a cycle, or `leaves` that do not name every leaf once.
     pub fn from_parents(parents: &[i64], leaves: Option<&[i64]>) -> Result<Self> {
-        let parents = checked(parents)?;
+        let (parents, rising) = checked(parents)?;
         let n = parents.len();
-        let (order, trees) = preorder(&parents)?;
+        let Shape { order, rank, end, depth, trees } =
+            if rising { rising_shape(&parents) } else { shape(&parents)? };
 
-        let (mut rank, mut depth) = (vec![0u32; n], vec![0u32; n]);
-        for (place, &node) in order.iter().enumerate() {
-            rank[node as usize] = place as u32;
-            if let Some(&above) = depth.get(parents[node as usize] as usize) {
-                depth[node as usize] = above + 1;
-            }
-        }
-        let mut end: Vec<u32> = (1..=n as u32).collect();
-        for place in (0..n).rev() {
-            let parent = parents[order[place] as usize];
-            if parent != NONE {
-                let above = rank[parent as usize] as usize;
-                end[above] = end[above].max(end[place]);
-            }
-        }
         let is_leaf = |node: u32| end[rank[node as usize] as usize] == rank[node as usize] + 1;
         let mut found: Vec<u32> = (0..n as u32).filter(|&v| is_leaf(v)).collect();
         if let Some(given) = leaves {
             found = checked_leaves(given, n, found.len(), is_leaf)?;
         }
-        let mut rollout_of = vec![NONE; n];
-        for (rollout, &leaf) in found.iter().enumerate() {
-            rollout_of[leaf as usize] = rollout as u32;
-        }
-        let rollouts = order.iter().map(|&v| rollout_of[v as usize]).filter(|&r| r != NONE).collect();
-        let mut leaf_ends = vec![0];
+        let mut numbering = Numbering::Preorder;
+        let mut leaf_ends = Vec::with_capacity(trees.len());
+        // By place, the leaves; then their rollouts.
+        let mut rollouts = Vec::with_capacity(found.len());
+        leaf_ends.push(0);
         for w in trees.windows(2) {
-            let leaves = (w[0]..w[1]).filter(|&k| end[k] as usize == k + 1).count();
-            leaf_ends.push(leaf_ends[leaf_ends.len() - 1] + leaves);
+            for place in w[0]..w[1] {
+                let node = order[place] as usize;
+                if node != place {
+                    let mixed = node < w[0] || node >= w[1];
+                    numbering = if mixed { Numbering::Mixed } else { numbering.max(Numbering::TreeByTree) };
+                }
+                if end[place] as usize == place + 1 {
+                    rollouts.push(node as u32);
+                }
+            }
+            leaf_ends.push(rollouts.len());
         }
-        let in_its_tree =
-            |w: &[usize]| order[w[0]..w[1]].iter().all(|&v| (w[0]..w[1]).contains(&(v as usize)));
-        let numbering = match trees.windows(2).all(in_its_tree) {
-            true if order.is_sorted() => Numbering::Preorder,
-            true => Numbering::TreeByTree,
-            false => Numbering::Mixed,
-        };
+        if rollouts == found {
+            rollouts.iter_mut().zip(0..).for_each(|(r, k)| *r = k);
+        } else {
+            let mut rollout_of = vec![NONE; n];
+            for (rollout, &leaf) in found.iter().enumerate() {
+                rollout_of[leaf as usize] = rollout as u32;
+            }
+            rollouts.iter_mut().for_each(|r| *r = rollout_of[*r as usize]);
+        }
         Ok(Self {
             leaf_ends,
             numbering,
@@ -68,12 +64,13 @@ impl Forest {
     }
 }
 
-/// Narrows the parents; -1 becomes [`NONE`].
-fn checked(parents: &[i64]) -> Result<Vec<u32>> {
+/// Narrows the parents; -1 becomes [`NONE`]. True if every parent comes before its children.
+fn checked(parents: &[i64]) -> Result<(Vec<u32>, bool)> {
     let n = parents.len();
     if n as u64 >= MAX_ROWS {
         return Err(Error::TooLarge { arg: "parents", limit: MAX_ROWS - 1, got: n as u64 });
     }
+    let mut rising = true;
     let mut narrow = Vec::with_capacity(n);
     for (node, &parent) in parents.iter().enumerate() {
         narrow.push(match parent {
@@ -92,8 +89,78 @@ fn checked(parents: &[i64]) -> Result<Vec<u32>> {
             }
             p => p as u32,
         });
+        rising &= parent < node as i64;
     }
-    Ok(narrow)
+    Ok((narrow, rising))
+}
+
+/// The depth-first preorder; see the fields of [`Forest`].
+struct Shape {
+    order: Vec<u32>,
+    rank: Vec<u32>,
+    end: Vec<u32>,
+    depth: Vec<u32>,
+    trees: Vec<usize>,
+}
+
+/// Where parents come before their children, which is how most make their trees: backwards for the sizes of subtrees, and
+/// forwards to hand each child the interval after that of its last sibling.
+fn rising_shape(parents: &[u32]) -> Shape {
+    let n = parents.len();
+    let mut size = vec![1u32; n];
+    for (v, &p) in parents.iter().enumerate().rev() {
+        if p != NONE {
+            size[p as usize] += size[v];
+        }
+    }
+    let (mut order, mut end) = (vec![0u32; n], vec![0u32; n]);
+    let (mut rank, mut depth) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    // From here on `free[v]` is the place of the next child of `v`; sizes are read before they are overwritten.
+    let (mut free, mut trees, mut next_tree) = (size, Vec::new(), 0);
+    for (v, &p) in parents.iter().enumerate() {
+        let size = free[v];
+        let (place, level) = match p {
+            NONE => {
+                trees.push(next_tree as usize);
+                next_tree += size;
+                (next_tree - size, 0)
+            }
+            p => {
+                let next = &mut free[p as usize];
+                *next += size;
+                (*next - size, depth[p as usize] + 1)
+            }
+        };
+        free[v] = place + 1;
+        rank.push(place);
+        depth.push(level);
+        order[place as usize] = v as u32;
+        end[place as usize] = place + size;
+    }
+    trees.push(n);
+    Shape { order, rank, end, depth, trees }
+}
+
+/// For any numbering.
+fn shape(parents: &[u32]) -> Result<Shape> {
+    let n = parents.len();
+    let (order, trees) = preorder(parents)?;
+    let (mut rank, mut depth) = (vec![0u32; n], vec![0u32; n]);
+    for (place, &node) in order.iter().enumerate() {
+        rank[node as usize] = place as u32;
+        if let Some(&above) = depth.get(parents[node as usize] as usize) {
+            depth[node as usize] = above + 1;
+        }
+    }
+    let mut end: Vec<u32> = (1..=n as u32).collect();
+    for place in (0..n).rev() {
+        let parent = parents[order[place] as usize];
+        if parent != NONE {
+            let above = rank[parent as usize] as usize;
+            end[above] = end[above].max(end[place]);
+        }
+    }
+    Ok(Shape { order, rank, end, depth, trees })
 }
 
 /// Nodes in depth-first preorder, and where each tree starts in it.
@@ -223,6 +290,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn both_ways_to_the_preorder_agree(seed in prop::collection::vec((0usize..1000, 1usize..1000), 0..60)) {
+            let above = |i: usize| if seed[i].0 % 5 == 0 { 0 } else { i - seed[i].1 % (i + 1) };
+            let parents: Vec<u32> = (0..seed.len()).map(|i| (above(i) as u32).wrapping_sub(1)).collect();
+            let (a, b) = (rising_shape(&parents), shape(&parents).unwrap());
+            prop_assert_eq!((a.order, a.rank, a.end), (b.order, b.rank, b.end));
+            prop_assert_eq!((a.depth, a.trees), (b.depth, b.trees));
+        }
+
         #[test]
         fn intervals_hold_exactly_the_descendants(seed in prop::collection::vec(0usize..1000, 1..60)) {
             // Node i hangs below an earlier one; then ids are reversed, so that parents follow their children.

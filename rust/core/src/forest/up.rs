@@ -1,7 +1,7 @@
 //! Upward passes: from the values of rollouts to those of nodes.
 
 use super::Forest;
-use super::fold::fold;
+use super::fold::{Children, fold, fold_values};
 use super::weighted;
 use crate::error::Result;
 use crate::par::Par;
@@ -94,33 +94,45 @@ pub fn up<T: Real>(
     if let Some(weights) = weights {
         return Ok(weighted::up(forest, leaf, how, weights, empty, par));
     }
-    let run = |f: fn(&mut [f64]) -> f64| fold(forest, |_, r| leaf(r), |_, below| f(below), par);
+    let run = |f: fn(&mut [f64]) -> f64| fold_values(forest, |_, r| leaf(r), f, par);
     Ok(match how {
         Up::Sum => run(|x| sorted(x, |x| x.iter().sum())),
         Up::MeanOfChildren => run(|x| sorted(x, mean)),
         Up::Max | Up::Any => run(largest),
         Up::Min | Up::All => run(smallest),
-        Up::LeafMean => {
-            // NaN unless all leaves below have the same value, which then is their mean.
-            let same = |below: &mut [f64]| match below.iter().all(|x| *x == below[0]) {
-                true => below[0],
-                false => f64::NAN,
-            };
-            let mut means = run(same);
-            let sums = run(|x| sorted(x, |x| x.iter().sum()));
-            for ((mean, sum), n) in means.iter_mut().zip(sums).zip(forest.leaf_counts()) {
-                if mean.is_nan() {
-                    *mean = sum / f64::from(n);
-                }
-            }
-            means
-        }
+        Up::LeafMean => leaf_mean(forest, leaf, par),
         Up::LogMeanExpOfChildren { beta } => {
-            let join = |_, x: &mut Vec<f64>| sorted(x, |x| log_mean_exp(x, 1.0 / beta));
-            fold(forest, |_, r| leaf(r), join, par)
+            let join = |x: &mut [f64]| sorted(x, |x| log_mean_exp(x, 1.0 / beta));
+            fold_values(forest, |_, r| leaf(r), join, par)
         }
         Up::LeafLogMeanExp { .. } => weighted::up(forest, leaf, how, &[], empty, par),
     })
+}
+
+/// Sum of the leaves below, their number, and the value that all of them have, or NaN.
+type Leaves = (f64, f64, f64);
+
+fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, par: Par) -> Vec<f64> {
+    let at_leaf = |_, rollout| {
+        let x = leaf(rollout);
+        (x, 1.0, x)
+    };
+    let join = || {
+        let mut sums = Vec::new();
+        move |_: usize, below: Children<'_, Leaves>| {
+            sums.clear();
+            let (mut n, mut first, mut all) = (0.0, f64::NAN, true);
+            for b in below {
+                first = if sums.is_empty() { b.2 } else { first };
+                all &= b.2 == first;
+                n += b.1;
+                sums.push(b.0);
+            }
+            (sorted(&mut sums, |x| x.iter().sum()), n, if all { first } else { f64::NAN })
+        }
+    };
+    let mean = |(sum, n, same): Leaves| if same.is_nan() { sum / n } else { same };
+    fold(forest, at_leaf, join, mean, par)
 }
 
 /// `f` of the values in ascending order; NaN if one is NaN.
