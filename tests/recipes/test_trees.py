@@ -154,6 +154,21 @@ def test_a_function_of_ones_own(same_bits):
     assert alone.to_lists() == [[1, 2, 3], [0, 0, 0], [1, 2], [1], [1, 1]]
 
 
+def test_a_method_whose_options_make_its_level():
+    rows, groups, rewards = hand()
+
+    def credit(rule, level):
+        advantage = Advantage("tree.credit", {"rule": rule}, level=level)
+        return of().replace(advantage=advantage).prepare(rewards, groups, rows=rows).advantages
+
+    expected = of().prepare(rewards, groups, rows=rows).advantages.to_lists()
+    assert credit("spo", "node").to_lists() == expected
+    forest = rm.Forest.from_sequences(rows.tokens.values, rows.offsets, groups=groups)
+    assert credit("tree_grpo", "rollout").tolist() == tree.credit(forest, rewards, "tree_grpo").advantages.tolist()
+    with pytest.raises(ValueError, match=r"'level' of the advantage 'tree\.credit' must be 'node', which its options"):
+        credit("spo", "rollout")
+
+
 def test_torch_and_float32():
     rows, groups, rewards = hand()
     expected = SPO.prepare(rewards, groups, rows=rows)

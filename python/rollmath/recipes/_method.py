@@ -24,11 +24,22 @@ OF_PREFIXES = ("forest", "paths")
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
 LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
-    dict.fromkeys(
-        ("tree.arpo_hard", "tree.spo", "tree.tree_rl", "tree.tree_rpo", "tree.treepo_segment", "tree.treepo_spo"),
-        "node",
-    )
-    | dict.fromkeys(("tree.staged_advantage", "tree.tree_grpo", "tree.tree_opo", "tree.treepo"), "rollout")
+    {
+        "tree.arpo_hard": "node",
+        "tree.deep_search": "node",
+        "tree.outside_subtree": "node",
+        "tree.prover_advantage": "node",
+        "tree.spo": "node",
+        "tree.spo_pav": "node",
+        "tree.staged_advantage": "rollout",
+        "tree.tree_grpo": "rollout",
+        "tree.tree_opo": "rollout",
+        "tree.tree_rl": "node",
+        "tree.tree_rpo": "node",
+        "tree.treepo": "rollout",
+        "tree.treepo_segment": "node",
+        "tree.treepo_spo": "node",
+    }
 )
 CONVENTION_FIELDS = tuple(f.name for f in fields(Convention))
 

@@ -207,6 +207,10 @@ def _of_prefixes(
 
 def _counted(who: str, method: Method, values: Any, at: NDArray[np.int64], what: str, n: int) -> Any:
     """The numbers of a method at their places among ``n``."""
+    found = getattr(values, "level", None)
+    if found in {"node", "rollout"} and not what.startswith(found):
+        msg = f"{who}(): 'level' of the advantage {method.name!r} must be {found!r}, which its options make"
+        raise ValueError(msg)
     values = values[0] if isinstance(values, tuple) else values
     if isinstance(values, Ragged) or length(values) != len(at):
         msg = (
@@ -245,7 +249,7 @@ def _places(who: str, forest: Forest, rows: Rows) -> NDArray[np.int64] | None:
         )
         raise ValueError(msg)
     if rows.n_rows == rows.n_rollouts:
-        return np.flatnonzero(rows.mask) if gaps else None
+        return np.flatnonzero(rows.mask) if gaps and rows.mask is not None else None
     order = np.lexsort((rows.segment, rows.rollouts.index))
     places = flat_positions(rows.offsets, order)
     return places[rows.mask[places] != 0] if gaps and rows.mask is not None else places
@@ -260,7 +264,9 @@ def trained_once(who: str, forest: Forest, rows: Rows, kept: Rows) -> Ragged:
         rows: as they were given.
         kept: the same rows without those of rollouts that were dropped.
     """
-    starts = np.cumsum(forest.lengths) - forest.lengths
+    sizes = forest.lengths
+    assert sizes is not None
+    starts = np.cumsum(sizes) - sizes
     node = forest.expand(np.arange(forest.n_nodes), per="rollout")
     # The number of each token: the tokens of a node are a run in each rollout.
     n = np.arange(len(node.values))
@@ -273,7 +279,7 @@ def trained_once(who: str, forest: Forest, rows: Rows, kept: Rows) -> Ragged:
     live = np.ones(len(n), bool) if kept.mask is None else kept.mask[places] != 0
     copies, where = token[live], places[live]
     # Of equal indices the last assignment counts, so that the first copy is written last.
-    chosen = np.full(int(forest.lengths.sum()), -1)
+    chosen = np.full(int(sizes.sum()), -1)
     chosen[copies[::-1]] = where[::-1]
     out = np.zeros(int(rows.offsets[-1]), bool)
     out[chosen[chosen >= 0]] = True
