@@ -12,6 +12,7 @@ from rollmath._arrays import Array, ArrayLike, choice, describe
 from rollmath._columns import flat_positions
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups
+from rollmath.ops import down
 from rollmath.ragged import Ragged
 from rollmath.recipes._call import called, length, picked, scattered, where
 from rollmath.recipes._method import OF_FOREST, Method
@@ -264,16 +265,13 @@ def trained_once(who: str, forest: Forest, rows: Rows, kept: Rows) -> Ragged:
         rows: as they were given.
         kept: the same rows without those of rollouts that were dropped.
     """
-    sizes = forest.lengths
-    assert sizes is not None
-    starts = np.cumsum(sizes) - sizes
-    node = forest.expand(np.arange(forest.n_nodes), per="rollout")
-    # The number of each token: the tokens of a node are a run in each rollout.
-    n = np.arange(len(node.values))
-    first = np.ones(len(n), bool)
-    first[1:] = node.values[1:] != node.values[:-1]
-    first[node.offsets[:-1][node.lengths > 0]] = True
-    token = starts[node.values] + n - np.maximum.accumulate(np.where(first, n, 0))
+    sizes = np.asarray(forest.lengths).copy()
+    sizes[forest.roots] = 0
+    # The number of a token: where its node starts, and how far in the node it is.
+    before = np.asarray(down(forest, sizes, how="sum")).astype(np.int64) - sizes
+    first = forest.expand(np.cumsum(sizes) - sizes - before, per="rollout")
+    n = np.arange(len(first.values))
+    token = first.values + n - np.repeat(first.offsets[:-1], first.lengths)
     places = _places(who, forest, rows)
     places = n if places is None else places
     live = np.ones(len(n), bool) if kept.mask is None else kept.mask[places] != 0
