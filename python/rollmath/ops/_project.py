@@ -72,8 +72,9 @@ def order_project(
 
     Returns:
         ``values`` ``[n]``, in the kind and float type of ``x``. They are computed with twice the digits of float64 and
-        rounded once, so that the order of rows and edges does not matter. Without a norm each group keeps its mean. A
-        group in order, of a length that is allowed, comes back unchanged. ``status`` ``[n_groups]``, uint8:
+        rounded once, so that the order of rows and edges does not matter (with a norm, but for the last bits). Without
+        a norm each group keeps its mean. A group in order, of a length that is allowed, comes back unchanged.
+        ``status`` ``[n_groups]``, uint8:
 
         - 0 ``SOLVED``: the optimum.
         - 1 ``SATURATED``: no multiple of ``x`` reaches the sphere, because the order leaves nothing of its direction

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from rollmath.tree._spo_prover import prover_advantage, spo_pav
     from rollmath.tree._trajectory_sets import trajectory_sets
     from rollmath.tree._tree_grpo import tree_grpo, tree_grpo_difference
+    from rollmath.tree._tree_opo import StagedAdvantage, staged_advantage, tree_opo
     from rollmath.tree._tree_rl import tree_rl
     from rollmath.tree._tree_rpo import tree_rpo
     from rollmath.tree._treepo import treepo, treepo_segment, treepo_spo
@@ -65,6 +66,7 @@ _load, __dir__ = lazy(
         "_spo": ("nonzero_edges", "spo"),
         "_trajectory_sets": ("trajectory_sets",),
         "_tree_grpo": ("tree_grpo", "tree_grpo_difference"),
+        "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
         "_tree_rl": ("tree_rl",),
         "_tree_rpo": ("tree_rpo",),
         "_treepo": ("treepo", "treepo_segment", "treepo_spo"),
@@ -84,6 +86,7 @@ __all__ = [
     "Credited",
     "OutsideSubtree",
     "Polychromic",
+    "StagedAdvantage",
     "aepo_branch_probability",
     "aepo_budget",
     "arpo_branch",
@@ -115,9 +118,11 @@ __all__ = [
     "vineppo",
     "staged_advantage",
     "tree_opo",
+    "staged_advantage",
     "trajectory_sets",
     "tree_grpo",
     "tree_grpo_difference",
+    "tree_opo",
     "tree_rl",
     "tree_rpo",
     "treepo",

@@ -6,11 +6,12 @@ one interval. So everything here is a sort, a search and sums over intervals, ho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rollmath._arrays import ArrayLike, integers
+from rollmath._checks import Back, rows
 from rollmath.forest import Forest
 from rollmath.groups import Groups, as_groups
 from rollmath.ops import normalize
@@ -34,6 +35,16 @@ class Samples(NamedTuple):
     begin: Ints  # first sample of the group with the same prefix
     after_same: Ints  # past the last one
     end: Ints  # past the last one that extends the prefix
+
+
+def finite(who: str, rewards: ArrayLike) -> tuple[NDArray[np.float64], Back]:
+    """One reward a sample as float64, and the way back to its kind and float type."""
+    x, back = rows(who, "rewards", rewards)
+    if not (good := np.isfinite(x)).all():
+        bad = int(np.argmin(good))
+        msg = f"{who}(): 'rewards' must be finite, got {x[bad]} at index {bad}; leave such samples out"
+        raise ValueError(msg)
+    return x, back
 
 
 def attach(who: str, forest: Forest, node: ArrayLike, groups: Groups | ArrayLike | None, n: int) -> Samples:
@@ -78,23 +89,22 @@ def center(who: str, rewards: NDArray[np.float64], groups: Groups) -> NDArray[np
 def value(samples: Samples, rewards: NDArray[np.float64], baseline: str, success: float) -> NDArray[np.float64]:
     """``V`` of each sample's prefix over the samples that extend or equal it, in the caller's order."""
     begin, end = samples.begin, samples.end
+    out = np.empty(len(rewards))
     if baseline == "expectation":
         # Centred, so that sums over one group carry no rounding of the groups before.
         centred = center("tree_opo", rewards, samples.groups)[samples.order]
         total = _sums(centred)
-        found = rewards[samples.order] - centred + (total[end] - total[begin]) / (end - begin)
+        out[samples.order] = rewards[samples.order] - centred + (total[end] - total[begin]) / (end - begin)
     else:
-        wins = _sums((rewards >= success)[samples.order])
-        found = wins[end] - wins[begin] > 0 if baseline == "optimistic" else wins[end] - wins[begin] == end - begin
-    out = np.empty(len(rewards))
-    out[samples.order] = found
+        wins = outcomes(samples, rewards, success).wins
+        n = wins[end] - wins[begin]
+        out[samples.order] = n > 0 if baseline == "optimistic" else n == end - begin
     return out
 
 
-def _sums(x: NDArray[np.float64] | NDArray[np.bool_]) -> NDArray[np.float64] | Ints:
-    total = np.zeros(len(x) + 1, dtype=np.int64 if x.dtype == bool else np.float64)
-    np.cumsum(x, out=total[1:])
-    return total
+def _sums(x: NDArray[Any]) -> NDArray[Any]:
+    """Sum of the entries before each place, and of all; of bools as integers."""
+    return np.concatenate([np.zeros(1, x.dtype), x]).cumsum()
 
 
 class Outcome(NamedTuple):

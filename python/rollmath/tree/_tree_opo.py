@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
-from rollmath._checks import column, flag, real
+from rollmath._checks import flag, real
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups
 from rollmath.ops import order_project
@@ -64,7 +64,7 @@ def tree_opo(
     made = as_forest(who, forest)
     choice(who, "baseline", baseline, ("expectation", "optimistic", "pessimistic", "none"))
     share, least = real(who, "alpha", alpha), real(who, "success", success)
-    x, back = column(who, "rewards", rewards)
+    x, back = _prefixes.finite(who, rewards)
     samples = _prefixes.attach(who, made, node, groups, len(x))
     if baseline != "none":
         x = x - share * _prefixes.value(samples, x, baseline, least)
@@ -120,9 +120,9 @@ def staged_advantage(
         success: the least reward that is a success.
 
     Returns:
-        ``advantages`` ``[n]`` in the kind and float type of ``rewards``, and ``status`` ``[n_groups]``, uint8, groups in
-        order of first appearance: see :class:`rollmath.ops.ProjectionStatus`. Equal rewards give exactly 0, which for
-        ``"hard"`` is ``SATURATED``: there is no direction to stretch. Margins that need more than ``|a|^2 = N`` are
+        ``advantages`` ``[n]`` in the kind and float type of ``rewards``, and ``status`` ``[n_groups]``, uint8, groups
+        in order of first appearance: see :class:`rollmath.ops.ProjectionStatus`. Equal rewards give exactly 0, which
+        for ``"hard"`` is ``SATURATED``: there is no direction to stretch. Margins that need more than ``|a|^2 = N`` are
         ``INFEASIBLE``; such a group gets the shortest vector in order.
 
     Raises:
@@ -144,7 +144,7 @@ def staged_advantage(
     choice(who, "triplets", triplets, ("lower", "higher", "none"))
     least, distance = real(who, "success", success), real(who, "margin", margin, 0.0)
     clause = flag(who, "own_success_clause", own_success_clause)
-    x, back = column(who, "rewards", rewards)
+    x, back = _prefixes.finite(who, rewards)
     samples = _prefixes.attach(who, made, node, groups, len(x))
     outcome = _prefixes.outcomes(samples, x, least)
     relations = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]

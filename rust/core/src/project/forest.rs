@@ -46,7 +46,8 @@ impl Pools {
         let sign = |v: usize| if order.flipped[v] { -1.0 } else { 1.0 };
         // Parts that are not flipped from the greatest row down, the others from the least one up.
         let down = |flipped: bool| Downward { order, flipped, k: 0 };
-        for flipped in [false, true] {
+        let ways = || [false, true].into_iter().filter(|way| order.flipped.contains(way));
+        for flipped in ways() {
             for v in down(flipped) {
                 if let Some(above) = self.above(order, v) {
                     let margin = scale * order.margin[self.edge[v] as usize];
@@ -65,12 +66,15 @@ impl Pools {
         }
         value.clear();
         value.resize(n, Wide::ZERO);
-        for flipped in [false, true] {
+        for flipped in ways() {
             for v in down(flipped) {
                 if let (true, Some(above)) = (self.tight[v], self.above(order, v)) {
-                    self.mean[v] = self.mean[above];
+                    (self.sum[v], self.mean[v]) = (self.sum[above], self.mean[above]);
+                    self.count[v] = self.count[above];
                 }
-                let a = self.mean[v] + self.phi[v];
+                let level = self.phi[v] == Wide::ZERO;
+                let n = f64::from(self.count[v]);
+                let a = if level { self.mean[v] } else { self.sum[v].mean_above(n, self.phi[v]) };
                 value[v] = if flipped { -a } else { a };
             }
         }
@@ -93,6 +97,12 @@ impl Pools {
         let e = self.edge[v];
         let end = if order.flipped[v] { &order.from } else { &order.to };
         (e != NONE).then(|| end[e as usize] as usize)
+    }
+
+    /// Edge `e` is in the forest, so that it holds.
+    pub(super) fn holds(&self, order: &Order, e: usize) -> bool {
+        let i = order.from[e] as usize;
+        self.edge[if order.flipped[i] { order.to[e] as usize } else { i }] == e as u32
     }
 
     /// The block of `v`: itself and, greatest first, what lies below it with a greater mean.

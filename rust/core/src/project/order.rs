@@ -18,6 +18,8 @@ pub(super) struct Order {
     waiting: Vec<u32>,
     part: Vec<u32>,
     tally: Vec<(u32, u32)>,
+    /// No row has two edges to greater ones; to lesser ones.
+    single: (bool, bool),
 }
 
 impl Order {
@@ -43,9 +45,12 @@ impl Order {
         self.starts.resize(n + 1, 0);
         self.waiting.clear();
         self.waiting.resize(n, 0);
+        self.single = (true, true);
         for (&i, &j) in self.from.iter().zip(&self.to) {
-            self.starts[i as usize + 1] += 1;
-            self.waiting[j as usize] += 1;
+            let (out, into) = (&mut self.starts[i as usize + 1], &mut self.waiting[j as usize]);
+            self.single = (self.single.0 && *out == 0, self.single.1 && *into == 0);
+            *out += 1;
+            *into += 1;
         }
         for v in 0..n {
             self.starts[v + 1] += self.starts[v];
@@ -105,6 +110,11 @@ impl Order {
 
     /// Decides `flipped`: of each connected part, whether more rows have an edge to a greater row or to a lesser one.
     pub(super) fn orient(&mut self, n: usize) {
+        self.flipped.clear();
+        if self.single.0 || self.single.1 {
+            self.flipped.resize(n, !self.single.0);
+            return;
+        }
         self.part.clear();
         self.part.extend(0..n as u32);
         for (&i, &j) in self.from.iter().zip(&self.to) {
@@ -126,7 +136,6 @@ impl Order {
                 }
             }
         }
-        self.flipped.clear();
         for v in 0..n as u32 {
             let (out, into) = self.tally[find(&mut self.part, v) as usize];
             self.flipped.push(into > out);

@@ -19,6 +19,10 @@ pub(super) struct Solver {
     scaled: Vec<f64>,
     pools: Pools,
     blocks: Blocks,
+    /// How far a gap may be above 0: the rounding of its computation.
+    slack: Wide,
+    /// Work that counts as done before it begins; only tests set it.
+    pub(super) spent: u64,
 }
 
 /// Squared norms of the two parts of a projection, the means of `x` over the blocks and what the margins put each row
@@ -55,7 +59,14 @@ impl Solver {
         }
         self.order.orient(self.x.len());
         let done = match norm {
-            Norm::Free => self.solve(1.0, 1.0).map(|_| (1.0, Status::Solved)),
+            Norm::Free => {
+                self.pool(1.0, 1.0);
+                if (0..self.order.len()).all(|e| self.holds(e, 1.0)) {
+                    self.round();
+                    return Status::Solved;
+                }
+                self.settle(1.0).map(|_| (1.0, Status::Solved))
+            }
             Norm::Ball => self.ball(square, near),
             Norm::Sphere => self.sphere(square, near, rounding),
         };
@@ -65,11 +76,16 @@ impl Solver {
                 status
             }
             Err(Unfinished) => {
-                self.out.clear();
-                self.out.extend(self.blocks.value.iter().map(|v| v.round()));
+                self.round();
                 Status::Unfinished
             }
         }
+    }
+
+    fn round(&mut self) {
+        self.out.clear();
+        // Zero has no sign, whichever way round its part was solved.
+        self.out.extend(self.blocks.value.iter().map(|v| v.round() + 0.0));
     }
 
     fn in_order(&self) -> bool {
@@ -122,6 +138,15 @@ impl Solver {
         let (mut low, mut high, mut t) = (0.0, most, most);
         for round in 0..1100 {
             let parts = self.solve(t, 1.0)?;
+            if low == 0.0 && (round == 3 || parts.lift >= square - near) {
+                // Is the shortest vector in order already too long, or just as long?
+                let shortest = self.solve(0.0, 1.0)?.lift;
+                if shortest >= square - near {
+                    let fits = shortest <= square + near;
+                    return Ok((0.0, if fits { Status::Solved } else { Status::Infeasible }));
+                }
+                self.solve(t, 1.0)?;
+            }
             let root = ((square - parts.lift) / parts.mean).sqrt();
             if (root - t).abs() <= 2.0 * f64::EPSILON * t {
                 return Ok((root, Status::Solved));
@@ -138,9 +163,6 @@ impl Solver {
                 // The norm jumps nowhere; what is left is rounding.
                 return Ok((t, Status::Solved));
             }
-            if round == 3 && low == 0.0 && self.solve(0.0, 1.0)?.lift > square + near {
-                return Ok((0.0, Status::Infeasible));
-            }
             t = if root > low && root < high { root } else { low + 0.5 * (high - low) };
         }
         Err(Unfinished)
@@ -148,26 +170,38 @@ impl Solver {
 
     /// Blocks of the projection of `t x`, margins times `scale`.
     fn solve(&mut self, t: f64, scale: f64) -> Result<Parts, Unfinished> {
-        let (n, order) = (self.x.len(), &self.order);
+        self.pool(t, scale);
+        self.settle(scale)
+    }
+
+    /// The projection onto a forest of the edges, exact if the other edges hold, too.
+    fn pool(&mut self, t: f64, scale: f64) {
         self.scaled.clear();
         self.scaled.extend(self.x.iter().map(|v| t * v));
-        let x = &self.scaled;
-        self.pools.solve(order, x, scale, &mut self.blocks.value);
-        let blocks = &mut self.blocks;
+        self.pools.solve(&self.order, &self.scaled, scale, &mut self.blocks.value);
+        let largest = self.scaled.iter().chain(&self.order.margin).fold(0.0f64, |m, v| m.max(v.abs()));
+        self.slack = Wide::from(1e-26 * self.x.len() as f64 * largest);
+    }
+
+    fn holds(&self, e: usize, scale: f64) -> bool {
+        self.pools.holds(&self.order, e) || self.blocks.gap(&self.order, e, scale) <= self.slack
+    }
+
+    /// From there to the projection onto all edges.
+    fn settle(&mut self, scale: f64) -> Result<Parts, Unfinished> {
+        let (n, order, x, blocks) = (self.x.len(), &self.order, &self.scaled, &mut self.blocks);
         blocks.clear(n, order.len());
         for v in 0..n {
             if self.pools.tight[v] {
                 blocks.link(order, self.pools.edge[v] as usize);
             }
         }
-        let largest = x.iter().chain(&order.margin).fold(0.0f64, |m, v| m.max(v.abs()));
-        let slack = Wide::from(1e-26 * n as f64 * largest);
-        blocks.work = 0;
+        blocks.work = self.spent;
         let budget = FLOOR + PATIENCE * (n + order.len()) as u64;
         loop {
             let mut changed = false;
             for e in 0..order.len() {
-                if blocks.gap(order, e, scale) > slack {
+                if blocks.gap(order, e, scale) > self.slack {
                     changed = true;
                     if !blocks.add(order, x, e, scale, budget) {
                         return Err(Unfinished);
@@ -200,11 +234,9 @@ impl Solver {
         out.clear();
         out.resize(x.len(), 0.0);
         self.blocks.each(&self.order, scale, |rows, offset| {
-            // Divided once, so that a mean that float64 can hold is not missed by a hair.
             let total = sum(rows, x).times(t) - offset.iter().fold(Wide::ZERO, add);
-            let base = total.over(rows.len() as f64);
             for (&v, &o) in rows.iter().zip(offset) {
-                out[v as usize] = (base + o).round();
+                out[v as usize] = total.mean_above(rows.len() as f64, o).round();
             }
         });
     }

@@ -59,6 +59,22 @@ fn every_status() {
 }
 
 #[test]
+fn a_budget_that_runs_out_is_said() {
+    // A diamond of which the first forest leaves out an edge that its values violate.
+    let mut solver = Solver::default();
+    (solver.x, solver.spent) = (vec![3.0, 0.0, 1.0, 10.0], u64::MAX / 2);
+    for (from, to) in [(0, 1), (0, 2), (1, 3), (2, 3)] {
+        solver.order.push(from, to, 0.0);
+    }
+    solver.order.sort(4).unwrap();
+    assert_eq!(solver.run(Norm::Free, 1.0, 1e-15), Status::Unfinished);
+    assert_eq!(solver.out.len(), 4);
+    solver.spent = 0;
+    assert_eq!(solver.run(Norm::Free, 1.0, 1e-15), Status::Solved);
+    assert_eq!(solver.out, [4.0 / 3.0, 4.0 / 3.0, 4.0 / 3.0, 10.0]);
+}
+
+#[test]
 fn circles_are_named() {
     let groups = Groups::from_ids(&[0; 5]).unwrap();
     let edges = Edges { from: &[4, 0, 3, 1], to: &[0, 3, 1, 0], margin: Each::One(0.0) };

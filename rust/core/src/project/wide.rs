@@ -58,6 +58,11 @@ impl Wide {
         quick_sum(first, second) + Self::from(rest.hi / b)
     }
 
+    /// `self / n + offset`, divided last: what cancels does so before anything is rounded.
+    pub(super) fn mean_above(self, n: f64, offset: Self) -> Self {
+        (self + offset.times(n)).over(n)
+    }
+
     pub(super) fn round(self) -> f64 {
         self.hi
     }
