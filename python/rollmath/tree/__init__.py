@@ -5,13 +5,6 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
-    from rollmath.tree._brpo import brpo, brpo_summary
-    from rollmath.tree._probes import probe_values
-    from rollmath.tree._spo import nonzero_edges, spo
-    from rollmath.tree._spo_chain import probability_mask, spo_chain
-    from rollmath.tree._spo_prover import prover_advantage, spo_pav
-    from rollmath.tree._vineppo import vineppo
-    from rollmath.tree._tree_opo import StagedAdvantage, staged_advantage, tree_opo
     from rollmath.tree._arpo import (
         Branching,
         aepo_branch_probability,
@@ -60,10 +53,6 @@ _load, __dir__ = lazy(
         "_spo": ("nonzero_edges", "spo"),
         "_spo_chain": ("probability_mask", "spo_chain"),
         "_spo_prover": ("prover_advantage", "spo_pav"),
-        "_vineppo": ("vineppo",),
-        "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
-        "_arpo": ("Branching", "aepo_branch_probability", "aepo_budget", "arpo_branch", "arpo_entropy", "arpo_hard"),
-        "_spo": ("nonzero_edges", "spo"),
         "_trajectory_sets": ("trajectory_sets",),
         "_tree_grpo": ("tree_grpo", "tree_grpo_difference"),
         "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
@@ -77,9 +66,6 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
-    "brpo",
-    "brpo_summary",
-    "StagedAdvantage",
     "PRESETS",
     "Branching",
     "Credit",
@@ -115,9 +101,6 @@ __all__ = [
     "spo",
     "spo_chain",
     "spo_pav",
-    "vineppo",
-    "staged_advantage",
-    "tree_opo",
     "staged_advantage",
     "trajectory_sets",
     "tree_grpo",
