@@ -131,6 +131,7 @@ LINES = [
     Line("from_padded", "padded to packed, 8192 x 4096 at 30 %, out=", within(6), "rollmath reused"),
     Line("to_padded", "packed to padded, 8192 x 4096 at 30 %, out=", within(8), "rollmath reused"),
     Line("trie_64_prompts", "trie of 4096 x 4096 tokens", times_of("trie_64_prompts", "probe read once", 4)),
+    Line("trie_long_8_prompts", "trie of 512 x 32,768 tokens", times_of("trie_long_8_prompts", "probe read once", 4)),
     Line("prefix_batch", "prefix-tree batch of 1,149,952 tokens", within(30)),
     Line("prefix_batch", "the same, against a dict a token", faster("prefix_batch", "python dict", 40)),
     Line("block_mask", "blocks of its mask, against torch compiled", faster("block_mask", "torch compiled", 10)),
