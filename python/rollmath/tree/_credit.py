@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, describe, floats
-from rollmath._checks import mask
+from rollmath._arrays import Array, ArrayLike, describe
+from rollmath._checks import mask, rows
 from rollmath.conventions import SPO, Convention
 from rollmath.forest import Forest, as_forest
-from rollmath.tree._common import leaf_rewards
+from rollmath.tree._common import finite_at, leaf_rewards
 from rollmath.tree._credit_rule import Credit, Level
 from rollmath.tree._credit_terms import Leaves, term
 
@@ -129,9 +129,6 @@ def _terms(who: str, rule: Credit | Iterable[Credit] | str) -> tuple[Credit, ...
 
 
 def _weights(who: str, forest: Forest, weights: ArrayLike) -> NDArray[np.float64]:
-    w = floats(who, "weights", weights, length=forest.n_nodes, why="forest.n_nodes")[0].astype(np.float64)
-    if not (fine := np.isfinite(w) & (w >= 0)).all():
-        bad = int(np.argmin(fine))
-        msg = f"{who}(): 'weights' must be finite and not negative, got {w[bad]} at node {bad}"
-        raise ValueError(msg)
+    w = rows(who, "weights", weights, forest.n_nodes, "forest.n_nodes")[0]
+    finite_at(who, "weights", w, least=0.0)
     return w

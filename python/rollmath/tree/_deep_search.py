@@ -10,8 +10,7 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import Back, real, rows
 from rollmath.forest import Forest, as_forest
-from rollmath.groups import Groups
-from rollmath.ops import root, segment_sum, up
+from rollmath.ops import root, up
 from rollmath.tree._common import finite_at, leaf_rewards
 
 if TYPE_CHECKING:
