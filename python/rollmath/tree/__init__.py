@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rollmath.tree._spo_prover import prover_advantage, spo_pav
     from rollmath.tree._trajectory_sets import trajectory_sets
     from rollmath.tree._tree_grpo import tree_grpo, tree_grpo_difference
+    from rollmath.tree._tree_opo import StagedAdvantage, staged_advantage, tree_opo
     from rollmath.tree._tree_rl import tree_rl
     from rollmath.tree._tree_rpo import tree_rpo
     from rollmath.tree._treepo import treepo, treepo_segment, treepo_spo
@@ -54,6 +55,7 @@ _load, __dir__ = lazy(
         "_spo_prover": ("prover_advantage", "spo_pav"),
         "_trajectory_sets": ("trajectory_sets",),
         "_tree_grpo": ("tree_grpo", "tree_grpo_difference"),
+        "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
         "_tree_rl": ("tree_rl",),
         "_tree_rpo": ("tree_rpo",),
         "_treepo": ("treepo", "treepo_segment", "treepo_spo"),
@@ -70,6 +72,7 @@ __all__ = [
     "Credited",
     "OutsideSubtree",
     "Polychromic",
+    "StagedAdvantage",
     "aepo_branch_probability",
     "aepo_budget",
     "arpo_branch",
@@ -98,9 +101,11 @@ __all__ = [
     "spo",
     "spo_chain",
     "spo_pav",
+    "staged_advantage",
     "trajectory_sets",
     "tree_grpo",
     "tree_grpo_difference",
+    "tree_opo",
     "tree_rl",
     "tree_rpo",
     "treepo",

@@ -192,3 +192,7 @@ fn of_tally(tally: &Tally, n: usize, what: Order) -> f64 {
         Order::TopMean(k) => tally.top_mean(k.min(n)),
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;
