@@ -162,6 +162,8 @@ LINES = [
         faster("staged_hard_sample", "scipy slsqp", 40),
     ),
     Line("isotonic_chain", "an order that is a chain of 1,000,000 rows", within(1000)),
+    Line("tree_tokens", "100 million tokens of tree rollouts, out=", times_of("tree_tokens", "probe write", 1 / 0.6)),
+    Line("tree_tokens", "the same, against the best plain way", ties("tree_tokens")),
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),
