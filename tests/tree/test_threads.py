@@ -18,7 +18,26 @@ METHODS = {
     "treepo_segment": lambda f, r: tree.treepo_segment(f, r, eta=0.9),
     "treepo_spo": tree.treepo_spo,
     "arpo_hard": tree.arpo_hard,
+    "spo": tree.spo,
+    "spo normalized": lambda f, r: tree.spo(f, r, edge="normalized", leave_one_out=True),
+    "spo_pav": lambda f, r: tree.spo_pav(f, 1.0 / (1.0 + np.exp(r))),
+    "outside_subtree": lambda f, r: tree.outside_subtree(f, r, climb="group").advantages,
+    "outside_subtree children": lambda f, r: tree.outside_subtree(f, r, value="mean_of_children").advantages,
+    "soft_values": lambda f, r: tree.soft_values(f, r, over="children"),
+    "qlass": lambda f, r: tree.qlass(f, r, scale="min_max"),
+    "deep_search": tree.deep_search,
+    "regularized_policy": lambda f, r: tree.regularized_policy(
+        f, mean_below(f, r), f.leaf_counts, 1.0 / (1.0 + np.exp(mean_below(f, r)))
+    ),
+    "uct": lambda f, r: tree.uct(f, mean_below(f, r), f.leaf_counts, parent_visits="siblings"),
+    "puct": lambda f, r: tree.puct(f, mean_below(f, r), f.leaf_counts, np.exp(mean_below(f, r))),
+    "frontier_score": lambda f, r: tree.frontier_score(f, mean_below(f, r)),
+    **{f"credit {name}": lambda f, r, name=name: tree.credit(f, r, name).advantages for name in tree.PRESETS},
 }
+
+
+def mean_below(forest, rewards):
+    return rm.ops.up(forest, rewards, how="leaf_mean")
 
 
 def large():

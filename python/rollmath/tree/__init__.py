@@ -14,7 +14,8 @@ if TYPE_CHECKING:
         arpo_hard,
     )
     from rollmath.tree._brpo import brpo, brpo_summary
-    from rollmath.tree._credit import PRESETS, Credit, Credited, credit
+    from rollmath.tree._credit import PRESETS, Credited, credit
+    from rollmath.tree._credit_rule import Credit
     from rollmath.tree._deep_search import deep_search, deep_search_values
     from rollmath.tree._expansion import expansion_nodes
     from rollmath.tree._outside import OutsideSubtree, outside_subtree, probe_only_fresh
@@ -40,7 +41,8 @@ _load, __dir__ = lazy(
     {
         "_arpo": ("Branching", "aepo_branch_probability", "aepo_budget", "arpo_branch", "arpo_entropy", "arpo_hard"),
         "_brpo": ("brpo", "brpo_summary"),
-        "_credit": ("Credit", "Credited", "PRESETS", "credit"),
+        "_credit": ("Credited", "PRESETS", "credit"),
+        "_credit_rule": ("Credit",),
         "_deep_search": ("deep_search", "deep_search_values"),
         "_expansion": ("expansion_nodes",),
         "_outside": ("OutsideSubtree", "outside_subtree", "probe_only_fresh"),
