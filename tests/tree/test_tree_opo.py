@@ -129,6 +129,20 @@ def test_shift_permutation_and_renumbering(oracle, seed, baseline):
     np.testing.assert_allclose(other.advantages, staged.advantages, atol=1e-14)
 
 
+@given(SEEDS, st.sampled_from(BASELINES))
+def test_the_order_of_rows_and_other_groups_change_no_bit(oracle, seed, baseline):
+    forest, node, _, ids = draw(oracle, seed, size=12)
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(size=len(ids)) * 10.0 ** rng.integers(-6, 6, len(ids))
+    base = tree_opo(forest, node, rewards, groups=ids, baseline=baseline)
+    turn = rng.permutation(len(ids))
+    turned = tree_opo(forest, node[turn], rewards[turn], groups=ids[turn], baseline=baseline)
+    assert turned.tolist() == base[turn].tolist()
+    some = ids < 4
+    alone = tree_opo(forest, node[some], rewards[some], groups=ids[some], baseline=baseline)
+    assert alone.tolist() == base[some].tolist()
+
+
 def test_hard_without_binding_relations_is_grpo_of_the_population():
     r = [0.0, 0.0, 1.0, 0.0, 0.0, 1.0]
     hard = staged_advantage(FOREST, np.arange(6), r, form="hard", triplets="none")

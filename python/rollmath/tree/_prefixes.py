@@ -14,7 +14,7 @@ from rollmath._arrays import ArrayLike, integers
 from rollmath._checks import Back, rows
 from rollmath.forest import Forest
 from rollmath.groups import Groups, as_groups
-from rollmath.ops import normalize
+from rollmath.ops import normalize, up
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -91,15 +91,30 @@ def value(samples: Samples, rewards: NDArray[np.float64], baseline: str, success
     begin, end = samples.begin, samples.end
     out = np.empty(len(rewards))
     if baseline == "expectation":
-        # Centred, so that sums over one group carry no rounding of the groups before.
-        centred = center("tree_opo", rewards, samples.groups)[samples.order]
-        total = _sums(centred)
-        out[samples.order] = rewards[samples.order] - centred + (total[end] - total[begin]) / (end - begin)
+        out[samples.order] = _means(samples, rewards[samples.order])
     else:
         wins = outcomes(samples, rewards, success).wins
         n = wins[end] - wins[begin]
         out[samples.order] = n > 0 if baseline == "optimistic" else n == end - begin
     return out
+
+
+def _means(samples: Samples, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of ``x`` over the interval of each sample, all sorted.
+
+    Taken by a forest of the intervals, which lie in one another, with the samples as leaves: its sums are the same in
+    any order of rows and whatever other groups there are, which those of a running sum would not be.
+    """
+    first = np.flatnonzero(np.diff(samples.begin, prepend=-1))
+    end, prefix = samples.end[first], np.repeat(np.arange(len(first)), np.diff(first, append=len(x)))
+    n = np.int64(len(first))
+    # Intervals around each one; the innermost is the last before it with one less around.
+    around = np.arange(n) - np.searchsorted(np.sort(end), first, side="right")
+    levels = np.sort(around * n + np.arange(n))
+    inner = levels[np.searchsorted(levels, (around - 1) * n + np.arange(n)) - 1] % max(n, 1)
+    tree = Forest.from_parents(np.concatenate([np.where(around > 0, inner, -1), prefix]))
+    means: NDArray[np.float64] = np.asarray(up(tree, x, how="leaf_mean"))
+    return means[prefix]
 
 
 def _sums(x: NDArray[Any]) -> NDArray[Any]:
