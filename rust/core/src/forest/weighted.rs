@@ -20,11 +20,14 @@ struct Branch {
 /// The weights, or none if all are 1.
 pub(super) fn check<'a>(forest: &Forest, weights: &'a [f64]) -> Result<Option<&'a [f64]>> {
     check_len("weights", weights.len(), forest.len(), "forest.n_nodes")?;
-    if let Some(i) = weights.iter().position(|w| !w.is_finite() || *w < 0.0) {
+    let fits = |w: f64| (0.0..f64::INFINITY).contains(&w);
+    // Without an early end, so that it is a vector loop.
+    let (all_fit, all_one) = weights.iter().fold((true, true), |(a, b), &w| (a & fits(w), b & (w == 1.0)));
+    if !all_fit && let Some(i) = weights.iter().position(|&w| !fits(w)) {
         let got = format!("{} at index {i}", weights[i]);
         return Err(Error::Range { arg: "weights", expected: "finite and not negative".into(), got });
     }
-    Ok(if weights.iter().all(|w| *w == 1.0) { None } else { Some(weights) })
+    Ok(if all_one { None } else { Some(weights) })
 }
 
 /// [`super::up`] with weights, of which an empty slice has 1 for every node.
@@ -38,13 +41,14 @@ pub(super) fn up(
 ) -> Vec<f64> {
     let weight = |place: usize| weights.get(forest.order[place] as usize).copied().unwrap_or(1.0);
     let by_leaf = matches!(how, Up::LeafMean | Up::LeafLogMeanExp { .. });
-    let branch = |value, place, total: f64, exponent: i64| match weight(place) {
-        own if !by_leaf || own == 0.0 => Branch { value, mass: own, exponent: 0 },
-        own => {
-            let (own, shift) = near_one(own);
-            let (mass, rest) = near_one(own * total);
-            Branch { value, mass, exponent: exponent + shift + rest }
+    let branch = |value, place, total: f64, exponent: i64| {
+        let own = weight(place);
+        if !by_leaf {
+            return Branch { value, mass: own, exponent: 0 };
         }
+        let (own, shift) = near_one(own);
+        let (mass, rest) = near_one(own * total);
+        Branch { value, mass, exponent: exponent + shift + rest }
     };
     let at_leaf = |place, rollout| branch(leaf(rollout), place, 1.0, 0);
     let join = || {
@@ -73,19 +77,22 @@ struct Node {
 
 impl Node {
     fn gather(&mut self, below: Children<'_, Branch>, how: Up) {
-        self.values.clear();
-        self.weights.clear();
-        let counts = below.filter(|b| b.mass > 0.0);
-        self.exponent = counts.clone().map(|b| b.exponent).max().unwrap_or(0);
-        for b in counts {
-            let shift = b.exponent - self.exponent;
-            let weight = if shift == 0 { b.mass } else { scale(b.mass, shift) };
-            // One that vanishes beside the others counts as little as 0.
-            if weight > 0.0 {
-                self.values.push(b.value);
-                self.weights.push(weight);
+        let mut n = 0;
+        let exponents = below.clone().map(|b| if b.mass > 0.0 { b.exponent } else { i64::MIN });
+        self.exponent = exponents.max().unwrap_or(0);
+        for b in below {
+            let shift = b.exponent.wrapping_sub(self.exponent);
+            let weight = if shift == 0 || b.mass == 0.0 { b.mass } else { scale(b.mass, shift) };
+            if n == self.values.len() {
+                self.values.push(0.0);
+                self.weights.push(0.0);
             }
+            (self.values[n], self.weights[n]) = (b.value, weight);
+            // One that does not count is written over. So is one that vanishes beside the others.
+            n += usize::from(weight > 0.0);
         }
+        self.values.truncate(n);
+        self.weights.truncate(n);
         if how == Up::Sum {
             return; // Here the weights themselves count, not their ratios.
         }
@@ -150,7 +157,7 @@ impl Node {
 
 /// A positive `x` as `m 2^e`, with `e = 0` unless `x` is far from 1.
 fn near_one(x: f64) -> (f64, i64) {
-    if (1e-100..1e100).contains(&x) || x == 0.0 { (x, 0) } else { split(x) }
+    if (1e-100..1e100).contains(&x) | (x == 0.0) { (x, 0) } else { split(x) }
 }
 
 /// `(m, e)` with `x = m 2^e` and `m` in [0.5, 1), or (0, 0).
