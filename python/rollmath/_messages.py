@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rollmath._arrays import check_vector, describe, floats, host, host_only, integers, is_tensor, mask_bytes
+from rollmath._checks import flag
 from rollmath._turns import Turn, TurnsRow, columns, first_difference, read_turns, rollouts_named
 from rollmath._turns_report import PrefixBreak, TurnsReport
 from rollmath.ragged import Ragged
@@ -175,7 +176,8 @@ class _Graph:
         self.who, self.name = who, f"rollouts[{rollout!r}].nodes"
         nodes = raw.get("nodes")
         if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
-            msg = f"{who}(): {self.name} must be a list of nodes, got {describe(nodes)}"
+            fix = "" if "nodes" in raw else "; a rollout is a list of turns, or a mapping with 'nodes'"
+            msg = f"{who}(): {self.name} must be a list of nodes, got {describe(nodes)}{fix}"
             raise TypeError(msg)
         if not nodes:
             msg = f"{who}(): {self.name} is empty; leave the rollout out, with its reward"
@@ -195,7 +197,8 @@ class _Graph:
             msg = f"{self.who}(): {at}.parent must be the number of a node or None, got {describe(above)}"
             raise TypeError(msg)
         if above is not None and not 0 <= above < v:
-            msg = f"{self.who}(): {at}.parent must be a node before it, from 0 to {v - 1}, or None, got {above}"
+            earlier = f"a node before it, from 0 to {v - 1}, or None" if v else "None, because no node is before it"
+            msg = f"{self.who}(): {at}.parent must be {earlier}, got {above}"
             raise ValueError(msg)
         ids = node.get("token_ids")
         host_only(self.who, f"{at}.token_ids", ids)
@@ -205,7 +208,8 @@ class _Graph:
             raise ValueError(msg)
         mask = node.get("mask")
         if mask is None:
-            trained = np.full(len(tokens), bool(node.get("sampled", False)))
+            sampled = node.get("sampled")
+            trained = np.full(len(tokens), sampled is not None and flag(self.who, f"{at}.sampled", sampled))
         else:
             marks = mask_bytes(self.who, f"{at}.mask", mask, length=len(tokens), why="its token_ids")
             trained = np.asarray(marks) != 0

@@ -234,10 +234,10 @@ def test_nothing_at_all():
             TypeError,
             r"'rollouts' must all be lists of turns or all mappings with 'nodes', but 1 is a mapping and 0 is not",
         ),
-        ([{"turns": []}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be a list of nodes, got .* NoneType"),
+        ([{"turns": []}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be .* NoneType; a rollout is a list"),
         ([{"nodes": []}], {"groups": [0]}, ValueError, r"rollouts\[0\].nodes is empty; leave the rollout out"),
         ([{"nodes": [3]}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes\[0\] must be a mapping, got .* int"),
-        ({"a": {"nodes": [node(0, [1])]}}, {"groups": [0]}, ValueError, r"rollouts\['a'\].nodes\[0\].parent must be a"),
+        ({"a": {"nodes": [node(0, [1])]}}, {"groups": [0]}, ValueError, r"nodes\[0\].parent must be None, because no"),
         (
             [{"nodes": [node(None, [1]), node(2, [1]), node(1, [1])]}],
             {"groups": [0]},
@@ -267,6 +267,13 @@ def test_nothing_at_all():
             {"groups": [0]},
             ValueError,
             r"'rollouts\[0\].nodes\[1\].logprobs' must have length 1 \(= the True of its mask\), got 2",
+        ),
+        ([{"nodes": 3}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be a list of nodes, got .* int$"),
+        (
+            [{"nodes": [node(None, [1]), {"parent": 0, "token_ids": [1], "sampled": "yes"}]}],
+            {"groups": [0]},
+            TypeError,
+            r"'rollouts\[0\].nodes\[1\].sampled' must be True or False, got 'yes'",
         ),
         (
             [{"nodes": [node(None, [1], [True])]}],
