@@ -77,8 +77,8 @@ def batch_of(s: Step) -> rm.prefix.PrefixBatch:
 def whole(s: Step) -> tuple[np.ndarray, ...]:
     """Trie, positions, intervals, where each token is predicted, and both weights of each token."""
     batch = batch_of(s)
-    gains = (rm.ops.up(batch.forest, part, how="sum") for part in (s.advantages.clip(min=0), s.advantages.clip(max=0)))
-    weights = [batch.expand(x) for x in gains]
+    gains = rm.ops.leaf_to_node_weights(batch.forest, np.ones(len(s.groups)), s.advantages)
+    weights = [batch.expand(x) for x in (gains.positive, gains.negative)]
     return s.tokens[batch.index], batch.positions, batch.end, batch.previous, *weights
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "affine",
     "check_offsets",
     "expand",
+    "forest_backup",
     "forest_down",
     "forest_expand",
     "forest_leaf_stat",
@@ -31,6 +32,7 @@ __all__ = [
     "num_threads",
     "offsets_from_lengths",
     "optimal_token_baseline",
+    "order_project",
     "pack",
     "reduce",
     "row_moments",
@@ -127,6 +129,9 @@ def forest_up(
     weights: NDArray[np.float64] | None = None,
     empty: float = ...,
 ) -> NDArray[np.float64]: ...
+def forest_backup(
+    who: str, name: str, forest: Preorder, x: NDArray[Any], gamma: float, how: str
+) -> NDArray[np.float64]: ...
 def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[np.float64]: ...
 def forest_leaf_stat(
     who: str, name: str, forest: Preorder, x: NDArray[Any], how: str, parameter: float = 0.0
@@ -195,6 +200,16 @@ def normalize(
     scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...
+def order_project(
+    who: str,
+    name: str,
+    groups: Csr,
+    x: NDArray[Any],
+    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
+    margin: float | NDArray[np.float64],
+    norm: str,
+    radius: float | NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]: ...
 
 @final
 class Layout:

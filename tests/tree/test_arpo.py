@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rollmath as rm
@@ -20,6 +20,8 @@ from rollmath.tree import (
     arpo_hard,
 )
 
+#: Options multiply.
+MANY = settings(max_examples=max(300, settings().max_examples))
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))
 
 
@@ -38,6 +40,7 @@ def test_the_vector(vectors):
     assert np.round(arpo_hard(forest, rewards), 5).tolist() == pytest.approx(f1["arpo_hard"], abs=5.1e-6)
 
 
+@MANY
 @given(SIZES, st.sampled_from(["zero", "raw"]), st.sampled_from([np.float64, np.float32]))
 def test_against_the_oracle(oracle, tolerance, size, singleton, dtype):
     forest, rewards = draw(oracle, size)

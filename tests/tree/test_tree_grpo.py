@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rollmath as rm
 from rollmath import Forest
 from rollmath.tree import tree_grpo, tree_grpo_difference
 
+#: Options multiply.
+MANY = settings(max_examples=max(300, settings().max_examples))
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))
 FORMS = ["sum", "nested", "inner"]
 
@@ -32,6 +34,7 @@ def test_the_vectors_of_the_official_code(vectors):
     assert np.round(tree_grpo(forest, case["r"], form="nested"), 5).tolist() == pytest.approx(case["nested"], abs=1e-5)
 
 
+@MANY
 @given(SIZES, st.sampled_from(FORMS), st.sampled_from(["raw", "zero"]), st.sampled_from([np.float64, np.float32]))
 def test_against_the_oracle(oracle, tolerance, size, form, singleton, dtype):
     forest, rewards = draw(oracle, size)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rollmath as rm
 from rollmath import Forest
 from rollmath.tree import tree_rl
 
+#: Options multiply.
+MANY = settings(max_examples=max(300, settings().max_examples))
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))
 FORMS = ["sum", "local", "global", "ancestors"]
 OPTIONS = st.fixed_dictionaries(
@@ -51,6 +53,7 @@ def test_the_vectors_of_the_official_code(vectors):
     check("treerl_final_code_sqrt", sqrt="code")
 
 
+@MANY
 @given(SIZES, OPTIONS, st.integers(1, 3), st.booleans(), st.sampled_from([np.float64, np.float32]))
 def test_against_the_oracle(oracle, tolerance, size, options, trees_a_group, some, dtype):
     forest, rewards, selected = draw(oracle, size, trees_a_group)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rollmath as rm
 from rollmath import Forest
 from rollmath.tree import spo, tree_rpo
 
+#: Options multiply.
+MANY = settings(max_examples=max(300, settings().max_examples))
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))
 
 
@@ -35,6 +37,7 @@ def test_the_vector(vectors):
     assert np.round(tree_rpo(forest, rewards, ddof=0, eps=1e-8), 6).tolist() == [0.0, *f1["spo_grpo"][1:]]
 
 
+@MANY
 @given(SIZES, st.sampled_from([0, 1]), st.sampled_from(["zero", "raw"]), st.sampled_from([np.float64, np.float32]))
 def test_against_the_oracle(oracle, tolerance, size, ddof, singleton, dtype):
     forest, rewards = draw(oracle, size)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rollmath as rm
 from rollmath import Forest
 from rollmath.tree import tree_rpo, treepo, treepo_segment, treepo_spo
 
+#: Options multiply.
+MANY = settings(max_examples=max(300, settings().max_examples))
 SIZES = st.tuples(st.integers(0, 2**32), st.integers(1, 40))
 DTYPES = st.sampled_from([np.float64, np.float32])
 CALLS = [treepo, treepo_segment, treepo_spo]
@@ -44,6 +46,7 @@ def test_the_vectors_of_the_official_code(vectors):
     assert np.round(treepo_spo(forest, rewards), 6).tolist() == [0.0, *f1["treepo_spo_clone"][1:]]
 
 
+@MANY
 @given(SIZES, st.sampled_from(["average", "group_size"]), st.booleans(), st.sampled_from(["raw", "zero"]), DTYPES)
 def test_rollouts_against_the_oracle(oracle, tolerance, size, form, remove, singleton, dtype):
     forest, rewards = draw(oracle, size)
@@ -57,6 +60,7 @@ def test_rollouts_against_the_oracle(oracle, tolerance, size, form, remove, sing
     np.testing.assert_allclose(got, expected, **tolerance(dtype.__name__))
 
 
+@MANY
 @given(SIZES, st.sampled_from([None, 0.3, 0.5, 0.9, 1.0]), DTYPES)
 def test_segments_against_the_oracle(oracle, tolerance, size, eta, dtype):
     forest, rewards = draw(oracle, size)
@@ -69,6 +73,7 @@ def test_segments_against_the_oracle(oracle, tolerance, size, eta, dtype):
     np.testing.assert_allclose(got, expected, **tolerance(dtype.__name__))
 
 
+@MANY
 @given(SIZES, DTYPES)
 def test_its_spo_against_the_oracle(oracle, tolerance, size, dtype):
     forest, rewards = draw(oracle, size)

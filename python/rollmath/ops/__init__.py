@@ -1,6 +1,7 @@
 """Primitives that methods are composed of; public, so that your own method has what ours have."""
 
 from rollmath._convention import Whiten
+from rollmath.ops._backup import backup
 from rollmath.ops._cut_expand import expand_segments, segment_of
 from rollmath.ops._cut_lengths import cut_by_count, cut_by_length
 from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_by_surprisal
@@ -10,6 +11,7 @@ from rollmath.ops._forest_down import down, parent, root
 from rollmath.ops._leaf_stat import leaf_stat
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops._project import Projection, ProjectionStatus, order_project
 from rollmath.ops._scan import discounted_sum
 from rollmath.ops._segment import (
     gather,
@@ -32,9 +34,12 @@ __all__ = [
     "LogMeanExp",
     "Moments",
     "NodeWeights",
+    "Projection",
+    "ProjectionStatus",
     "Quantile",
     "WeightedMean",
     "Whiten",
+    "backup",
     "cut_by_count",
     "cut_by_delimiter",
     "cut_by_length",
@@ -50,6 +55,7 @@ __all__ = [
     "loo_mean",
     "moments",
     "normalize",
+    "order_project",
     "parent",
     "root",
     "segment_count",

@@ -179,7 +179,10 @@ oversized=array([0]))
         return self._select(outputs, "sources")
 
     def expand(self, x: ArrayLike) -> Array:
-        """The value of its node for each packed token: ``[n_nodes]`` of the forest to ``[n_tokens]``."""
+        """The value of its node for each packed token: ``[n_nodes]`` of the forest to ``[n_tokens]``.
+
+        With :func:`rollmath.ops.leaf_to_node_weights` these are the weights of shared tokens in a loss of your own.
+        """
         values, kind = host("PrefixBatch.expand", "x", x)
         if values.shape != (self.forest.n_nodes,):
             msg = f"PrefixBatch.expand(): 'x' must have shape ({self.forest.n_nodes},) (= forest.n_nodes), got "

@@ -151,7 +151,9 @@ def arpo_branch(
 def aepo_branch_probability(
     entropy_change: ArrayLike, penalty: ArrayLike, *, alpha: float = 0.5, gamma: float = 0.5
 ) -> Array:
-    """AEPO's probability to branch: ``clip((alpha + gamma dH) (1 - q), 0, 1)``, less where a path has just branched.
+    """AEPO's probability to branch: ``(alpha + gamma dH) (1 - q)``, less where a path has just branched.
+
+    Clipped to [0, 1], which is ours.
 
     Args:
         entropy_change: ``dH``, the entropy after the tool result minus that of the prompt, ``[N]``.

@@ -11,7 +11,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real, whole
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups, as_groups
-from rollmath.ops import down, gather, segment_max, segment_min, up
+from rollmath.ops import backup, down, gather, segment_max, segment_min, up
 from rollmath.tree._common import leaf_rewards
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def qlass(
 
     Returns:
         ``[n_nodes]`` by node id, in the kind and float type of ``rewards``; NaN for nodes taken out. Roots have their
-        Q, and 0 with ``"min_max"``, in which they take no part. Takes one pass over each level of depth.
+        Q, and 0 with ``"min_max"``, in which they take no part.
 
     Raises:
         ValueError: wrong lengths, NaN or infinite rewards, ``gamma`` out of range, ``height`` below 1.
@@ -77,7 +77,7 @@ def qlass(
     r = up(tree, reward, how="leaf_mean") if on_the_way == "leaf_mean" else np.zeros(tree.n_nodes)
     steps = np.maximum(nominal - tree.depth[tree.leaves], 1)
     r[tree.leaves] = reward * _geometric(discount, steps)
-    q = _best(tree, r, discount)
+    q = np.asarray(backup(tree, r, gamma=discount))
     if scale == "min_max":
         q = _min_max(tree, q)
     out = np.full(made.n_nodes, np.nan)
@@ -104,23 +104,6 @@ def _geometric(gamma: float, n: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.where(gamma == 1.0, n, 1).astype(np.float64)
     out: NDArray[np.float64] = np.expm1(n * math.log(gamma)) / (gamma - 1.0)
     return out
-
-
-def _best(forest: Forest, r: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:
-    """``Q`` of all nodes, from those of leaves and the rewards of the others."""
-    depth = forest.depth[forest.order]
-    order = forest.order[np.argsort(depth, kind="stable")]  # level by level, siblings together
-    above = forest.parents[order]
-    first = np.flatnonzero(np.diff(above, prepend=-1))
-    # Where levels begin, among nodes and among families; roots have no family.
-    nodes = np.concatenate([[0], np.cumsum(np.bincount(depth))])
-    families = np.searchsorted(first, nodes).tolist()
-    q, kids = r, nodes.tolist()
-    for level in range(len(kids) - 2, 0, -1):
-        begin, end = kids[level], kids[level + 1]
-        starts = first[families[level] : families[level + 1]]
-        q[above[starts]] += gamma * np.maximum.reduceat(q[order[begin:end]], starts - begin)
-    return q
 
 
 def _min_max(forest: Forest, q: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,8 @@ def logmeanexp(values, beta):
     if math.isinf(beta):
         return math.fsum(values) / len(values)
     top = max(values)
-    return top + beta * math.log(math.fsum(math.exp((v - top) / beta) for v in values) / len(values))
+    # log(mean(exp)), written so that no digits are lost at high temperatures, where all exponentials are near 1.
+    return top + beta * math.log1p(math.fsum(math.expm1((v - top) / beta) for v in values) / len(values))
 
 
 def soft_values(parents, leaf_nodes, rewards, *, beta=0.5, over="leaves"):

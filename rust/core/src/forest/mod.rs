@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::groups::Groups;
 
+mod backup;
 mod down;
 mod expand;
 mod fold;
@@ -22,6 +23,7 @@ mod trie;
 mod up;
 mod weighted;
 
+pub use backup::{Backup, backup};
 pub use down::{Down, down, parent_values, root_values};
 pub use expand::{Expanded, Per, Plan, expand, token_index};
 pub use leaf_stat::{LeafStat, leaf_stat};

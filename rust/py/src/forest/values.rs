@@ -2,7 +2,7 @@
 
 use numpy::{Element, IntoPyArray, PyArray1};
 use pyo3::prelude::*;
-use rollmath_core::forest::{self, Down, LeafStat, Up};
+use rollmath_core::forest::{self, Backup, Down, LeafStat, Up};
 
 use super::Preorder;
 use crate::args::{array1, floats, slice, with_floats};
@@ -39,6 +39,26 @@ fn forest_up<'py>(
     let weights = weights.as_ref().map(|w| slice(&call, "weights", w)).transpose()?;
     let out = with_floats!(&x, call, name, |x| {
         pool::run(py, forest.forest.len(), |par| forest::up(&forest.forest, x, how, weights, empty, par))?
+    });
+    Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
+}
+
+/// One float64 a node from the floats of the nodes from it to the leaves.
+#[pyfunction]
+fn forest_backup<'py>(
+    py: Python<'py>,
+    who: &str,
+    name: &str,
+    forest: &Preorder,
+    x: &Bound<'py, PyAny>,
+    gamma: f64,
+    how: &str,
+) -> PyResult<Float64<'py>> {
+    let call = Call::named(who, name);
+    let how = choose!(call, "how", how, { "max" => Backup::Max, "mean" => Backup::Mean });
+    let x = floats(&call, name, x)?;
+    let out = with_floats!(&x, call, name, |x| {
+        pool::run(py, forest.forest.len(), |par| forest::backup(&forest.forest, x, gamma, how, par))?
     });
     Ok(out.map_err(|e| call.core(e))?.into_pyarray(py))
 }
@@ -151,6 +171,7 @@ fn by_type<'py>(
 
 pub(super) fn register(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(forest_up, m)?)?;
+    m.add_function(wrap_pyfunction!(forest_backup, m)?)?;
     m.add_function(wrap_pyfunction!(forest_down, m)?)?;
     m.add_function(wrap_pyfunction!(forest_leaf_stat, m)?)?;
     m.add_function(wrap_pyfunction!(forest_parent, m)?)?;

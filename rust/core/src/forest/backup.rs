@@ -1,0 +1,73 @@
+//! Discounted values: what a node gives, and the best or the mean of what comes after it.
+
+use super::Forest;
+use super::fold::{Children, fold};
+use crate::error::Result;
+use crate::par::Par;
+use crate::real::{Real, sort_values};
+use crate::reduce::mean;
+
+/// What a node takes of its children's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backup {
+    /// The largest; NaN if one is NaN.
+    Max,
+    /// Their mean, over sorted values; NaN if one is NaN.
+    Mean,
+}
+
+/// `q(v) = x(v) + gamma b(q(c))` over the children `c` (by id), and `x(v)` at leaves, in float64.
+///
+/// # Errors
+/// [`Error::Length`](crate::Error::Length) if `x` is not of one value a node.
+pub fn backup<T: Real>(forest: &Forest, x: &[T], gamma: f64, how: Backup, par: Par) -> Result<Vec<f64>> {
+    forest.check_nodes(x.len())?;
+    let at = |place: usize| x[forest.order[place] as usize].wide() + 0.0;
+    let join = || {
+        let mut values = Vec::new();
+        move |place: usize, below: Children<'_, f64>| {
+            let after = match how {
+                Backup::Max => {
+                    below.copied().fold(f64::NEG_INFINITY, |a, q| if a >= q || a.is_nan() { a } else { q })
+                }
+                Backup::Mean => {
+                    values.clear();
+                    values.extend(below.copied());
+                    sorted_mean(&mut values)
+                }
+            };
+            at(place) + gamma * after
+        }
+    };
+    Ok(fold(forest, |place, _| at(place), join, |q| q, par))
+}
+
+fn sorted_mean(x: &mut [f64]) -> f64 {
+    if x.iter().any(|x| x.is_nan()) {
+        return f64::NAN;
+    }
+    sort_values(x);
+    mean(x)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn best_and_mean_of_what_follows() {
+        // Ids are no preorder.
+        let f = Forest::from_parents(&[3, 3, 1, -1, 1], None).unwrap();
+        let x = [1.0f32, 0.5, 2.0, 0.25, 4.0];
+        for par in [Par::Serial, Par::Threads] {
+            let best = backup(&f, &x, 0.5, Backup::Max, par).unwrap();
+            assert_eq!(best, [1.0, 2.5, 2.0, 1.5, 4.0]);
+            let mean = backup(&f, &x, 0.5, Backup::Mean, par).unwrap();
+            assert_eq!(mean, [1.0, 2.0, 2.0, 1.0, 4.0]);
+        }
+        let x = [f64::NAN, 0.5, 2.0, 0.25, 4.0];
+        let best = backup(&f, &x, 0.5, Backup::Max, Par::Serial).unwrap();
+        assert!(best[3].is_nan() && best[1] == 2.5);
+        assert!(backup(&f, &x[1..], 0.5, Backup::Max, Par::Serial).is_err());
+    }
+}
