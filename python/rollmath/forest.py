@@ -267,8 +267,8 @@ class Forest(Builders, Export):
         """The forest of the rollouts to keep.
 
         A node stays if a kept leaf is below it, so no inner node becomes a leaf. Nodes and rollouts keep their order
-        and are numbered anew; spans still point into the same rows. What the builder reported is of the forest before, and
-        stays with it.
+        and are numbered anew; spans still point into the same rows. What the builder reported stays with the forest
+        before.
 
         Args:
             keep: bool or int (nonzero = True), one a rollout, ``[n_leaves]``.
