@@ -188,6 +188,10 @@ def test_wrong_calls():
         forest.expand(np.zeros(3), per="node")
     with pytest.raises(ValueError, match=r"'per' must be one of 'rollout', 'node', got 'token'"):
         forest.expand(np.zeros(5), per="token")
+    with pytest.raises(ValueError, match=r"Forest.expand\(\): 'per' must be one of 'rollout', 'node', got 3"):
+        forest.expand(np.zeros(5), per=3)
+    with pytest.raises(TypeError, match=r"Forest.expand\(\): 'include_root' must be True or False, got 'no'"):
+        forest.expand(np.zeros(5), per="node", include_root="no")
     with pytest.raises(TypeError, match=r"'x' must be 1-D"):
         forest.expand(np.zeros((5, 1)), per="node")
     with pytest.raises(TypeError, match=r"'x' must hold floats, ints or bools, got complex128"):

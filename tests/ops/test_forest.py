@@ -325,3 +325,11 @@ def test_wrong_calls():
             ops.leaf_to_node_weights(forest, *wrong)
     with pytest.raises(TypeError, match=r"leaf_to_node_weights\(\): 'forest' must be a rollmath.Forest"):
         ops.leaf_to_node_weights(None, [1.0], [1.0])
+
+
+@pytest.mark.parametrize("size", [5e-324, 1e-320, 1e-310, 1e-300, 1e300, 1.7e308])
+def test_only_the_ratio_of_weights_matters(size):
+    star, x = Forest.from_parents([-1, 0, 0, 0]), [1.0, 2.0, 4.0]
+    for how, beta in [(h, None) for h in ("mean_of_children", "leaf_mean")] + [("leaf_logmeanexp", 1.0)]:
+        plain = ops.up(star, x, how=how, beta=beta)
+        assert ops.up(star, x, how=how, beta=beta, weights=np.full(4, size)) == pytest.approx(plain, rel=1e-15)
