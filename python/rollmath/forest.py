@@ -303,7 +303,7 @@ class Forest(Builders, Export):
         include_root: bool = False,
         out: Ragged | Array | None = None,
     ) -> Ragged:
-        """Gives each token the value of its node.
+        """Gives each token the value of its node. Where they go is worked out at the first call and kept.
 
         Args:
             x: one value a node, ``[n_nodes]``; with ``per="rollout"`` also one value a rollout, ``[n_leaves]``.
