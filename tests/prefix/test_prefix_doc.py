@@ -69,8 +69,8 @@ def test_a_sliding_window(world):
     world |= {"part": part, "window": window}
     exec(source, world)
     masks = world["attention_mask"]
-    q = torch.arange(part.n_tokens)
-    got = {name: mask.mask_mod(None, None, q[:, None], q) for name, mask in masks.items()}
+    q, one = torch.arange(part.n_tokens), torch.tensor(0)
+    got = {name: mask.mask_mod(one, one, q[:, None], q) for name, mask in masks.items()}
     # From the rollouts: which packed tokens are at most so many tokens back.
     expected = torch.zeros(2, part.n_tokens, part.n_tokens, dtype=torch.bool)
     for row in part.gather(np.arange(part.n_tokens), include_root=True):

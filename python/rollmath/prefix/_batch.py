@@ -143,7 +143,9 @@ oversized=array([0]))
             bounds = np.append(np.flatnonzero(np.diff(first[of][order], prepend=-1)), self.n_trees)
         # Packed tokens before each unit.
         before = np.append(0, np.cumsum(self._sizes[1][order]))[bounds]
-        parts, oversized, start = [], [], 0
+        parts: list[PrefixBatch] = []
+        oversized: list[int] = []
+        start = 0
         while start < len(bounds) - 1:
             fits = int(np.searchsorted(before, before[start] + budget, side="right")) - 1
             stop = max(fits, start + 1)
@@ -229,8 +231,9 @@ oversized=array([0]))
 
         Returns:
             A :class:`~rollmath.Ragged` of the dtype and kind of ``x``. Gradients flow: that of a packed token is the
-            sum over its copies, added in the order of the rollouts, the same bits in each run. It costs a pass over
-            the flat tokens; on another device than the CPU, a few launches for each of the most copies of a token.
+            sum over its copies, added in the order of the rollouts (float16 and bfloat16 in float32), the same bits in
+            each run. It costs a pass over the flat tokens; on another device than the CPU, three launches for each copy
+            of the token that has most.
 
         Raises:
             ValueError: neither of the two lengths.
