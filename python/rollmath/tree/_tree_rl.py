@@ -103,17 +103,17 @@ def tree_rl(
             v /= np.sqrt(_of_prompts(made, trained))
         if form == "ancestors":
             out = v - (down(made, v, how="sum") - v) / np.maximum(made.depth, 1)
+        elif form == "global":
+            out = v.copy()
         else:
             out = parent(made, v)
             np.subtract(v, out, out=out)
             if fill:
                 out = _filled(made, out)
-            if form == "global":
-                out[:] = 0.0
-            if form != "local":
+            if form == "sum":
                 out += v
-                if global_term == "difference":
-                    out -= root(made, v)
+        if form in ("sum", "global") and global_term == "difference" and v[made.roots].any():
+            out -= root(made, v)
         if sqrt == "paper":
             out /= np.sqrt(trained)
     out[made.roots] = 0.0
