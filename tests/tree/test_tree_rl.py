@@ -93,10 +93,10 @@ def test_shift_scale_and_renumbering(oracle, same_bits, size, form, sqrt):
 
 
 @given(SIZES, st.integers(1, 3))
-def test_the_value_of_a_root_is_zero_so_both_global_terms_are_equal(oracle, size, trees_a_group):
+def test_the_value_of_a_root_is_zero_so_both_global_terms_are_equal(oracle, same_bits, size, trees_a_group):
     forest, rewards, _ = draw(oracle, size, trees_a_group)
     both = [tree_rl(forest, rewards, global_term=term) for term in ("difference", "value")]
-    np.testing.assert_allclose(*both, atol=1e-12)
+    same_bits(*both)
     # A step that all rollouts of a tree share is the root's equal, and then exactly so.
     if trees_a_group == 1:
         same = (forest.leaf_counts == forest.leaf_counts[forest.roots][forest.tree]) & (forest.leaf_counts > 1)

@@ -130,7 +130,8 @@ def arpo_branch(
     The code asks once for each of ``beam_size - 1`` further branches of a rollout while its prompt has rollouts left to
     spend, and fills what remains with fresh ones.
 
-    Source: ARPO, arXiv 2507.19849; the official code, RUC-NLPIR/ARPO, read. Its configuration has 0.5 for both.
+    Source: ARPO, arXiv 2507.19849; the official code, RUC-NLPIR/ARPO, read. Its configuration has 0.5 for both, its
+    scripts and readme an ``entropy_weight`` of 0.2.
 
     >>> scores, branch = arpo_branch([0.2, 0.2, -2.0], seed=1)
     >>> scores.round(3).tolist(), branch.tolist()

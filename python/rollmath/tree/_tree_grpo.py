@@ -98,7 +98,8 @@ def tree_grpo_difference(forest: Forest, rewards: ArrayLike, *, margin: float = 
     those of the tree. ``forest.expand(score, per="rollout")`` has the tokens, and ``ops.normalize`` with the prompt or
     the tree of each token as its group the rest.
 
-    Source: AMAP-ML/Tree-GRPO, ``calculate_final_score_from_root`` and ``get_token_level_score_from_leaf``, code read.
+    Source: AMAP-ML/Tree-GRPO: ``calculate_final_score_from_root``, executed, where it agrees, and
+    ``get_token_level_score_from_leaf``, read.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> tree_grpo_difference(forest, [0.0, 1.0, 0.0]).round(4).tolist()
