@@ -141,3 +141,25 @@ def trie_dict(tokens: list[list[int]], groups: list[int]) -> int:
                 nodes += 1
             at = below
     return nodes
+
+
+# Order
+
+
+@njit()
+def isotonic_numba(x):
+    """Pool adjacent violators with a stack of blocks."""
+    total, count, top = np.empty(len(x)), np.empty(len(x), np.int64), 0
+    for value in x:
+        total[top], count[top] = value, 1
+        while top > 0 and total[top - 1] * count[top] > total[top] * count[top - 1]:
+            total[top - 1] += total[top]
+            count[top - 1] += count[top]
+            top -= 1
+        top += 1
+    out, k = np.empty(len(x)), 0
+    for block in range(top):
+        for _ in range(count[block]):
+            out[k] = total[block] / count[block]
+            k += 1
+    return out

@@ -13,12 +13,12 @@ from bench.peers import graphs
 
 
 @cases(probe_read_once=THREADS, rollmath=THREADS, numpy_sorted_rows=1, python_dict=1)
-@pytest.mark.parametrize("prompts", [8, 64])
-def test_trie(measure, quick, provider, threads, prompts):
-    length = 256 if quick else 4096
+@pytest.mark.parametrize(("name", "prompts", "length"), [("8", 8, 4096), ("64", 64, 4096), ("long_8", 8, 32768)])
+def test_trie(measure, quick, provider, threads, name, prompts, length):
+    length = length // 16 if quick else length
     data = inputs.sequences(prompts, 64, length)
     tokens, (rows, _) = data.tokens, data.tokens.shape
-    if provider == "python dict" and prompts > 8:
+    if provider == "python dict" and name != "8":
         pytest.skip("gigabytes; measured with 8 prompts")
     flat, offsets = tokens.ravel(), np.arange(rows + 1) * length
     lists = tokens.tolist() if provider == "python dict" else []
@@ -37,7 +37,7 @@ def test_trie(measure, quick, provider, threads, prompts):
             expected = tokens.max()
         shape = f"{rows} x {length} tokens, {prompts} prompts, half of each sequence shared"
         measure(
-            f"trie_{prompts}_prompts", provider, call, shape=shape, dtype="int32", expected=expected, view=view,
+            f"trie_{name}_prompts", provider, call, shape=shape, dtype="int32", expected=expected, view=view,
             threads=threads,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ def filled(provider, of):
     n = KEYS * of
     keys = [f"question {i % KEYS}" for i in range(n)]
     if provider == "rollmath":
-        buffer = rm.select.Replay(max_age=8, per_key=PER_KEY)
+        buffer = rm.select.ReplayBuffer(max_age=8, per_key=PER_KEY)
         for start in range(0, n, n // 4):  # as in four iterations
             part = range(start, min(start + n // 4, n))
             buffer.add([keys[i] for i in part], np.array(part), iteration=0)

@@ -141,3 +141,71 @@ def trees(count: int, branching: tuple[int, ...]) -> Trees:
         normalized[:, starts[d + 1] : starts[d + 2]] = edge / (np.repeat(spreads[d], b, axis=1) + 1e-8)
     levels = tuple((base + np.arange(starts[d], starts[d + 1])).ravel() for d in range(len(sizes)))
     return Trees(parents.ravel(), levels[-1], values[-1].ravel(), levels, difference.ravel(), normalized.ravel())
+
+
+class PrefixGroups(NamedTuple):
+    parents: np.ndarray
+    node: np.ndarray
+    rewards: np.ndarray
+    ids: np.ndarray
+    edges: np.ndarray  # [n, 2] rows, the lesser first
+    margin: float
+    soft: np.ndarray
+    hard: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def prefix_groups(groups: int) -> PrefixGroups:
+    """Shuffled groups of 8 samples on the prefixes "", a, c, ab, ad: one, two, two, two and one samples.
+
+    "", a and c fail, of ab and ad at least one sample succeeds. So each of the two failures of a stays below each of
+    the two of c by the margin; all four have the same reward, so half of the margin goes to each side. On the sphere
+    all else is stretched.
+    """
+    rng = np.random.default_rng(0)
+    margin = 0.01
+    at = np.array([0, 1, 1, 2, 2, 3, 3, 4])
+    rewards = np.zeros((groups, 8))
+    wins = rng.integers(1, 8, groups)
+    for k in range(3):
+        rewards[:, 5 + k] = wins >> k & 1
+    base = np.arange(groups)[:, None]
+    edges = [base * 8 + np.array([i, j]) for i in (1, 2) for j in (3, 4)]
+    for j in (5, 6, 7):
+        won = np.flatnonzero(rewards[:, j])[:, None] * 8
+        edges += [won + np.array([i, j]) for i in (0, 1, 2)]
+    soft = rewards - rewards.mean(1, keepdims=True)
+    lift = np.array([0, -1, -1, 1, 1, 0, 0, 0]) * margin / 2
+    stretch = np.sqrt((8 - (lift**2).sum()) / (soft**2).sum(1, keepdims=True))
+    parents = np.array([-1, 0, 0, 1, 1])
+    turn = rng.permutation(groups * 8)
+    place = np.empty_like(turn)
+    place[turn] = np.arange(groups * 8)
+    return PrefixGroups(
+        np.where(parents < 0, -1, parents + base * 5).ravel(),
+        (at + base * 5).ravel()[turn],
+        rewards.ravel()[turn],
+        np.repeat(rng.permutation(groups), 8)[turn],
+        place[np.concatenate(edges)],
+        margin,
+        (soft + lift).ravel()[turn],
+        (soft * stretch + lift).ravel()[turn],
+    )
+
+
+class Pools(NamedTuple):
+    x: np.ndarray
+    pooled: np.ndarray
+
+
+@lru_cache(maxsize=1)
+def pools(size: int) -> Pools:
+    """A chain in runs that fall, so that each is pooled, to means that rise from run to run."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 200, size)
+    lengths = lengths[: np.searchsorted(np.cumsum(lengths), size) + 1]
+    lengths[-1] -= lengths.sum() - size
+    run = np.repeat(np.arange(len(lengths)), lengths)
+    place = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    means = np.cumsum(rng.random(len(lengths)) + 0.1)
+    return Pools(means[run] + (lengths[run] - 1) / 2.0 - place, means[run])

@@ -93,6 +93,18 @@ def test_arrays_and_numbers_of_every_kind(data):
             _core.normalize,
             [WORDS, CSR, ANYTHING, ANYTHING, st.one_of(WORDS, ANYTHING), st.one_of(WORDS, ANYTHING), RULES],
         ),
+        (
+            _core.order_project,
+            [
+                WORDS,
+                CSR,
+                ANYTHING,
+                st.one_of(ANYTHING, st.tuples(ANYTHING, ANYTHING)),
+                st.one_of(st.floats(), ANYTHING),
+                st.sampled_from(["free", "ball", "sphere", "x"]),
+                st.one_of(st.none(), st.floats(), ANYTHING),
+            ],
+        ),
         (_core.Layout.packed, [ANYTHING]),
         (_core.Layout.padded, [SMALL, INDEX, st.one_of(st.none(), ANYTHING)]),
         (lambda who, layout, x: layout.only(who, x), [LAYOUTS, ANYTHING]),
@@ -173,6 +185,25 @@ def test_scans_that_almost_fit(data, lengths, padded, off):
     survives(_core.row_moments, "f", "x", layout, v, rule[0])
     survives(_core.affine, "f", "x", layout, v, rule[0], (0.0, 0.0, 1.0), a)
     survives(_core.affine, "f", "x", layout, None, rule[0], (0.0, 0.0, 1.0), a)
+
+
+@given(data=st.data(), n=st.integers(0, 8), norm=st.sampled_from(["free", "ball", "sphere"]))
+def test_orders_that_almost_fit(data, n, norm):
+    draw = data.draw
+    sizes = st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e-200, 1e140, -1e140, 1e200, np.nan, np.inf, -0.3, 0.1])
+
+    def array(kind, length, dtype):
+        return np.array(draw(st.lists(kind, min_size=length, max_size=length)), dtype=dtype)
+
+    groups = _core.Csr.from_ids("f", array(st.integers(0, 1), n, np.int64))
+    m = draw(st.integers(0, 6))
+    row = st.integers(0, max(n - 1, 0)) if draw(st.booleans()) else st.integers(-1, n)
+    edges = array(row, m, np.int64), array(row, m, np.int64)
+    if draw(st.booleans()):
+        edges = np.minimum(*edges), np.maximum(*edges)
+    margin = array(sizes, m, np.float64) if draw(st.booleans()) else draw(sizes)
+    radius = draw(st.one_of(st.none(), sizes))
+    survives(_core.order_project, "f", "x", groups, array(sizes, n, np.float64), edges, margin, norm, radius)
 
 
 def empty():

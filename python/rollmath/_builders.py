@@ -9,6 +9,7 @@ import numpy as np
 
 from rollmath import _core, _messages, _paths, _texts
 from rollmath._arrays import ArrayLike, choice
+from rollmath._checks import flag
 from rollmath._layout import Layout, PruneReport
 from rollmath.groups import Groups, as_groups
 
@@ -111,7 +112,7 @@ class Builders(Layout):
             rewards: one number a text, NaN or None where there is none; those of the leaves become :attr:`rewards`.
             add_root: True: each group has a root with the empty text, given or added. False: the texts of a group must
                 all begin with one of them.
-            missing: what leaves without a reward get, if there are ``rewards``: an error, ``"prune"`` drops them
+            missing: what leaves without a reward get, where there are ``rewards``: an error, ``"prune"`` drops them
                 (``report.pruned`` tells which), ``"nan"`` keeps them with NaN.
 
         Raises:
@@ -128,11 +129,12 @@ class Builders(Layout):
         """
         who = "Forest.from_prefix_texts"
         choice(who, "missing", missing, ("raise", "prune", "nan"))
-        read = _texts.read(who, texts, groups, rewards, add_root=add_root)
+        if rewards is None and missing != "raise":
+            msg = f"{who}(): missing={missing!r} says what leaves without a reward get, but there are no 'rewards'"
+            raise ValueError(msg)
+        read = _texts.read(who, texts, groups, rewards, add_root=flag(who, "add_root", add_root))
         core = _core.Preorder.from_parents(who, read.parents)
         made = cls._make(core, read.groups, read.rewards, read.labels, read.report)
-        if read.rewards is None or missing == "nan":
-            return made
         if missing == "prune":
 
             def told(pruned: PruneReport) -> _texts.TextsReport:
@@ -141,7 +143,7 @@ class Builders(Layout):
                 return read.report._replace(nodes=new[read.report.nodes], pruned=pruned)
 
             return made._without_missing(told)
-        if (bad := np.flatnonzero(np.isnan(read.rewards))).size:
+        if read.rewards is not None and missing == "raise" and (bad := np.flatnonzero(np.isnan(read.rewards))).size:
             at = int(np.flatnonzero(read.report.nodes == made.leaves[bad[0]])[0])
             fix = "leave it out, give it a reward, or choose missing='prune'"
             msg = f"{who}(): 'rewards' must have a number for every leaf, got none for texts[{at}]; {fix}"
@@ -202,10 +204,7 @@ class Builders(Layout):
         who = "Forest.from_messages"
         read = _messages.read(who, rollouts)
         rows, tokens = read.report
-        given = as_groups(who, groups)
-        if len(given) != rows.n_rollouts:
-            msg = f"{who}(): 'groups' must have length {rows.n_rollouts} (= the number of rollouts), got {len(given)}"
-            raise ValueError(msg)
+        given = as_groups(who, groups, length=rows.n_rollouts, why="the number of rollouts")
         merging = _paths.may_merge(who, given, sampled_jointly, "rollout").take(rows.rollouts.index)
         flat = [message for row in read.messages for message in row]
         ids = np.ascontiguousarray(Groups([message.key() for message in flat]).index)

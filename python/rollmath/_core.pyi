@@ -32,6 +32,7 @@ __all__ = [
     "num_threads",
     "offsets_from_lengths",
     "optimal_token_baseline",
+    "order_project",
     "pack",
     "reduce",
     "row_moments",
@@ -199,6 +200,16 @@ def normalize(
     scale: str | float | NDArray[np.float64] | tuple[str, NDArray[np.float64]],
     convention: Any,
 ) -> NDArray[Any]: ...
+def order_project(
+    who: str,
+    name: str,
+    groups: Csr,
+    x: NDArray[Any],
+    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
+    margin: float | NDArray[np.float64],
+    norm: str,
+    radius: float | NDArray[np.float64] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]: ...
 
 @final
 class Layout:

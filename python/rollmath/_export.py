@@ -9,6 +9,7 @@ import numpy as np
 
 from rollmath import _draw
 from rollmath._arrays import ArrayLike, describe, floats, host_only, integers
+from rollmath._checks import whole
 from rollmath._layout import Layout
 
 if TYPE_CHECKING:
@@ -178,11 +179,8 @@ class Export(Layout):
     def _picture(
         self, who: str, values: ArrayLike | None, labels: Sequence[Any] | None, max_label: int, max_nodes: int
     ) -> _draw.Picture:
-        for name, number in (("max_label", max_label), ("max_nodes", max_nodes)):
-            if not isinstance(number, (int, np.integer)) or number < 2:
-                msg = f"{who}(): {name!r} must be a whole number of at least 2, got {number!r}"
-                raise ValueError(msg)
-        if self.n_nodes > max_nodes:
+        most_letters = whole(who, "max_label", max_label, 2)
+        if self.n_nodes > whole(who, "max_nodes", max_nodes, 2):
             fix = "draw fewer rollouts with forest.prune(keep), or raise max_nodes"
             msg = f"{who}(): the forest must have at most max_nodes={max_nodes} nodes, got {self.n_nodes}; {fix}"
             raise ValueError(msg)
@@ -199,7 +197,7 @@ class Export(Layout):
                 msg = f"{who}(): 'labels' must have length {self.n_nodes} (= forest.n_nodes), got {len(labels)}"
                 raise ValueError(msg)
             names = labels
-        return _draw.Picture(self, names, x, max_label)
+        return _draw.Picture(self, names, x, most_letters)
 
     def _values(self, who: str, values: Mapping[str, ArrayLike] | None) -> dict[str, NDArray[Any]]:
         if values is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import check_vector, describe, floats, host_only, integers, mask_bytes
+from rollmath._arrays import check_vector, describe, floats, host, host_only, integers, is_tensor, mask_bytes
+from rollmath._checks import flag
 from rollmath._turns import Turn, TurnsRow, columns, first_difference, read_turns, rollouts_named
 from rollmath._turns_report import PrefixBreak, TurnsReport
 from rollmath.ragged import Ragged
@@ -35,17 +36,16 @@ class MessagesReport(NamedTuple):
 
 
 class Message(NamedTuple):
-    """Tokens of a node, which of them are trained, and what else must be the same for two messages to merge."""
+    """Tokens of a node, which of them are trained, and the number of what else must be equal for messages to merge."""
 
     tokens: NDArray[np.int64]
     trained: NDArray[np.bool_]
-    payload: bytes
+    payload: int
 
     def key(self) -> bytes:
         """Equal for messages that may merge."""
-        return b"".join(
-            (len(self.tokens).to_bytes(8, "big"), self.tokens.tobytes(), self.trained.tobytes(), self.payload)
-        )
+        head = np.array([len(self.tokens), self.payload])
+        return b"".join((head.tobytes(), self.tokens.tobytes(), self.trained.tobytes()))
 
 
 class Conversations(NamedTuple):
@@ -70,7 +70,8 @@ def read(who: str, rollouts: Any) -> Conversations:
         rows, keys, report, messages = _read_graphs(who, named)
     else:
         rows, keys, report = read_turns(who, rollouts, None)
-        messages = [_messages_of(row) for row in rows]
+        numbers: dict[Any, int] = {}
+        messages = [_messages_of(row, numbers) for row in rows]
     made = Rows(**columns(who, rows, keys))
     made._fill(report=report)
     values = np.concatenate([row.seen for row in rows]) if rows else np.zeros(0, dtype=np.int64)
@@ -78,18 +79,38 @@ def read(who: str, rollouts: Any) -> Conversations:
     return Conversations(messages, MessagesReport(made, tokens))
 
 
-def _messages_of(row: TurnsRow) -> list[Message]:
-    """Prompt, responses, and what came between them; empty ones are left out."""
-    made = [Message(row.seen[: row.prompt], np.zeros(row.prompt, dtype=bool), b"")]
+def _messages_of(row: TurnsRow, numbers: dict[Any, int]) -> list[Message]:
+    """Prompt, responses, and what came between them; empty ones are left out. ``numbers`` of the payloads so far."""
+    made = [Message(row.seen[: row.prompt], np.zeros(row.prompt, dtype=bool), 0)]
     at = row.prompt
     for gap, turn in row.pieces:
-        payload = [x for key, x in turn.extras.items() if key.startswith("payload.")]
+        payload = {key: x for key, x in turn.extras.items() if key.startswith("payload.")}
+        number = numbers.setdefault(_value(payload), len(numbers) + 1) if payload else 0
         for n, trained in ((gap, False), (len(turn.response), True)):
             if n:
-                extra = pickle.dumps(payload) if trained and payload else b""
-                made.append(Message(row.seen[at : at + n], np.full(n, trained), extra))
+                made.append(Message(row.seen[at : at + n], np.full(n, trained), number if trained else 0))
                 at += n
     return made
+
+
+def _value(x: Any) -> Any:
+    """Something hashable that is equal for equal payloads; objects that cannot be compared are equal to themselves."""
+    if isinstance(x, Mapping):
+        return Mapping, frozenset((_value(key), _value(part)) for key, part in x.items())
+    if isinstance(x, (set, frozenset)):
+        return set, frozenset(map(_value, x))
+    if isinstance(x, (list, tuple)):
+        return type(x), tuple(map(_value, x))
+    if is_tensor(x) or isinstance(x, np.ndarray):
+        array = x if isinstance(x, np.ndarray) else host("", "", x.detach())[0]
+        return array.dtype.str, array.shape, _value(array.tolist()) if array.dtype.hasobject else array.tobytes()
+    if isinstance(x, float):
+        return float, x.hex()  # NaN is the same as NaN here
+    try:
+        hash(x)
+    except TypeError:
+        return type(x), id(x)
+    return type(x), x
 
 
 def _read_graphs(
@@ -104,11 +125,12 @@ def _read_graphs(
     with_logprobs = any(x is not None for _, graph in graphs for x in graph.logprobs)
     for rollout, graph in graphs:
         n_turns += sum(bool(m.trained.any()) for m in graph.messages)
+        pieces = [graph.pieces(v, with_logprobs=with_logprobs) for v in range(len(graph.messages))]
         before = len(rows)
         for leaf in graph.leaves():
             path = graph.path(leaf)
             messages.append([graph.messages[v] for v in path])
-            rows.append(graph.row(rollout, path, with_logprobs=with_logprobs))
+            rows.append(_row(rollout, messages[-1], [pieces[v] for v in path]))
             if len(rows) > before + 1:
                 breaks += _branch(rollout, rows, messages, path, before)
     return rows, ("logprobs",) * with_logprobs, TurnsReport(len(named), n_turns, len(rows), tuple(breaks)), messages
@@ -132,6 +154,21 @@ def _branch(
     return [PrefixBreak(rollout, node, at, int(last[at]), got, inside, row, row - before)]
 
 
+def _row(rollout: Any, messages: list[Message], pieces: list[list[tuple[int, Turn]]]) -> TurnsRow:
+    """The row of a path; the root is its prompt."""
+    root = len(messages[0].tokens)
+    row = TurnsRow(rollout, np.concatenate([message.tokens for message in messages]), root, root)
+    gap, last = 0, None
+    for before, turn in chain.from_iterable(pieces[1:]):
+        gap, last = gap + before, turn
+        if len(turn.response):
+            row.pieces.append((gap, turn))
+            gap = 0
+    if gap and last is not None:
+        row.pieces.append((gap, last))
+    return row
+
+
 class _Graph:
     """The checked nodes of one rollout."""
 
@@ -139,7 +176,8 @@ class _Graph:
         self.who, self.name = who, f"rollouts[{rollout!r}].nodes"
         nodes = raw.get("nodes")
         if isinstance(nodes, (str, bytes)) or not isinstance(nodes, Sequence):
-            msg = f"{who}(): {self.name} must be a list of nodes, got {describe(nodes)}"
+            fix = "" if "nodes" in raw else "; a rollout is a list of turns, or a mapping with 'nodes'"
+            msg = f"{who}(): {self.name} must be a list of nodes, got {describe(nodes)}{fix}"
             raise TypeError(msg)
         if not nodes:
             msg = f"{who}(): {self.name} is empty; leave the rollout out, with its reward"
@@ -159,7 +197,8 @@ class _Graph:
             msg = f"{self.who}(): {at}.parent must be the number of a node or None, got {describe(above)}"
             raise TypeError(msg)
         if above is not None and not 0 <= above < v:
-            msg = f"{self.who}(): {at}.parent must be a node before it, from 0 to {v - 1}, or None, got {above}"
+            earlier = f"a node before it, from 0 to {v - 1}, or None" if v else "None, because no node is before it"
+            msg = f"{self.who}(): {at}.parent must be {earlier}, got {above}"
             raise ValueError(msg)
         ids = node.get("token_ids")
         host_only(self.who, f"{at}.token_ids", ids)
@@ -169,7 +208,8 @@ class _Graph:
             raise ValueError(msg)
         mask = node.get("mask")
         if mask is None:
-            trained = np.full(len(tokens), bool(node.get("sampled", False)))
+            sampled = node.get("sampled")
+            trained = np.full(len(tokens), sampled is not None and flag(self.who, f"{at}.sampled", sampled))
         else:
             marks = mask_bytes(self.who, f"{at}.mask", mask, length=len(tokens), why="its token_ids")
             trained = np.asarray(marks) != 0
@@ -184,7 +224,7 @@ class _Graph:
                 check_vector(self.who, f"{at}.logprobs", given, int(trained.sum()), "the True of its mask")
                 values = given
         self.parents.append(-1 if above is None else int(above))
-        self.messages.append(Message(tokens, trained, b""))
+        self.messages.append(Message(tokens, trained, 0))
         self.logprobs.append(values)
 
     def leaves(self) -> list[int]:
@@ -197,28 +237,22 @@ class _Graph:
             nodes.append(self.parents[nodes[-1]])
         return nodes[::-1]
 
-    def row(self, rollout: Any, path: list[int], *, with_logprobs: bool) -> TurnsRow:
-        """Runs of tokens that are not trained are gaps, the others responses."""
-        root = len(self.messages[path[0]].tokens)
-        seen = np.concatenate([self.messages[v].tokens for v in path])
-        row = TurnsRow(rollout, seen, root, root)
-        gap = 0
-        for v in path[1:]:
-            message, logprobs = self.messages[v], self.logprobs[v]
-            edges = np.flatnonzero(np.diff(message.trained)) + 1
-            used = 0
-            for run in np.split(np.arange(len(message.tokens)), edges):
-                if not message.trained[run[0]]:
-                    gap += len(run)
-                    continue
+    def pieces(self, node: int, *, with_logprobs: bool) -> list[tuple[int, Turn]]:
+        """Runs of trained tokens as responses, with the number of others before each; an empty response ends a gap."""
+        message, logprobs = self.messages[node], self.logprobs[node]
+        made = []
+        edges = np.flatnonzero(np.diff(message.trained)) + 1
+        start, gap, used = 0, 0, 0
+        for end in [*edges.tolist(), len(message.tokens)]:
+            n = end - start if message.trained[start] else 0
+            if not n:
+                gap = end - start
+            if n or end == len(message.tokens):
                 extras = {}
                 if with_logprobs:
-                    part = np.full(len(run), np.nan) if logprobs is None else logprobs[used : used + len(run)]
+                    part = np.full(n, np.nan) if logprobs is None else logprobs[used : used + n]
                     extras["logprobs"] = part.astype(np.float64)
-                used += len(run)
-                row.pieces.append((gap, Turn(seen[:0], message.tokens[run], extras)))
+                made.append((gap, Turn(message.tokens[:0], message.tokens[end - n : end], extras)))
                 gap = 0
-        if gap:
-            extras = {"logprobs": np.zeros(0)} if with_logprobs else {}
-            row.pieces.append((gap, Turn(seen[:0], seen[:0], extras)))
-        return row
+            start, used = end, used + n
+        return made

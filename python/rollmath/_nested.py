@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -77,25 +78,28 @@ class _Reader:
 
     def _read_reward(self, node: int, value: Any, *, is_leaf: bool) -> None:
         if not is_leaf:
-            if value is not None:
+            # Tables turn what is missing into NaN.
+            if value is not None and not (isinstance(value, (float, np.floating)) and np.isnan(value)):
                 msg = f"{self.who}(): {self.reward!r} belongs to leaves, got {value!r} at inner node {self.path(node)}"
                 raise ValueError(msg)
             return
-        if value is None and not self.complete:
-            self.rewards.append(np.nan)
-            return
-        if value is None:
-            fix = "leave the record out, give it a reward, or choose missing='prune'"
-            msg = f"{self.who}(): {self.reward!r} is missing at leaf {self.path(node)}; {fix}"
-            raise ValueError(msg)
-        if not isinstance(value, (Real, np.bool_)):
+        if value is not None and not isinstance(value, (Real, np.bool_)):
             msg = f"{self.who}(): {self.reward!r} must be a number, got {type(value).__name__} at {self.path(node)}"
             raise TypeError(msg)
         try:
-            self.rewards.append(float(value))
+            number = math.nan if value is None else float(value)
         except OverflowError:
             msg = f"{self.who}(): {self.reward!r} must fit float64, got a larger integer at {self.path(node)}"
             raise ValueError(msg) from None
+        if math.isinf(number):
+            msg = f"{self.who}(): {self.reward!r} must be finite, got {number} at {self.path(node)}"
+            raise ValueError(msg)
+        if math.isnan(number) and self.complete:
+            what = "missing" if value is None else "NaN"
+            fix = "leave the record out, give it a reward, or choose missing='prune'"
+            msg = f"{self.who}(): {self.reward!r} is {what} at leaf {self.path(node)}; {fix}"
+            raise ValueError(msg)
+        self.rewards.append(number)
 
     def _read_tokens(self, node: int, tokens: Any) -> None:
         if tokens is None and self.parents[node] >= 0:

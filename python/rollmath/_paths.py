@@ -59,7 +59,9 @@ def read(who: str, paths: Any, separator: str | None) -> tuple[list[Any], NDArra
     if separator is not None:
         paths = _split(who, paths, separator)
     elif wrong := [i for i, path in enumerate(paths) if not isinstance(path, (list, tuple))]:
-        got, fix = paths[wrong[0]], "; give separator= to split it" if isinstance(paths[wrong[0]], str) else ""
+        got = paths[wrong[0]]
+        fix = "; give separator= to split it" if isinstance(got, str) else ""
+        fix = "; call .tolist()" if hasattr(got, "tolist") else fix
         msg = f"{who}(): 'paths' must hold lists or tuples of ids, got {describe(got)} for path {wrong[0]}{fix}"
         raise TypeError(msg)
     offsets = np.zeros(len(paths) + 1, dtype=np.int64)
@@ -133,10 +135,7 @@ def trees_of(
 ) -> tuple[Groups, Groups | None]:
     """The tree of each path, and the groups given for the paths."""
     n = len(offsets) - 1
-    given = None if groups is None else as_groups(who, groups)
-    if given is not None and len(given) != n:
-        msg = f"{who}(): 'groups' must have length {n} (= the number of paths), got {len(given)}"
-        raise ValueError(msg)
+    given = None if groups is None else as_groups(who, groups, length=n, why="the number of paths")
     if not rooted:
         assert given is not None
         return given, given
@@ -164,8 +163,5 @@ def may_merge(who: str, groups: Groups, sampled_jointly: Any, noun: str) -> Grou
     if sampled_jointly is None or isinstance(sampled_jointly, (str, bytes, int, float)):
         msg = f"{who}(): 'sampled_jointly' must be True, False or one id a {noun}, got {sampled_jointly!r}"
         raise TypeError(msg)
-    ids = as_groups(who, sampled_jointly, name="sampled_jointly")
-    if len(ids) != len(groups):
-        msg = f"{who}(): 'sampled_jointly' must have length {len(groups)} (= the number of {noun}s), got {len(ids)}"
-        raise ValueError(msg)
-    return Groups.product(groups, ids)
+    why = f"the number of {noun}s"
+    return Groups.product(groups, as_groups(who, sampled_jointly, length=len(groups), why=why, name="sampled_jointly"))

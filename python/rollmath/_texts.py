@@ -59,18 +59,14 @@ def read(who: str, texts: Any, groups: Any, rewards: Any, *, add_root: bool) -> 
         if not isinstance(text, str):
             msg = f"{who}(): 'texts' must hold strings, got {type(text).__name__} at index {i}"
             raise TypeError(msg)
-    of_text = as_groups(who, groups)
-    if len(of_text) != len(texts):
-        msg = f"{who}(): 'groups' must have length {len(texts)} (= len(texts)), got {len(of_text)}"
-        raise ValueError(msg)
+    of_text = as_groups(who, groups, length=len(texts), why="len(texts)")
     distinct = Groups.product(of_text, [str(text) for text in texts])
     first, node = distinct.first.tolist(), distinct.index
     names, group = [str(texts[i]) for i in first], of_text.index[distinct.first].tolist()
     parents, labels, roots = _climb(who, names, group, first, add_root=add_root)
     made = np.array(parents, dtype=np.int64)
     values = None if rewards is None else _rewards(who, rewards, made, distinct)
-    # Groups of the trees, by the ids of their roots: texts first, added roots last.
-    owners = of_text.take([first[v] if v < len(first) else first[group.index(g)] for v, g in roots])
+    owners = of_text.take(of_text.first[np.array([g for _, g in roots], dtype=np.int64)])
     report = TextsReport(frozen(node.copy()), len(parents), len(texts) - len(first), len(parents) - len(first), None)
     return Texts(made, owners, tuple(labels), values, report)
 

@@ -25,6 +25,7 @@ from rollmath._arrays import (
 )
 from rollmath._buffers import check_apart
 from rollmath._builders import Builders
+from rollmath._checks import flag
 from rollmath._export import Export
 from rollmath._layout import PruneReport, token_output
 from rollmath._nested import Keys, flatten
@@ -190,17 +191,17 @@ class Forest(Builders, Export):
         Args:
             records: one mapping a tree (or a single one). A node without children is a leaf.
             children: the key of a node's list of children; missing, None or empty at leaves.
-            reward: the key of a leaf's number; missing or None at inner nodes.
+            reward: the key of a leaf's number; missing, None or NaN at inner nodes.
             tokens: the key of a node's list of tokens, of which the lengths are kept; only roots may lack it.
             text: the key of a node's text, which becomes its label (None where it is missing).
             groups: one id a tree; by default each tree is a group of its own.
-            missing: what leaves without a reward get. A search logs branches that it gave up: ``"prune"`` drops them,
-                and :attr:`report` (a ``PruneReport`` in preorder of the records) tells which, also where the reward
-                is NaN. ``"nan"`` keeps them with NaN, to draw them, or to prune later.
+            missing: what leaves get whose reward is missing, None or NaN. A search logs branches that it gave up:
+                ``"prune"`` drops them, and :attr:`report` (a ``PruneReport`` in preorder of the records) tells which.
+                ``"nan"`` keeps them with NaN, to draw them, or to prune later.
 
         Raises:
-            ValueError: an inner node with a reward, a leaf without one, a record that contains itself; the message
-                names the path.
+            ValueError: an inner node with a reward, a leaf without one, an infinite one, a record that contains itself;
+                the message names the path.
             TypeError: a record that is no mapping, a reward that is no number, a text that is no string.
 
         >>> forest = Forest.from_nested({"children": [{"reward": 1}, {"children": [{"reward": 0}, {"reward": 2}]}]})
@@ -266,7 +267,8 @@ class Forest(Builders, Export):
         """The forest of the rollouts to keep.
 
         A node stays if a kept leaf is below it, so no inner node becomes a leaf. Nodes and rollouts keep their order
-        and are numbered anew; spans still point into the same rows.
+        and are numbered anew; spans still point into the same rows. What the builder reported stays with the forest
+        before.
 
         Args:
             keep: bool or int (nonzero = True), one a rollout, ``[n_leaves]``.
@@ -286,10 +288,10 @@ class Forest(Builders, Export):
         pruned = Forest._make(core, self.groups.take(self.tree[roots]), rewards, labels)
         report = PruneReport(
             kept_nodes=kept,
-            dropped_nodes=np.setdiff1d(np.arange(self.n_nodes), kept, assume_unique=True),
+            dropped_nodes=_others(self.n_nodes, kept),
             kept_rollouts=np.flatnonzero(chosen),
             dropped_rollouts=np.flatnonzero(~chosen),
-            dropped_trees=np.setdiff1d(np.arange(self.n_trees), self.tree[roots], assume_unique=True),
+            dropped_trees=_others(self.n_trees, self.tree[roots]),
         )
         return Pruned(pruned, report)
 
@@ -301,7 +303,7 @@ class Forest(Builders, Export):
         include_root: bool = False,
         out: Ragged | Array | None = None,
     ) -> Ragged:
-        """Gives each token the value of its node.
+        """Gives each token the value of its node. Where they go is worked out at the first call and kept.
 
         Args:
             x: one value a node, ``[n_nodes]``; with ``per="rollout"`` also one value a rollout, ``[n_leaves]``.
@@ -326,6 +328,8 @@ class Forest(Builders, Export):
         [[], [1, 1], [2], [3], [4]]
         """
         who = "Forest.expand"
+        choice(who, "per", per, ("rollout", "node"))
+        with_root = flag(who, "include_root", include_root)
         array, kind = host(who, "x", x)
         if array.dtype.kind not in "iub":
             array, kind = floats(who, "x", x)
@@ -335,10 +339,10 @@ class Forest(Builders, Export):
             msg = f"{who}(): 'x' must have length {self.n_nodes} (= forest.n_nodes) with per='node', got one a rollout"
             raise ValueError(f"{msg}; {fix}")
         words = contiguous(array).view(f"u{array.dtype.itemsize}")
-        offsets = _core.forest_rows(who, self._preorder, per, bool(include_root))
+        offsets = _core.forest_rows(who, self._preorder, per, with_root)
         values, target = token_output(who, out, offsets, kind, array)
         check_apart(who, target, words, "x")
-        _core.forest_expand(who, self._preorder, words, per, bool(include_root), target)
+        _core.forest_expand(who, self._preorder, words, per, with_root, target)
         return Ragged._make(values.to(kind.device) if kind.is_torch else values, offsets)
 
     def token_weight(self, *, per: Literal["rollout", "node"] = "node", include_root: bool = False) -> Ragged:
@@ -374,6 +378,13 @@ class Pruned(NamedTuple):
     report: PruneReport
 
 
+def _others(n: int, kept: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers below ``n`` that are not kept."""
+    dropped = np.ones(n, dtype=bool)
+    dropped[kept] = False
+    return np.flatnonzero(dropped)
+
+
 def as_forest(who: str, forest: object) -> Forest:
     """The argument itself if it is a forest."""
     if isinstance(forest, Forest):
@@ -383,11 +394,8 @@ def as_forest(who: str, forest: object) -> Forest:
 
 
 def _tree_groups(who: str, core: _core.Preorder, groups: Groups | ArrayLike | None) -> Groups:
-    trees = Groups(np.arange(core.n_trees)) if groups is None else as_groups(who, groups)
-    if len(trees) != core.n_trees:
-        msg = f"{who}(): 'groups' must have length {core.n_trees} (= the number of roots), got {len(trees)}"
-        raise ValueError(msg)
-    return trees
+    trees = np.arange(core.n_trees) if groups is None else groups
+    return as_groups(who, trees, length=core.n_trees, why="the number of roots")
 
 
 def _restore(state: tuple[Any, ...], *rest: Any) -> Forest:

@@ -212,11 +212,18 @@ class Groups(Immutable):
         return _restore, (self.index, self.ids)
 
 
-def as_groups(who: str, groups: Groups | ArrayLike, *, length: int | None = None, name: str = "groups") -> Groups:
+def as_groups(
+    who: str,
+    groups: Groups | ArrayLike,
+    *,
+    length: int | None = None,
+    why: str = "the number of rows",
+    name: str = "groups",
+) -> Groups:
     """A :class:`Groups`, made from raw ids if need be; checks the number of rows. ``name`` is the argument's."""
     made = groups if isinstance(groups, Groups) else Groups._make(*_factorize(who, name, groups))
     if length is not None and len(made) != length:
-        msg = f"{who}(): {name!r} must have length {length} (= the number of rows), got {len(made)}"
+        msg = f"{who}(): {name!r} must have length {length} (= {why}), got {len(made)}"
         raise ValueError(msg)
     return made
 

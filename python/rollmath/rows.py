@@ -238,26 +238,34 @@ class Rows(Immutable):
             },
         )
 
-    def keep(self, rows: ArrayLike) -> Rows:
+    def keep(self, rows: ArrayLike | Ragged) -> Rows:
         """The same rows, of which only those that are True train: shapes, columns and offsets stay as they are.
 
         Where a trainer holds rows in padded tensors, this drops some without moving any; :meth:`take` leaves them out.
 
         Args:
-            rows: bool ``[n_rows]``; a row that is False has no trained position.
+            rows: bool ``[n_rows]``; a row that is False has no trained position. Or a :class:`~rollmath.Ragged` of
+                bools with the offsets of the rows, one a position.
 
         Raises:
-            ValueError: wrong length.
+            ValueError: wrong length or offsets.
             TypeError: not bools.
 
         >>> Rows(["a", "b"], [2, 1]).keep([True, False]).trained.tolist()
         [2, 0]
+        >>> Rows(["a", "b"], [2, 1]).keep(Ragged([True, False, True], [0, 2, 3])).trained.tolist()
+        [1, 1]
         """
         who = "Rows.keep"
-        kept, _ = host(who, "rows", rows)
+        kept, _ = host(who, "rows", rows.values if isinstance(rows, Ragged) else rows)
         if (kept.dtype != bool and kept.size) or kept.ndim != 1:
-            msg = f"{who}(): 'rows' must be bools [n_rows], got {describe(rows)}"
+            msg = f"{who}(): 'rows' must be bools [n_rows], or a Ragged of bools, got {describe(rows)}"
             raise TypeError(msg)
+        if isinstance(rows, Ragged):
+            if not np.array_equal(rows.offsets, self.offsets):
+                msg = f"{who}(): 'rows' as a Ragged must have the offsets of these rows, got {rows!r}"
+                raise ValueError(msg)
+            return self._kept_positions(kept)
         if len(kept) != self.n_rows:
             msg = f"{who}(): 'rows' must have length {self.n_rows} (= n_rows), got {len(kept)}"
             raise ValueError(msg)
@@ -273,6 +281,17 @@ class Rows(Immutable):
             fields.pop(derived, None)
         made = Rows.__new__(Rows)
         made._fill(**fields)
+        return made
+
+    def _kept_positions(self, kept: NDArray[np.bool_]) -> Rows:
+        """These rows with the trained positions that are kept."""
+        mask = kept if self.mask is None else kept & self.mask.view(bool)
+        if int(mask.sum()) == int(self.trained.sum()):
+            return self
+        gone = ("_kept", "_marks", "trained", "trained_of_rollout")
+        fields = {name: x for name, x in self.__dict__.items() if name not in gone}
+        made = Rows.__new__(Rows)
+        made._fill(**fields | {"mask": frozen(mask.astype(np.uint8))})
         return made
 
     def _mask_at(self, rows: NDArray[np.int64], positions: NDArray[np.int64]) -> NDArray[np.uint8] | None:

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import types
 
 import pytest
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 from slime_stand_ins import RECORDED, DynamicFilterOutput, Sample, arguments, install, sample  # noqa: E402
 
 from rollmath.adapters import slime  # noqa: E402
+from rollmath.adapters.slime._settings import recipe_of  # noqa: E402
 
 PATHS = {
     "custom_reward_post_process_path": "post_process_rewards",
@@ -24,6 +26,15 @@ def load_function(path):
     """As slime has it."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(module), name)
+
+
+def test_recipes_that_have_no_place():
+    for table, text in (
+        ("spo_tree", "recipe 'spo_tree' has advantage='tree.spo', but no function that slime calls can have trees"),
+        ({"recipe": "grpo", "zeros": "drop"}, "recipe 'grpo' has zeros='drop', but no function"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            recipe_of(types.SimpleNamespace(rollmath=table))
 
 
 @pytest.mark.parametrize("argument", PATHS)

@@ -21,7 +21,7 @@ from rollmath.adapters.verl._columns import Columns, Queue, objects
 from rollmath.adapters.verl._config import method_options, plain, setting, table, whiten_of
 from rollmath.adapters.verl._dense import Trained, outcomes, scores
 from rollmath.adapters.verl._estimators import METHODS
-from rollmath.adapters.verl._names import losses
+from rollmath.adapters.verl._names import ESTIMATORS, losses
 from rollmath.adapters.verl._objectives import LOSSES, MODES, as_verl_loss, global_scale
 from rollmath.adapters.verl._sessions import Sessions
 
@@ -179,6 +179,42 @@ def test_padding_gets_zero():
     assert given.scores().tolist() == [1.0]
     assert given.lengths().tolist() == [3]
     assert given.to_rows(np.float32([7])).tolist() == [7, 0, 7]
+
+
+def test_a_tree_of_responses():
+    """The second row fills the batch; a session of two outputs is no path."""
+    tokens = {"responses": torch.tensor([[5, 6], [5, 5], [7, 0]]), "uid": np.array(["a", "p", "a"], object)}
+    paths = np.empty(3, object)
+    paths[:] = [["r", 1], ["r", 2], ["r", 3]]
+    keys, padding = ["a_0_0", "p_0_0", "a_1_0"], [False, True, False]
+    for columns in (tokens, tokens | {"paths": paths, "path_lengths": [[0, 2], [0, 2], [0, 1]]}):
+        given = batch(columns, sessions=Sessions.of("f", keys, padding=padding))
+        if "path_lengths" in columns:
+            columns["path_lengths"] = objects(columns["path_lengths"])
+        advantages, returns = ESTIMATORS["spo_tree"].run(given, {"zeros": "keep"})
+        assert advantages.tolist() == returns.tolist() == [[0, 0], [0, 0], [0, 0]]
+        with pytest.raises(ValueError, match=r"needs 'responses', which the batch does not have .*token ids"):
+            ESTIMATORS["spo_tree"].run(batch({"uid": tokens["uid"]}), {})
+    better = torch.tensor([[0.0, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    mask = torch.tensor([[1, 1], [1, 1], [1, 0]])
+    sessions = Sessions.of("f", keys, padding=padding)
+    given = Batch("rollmath/x", better, mask, {}, tokens, sessions=sessions)
+    assert ESTIMATORS["spo_tree"].run(given, {})[0].tolist() == [[0.5, 0.5], [0, 0], [-0.5, 0]]
+    both = Batch("rollmath/x", better, mask, {}, tokens, sessions=Sessions.of("f", ["a_0_0", "a_0_1", "a_1_0"]))
+    with pytest.raises(ValueError, match="a tree has one row a rollout, but some sessions have several outputs"):
+        ESTIMATORS["spo_tree"].run(both, {})
+
+
+def test_what_the_environment_says_last_is_part_of_a_tree():
+    """Lengths of paths are those of responses, by the attention mask; without it, up to the last trained token."""
+    paths = np.empty(3, object)
+    paths[:] = [["r", 1], ["r", 2], ["r", 3]]
+    columns = {"uid": np.array(["a"] * 3, object), "paths": paths, "path_lengths": objects([[0, 2], [0, 2], [0, 2]])}
+    with pytest.raises(ValueError, match="the tokens of the rows, but its rollout 2 has 2 and 2 has 1 positions"):
+        ESTIMATORS["spo_tree"].run(batch(columns), {})
+    columns["attention_mask"] = torch.ones(3, 5, dtype=torch.int64)
+    found = ESTIMATORS["spo_tree"].run(batch(columns), {})[0]
+    np.testing.assert_allclose(found, [[1 / 3] * 2, [-2 / 3] * 2, [1 / 3, 0]], rtol=1e-6)
 
 
 def test_columns_of_a_queue():

@@ -56,7 +56,7 @@ def search(prompt, n):
 
 
 def test_the_blocks_of_the_page_about_trl(world, monkeypatch):
-    first, second, third = blocks("trainers/trl.md")
+    first, second, third, fourth = blocks("trainers/trl.md")
     exec(first, world)
     assert len(tiny.curve(world["trainer"], "loss")) == 2
     exec(second, world)
@@ -74,6 +74,8 @@ def test_the_blocks_of_the_page_about_trl(world, monkeypatch):
     assert (shared != 0).any()
     for row in shared[1:]:
         assert row.tolist() == shared[0].tolist()
+    exec(fourth, world)
+    assert tiny.curve(world["trainer"], "rollmath/tokens/trained")
 
 
 def test_the_example_learns():

@@ -92,6 +92,16 @@ def test_a_rank_whose_rollouts_were_all_dropped(found):
     assert first["weights"] == second["weights"]
 
 
+def test_trees_of_both_ranks(found):
+    """Each rank samples its own; the tokens that are counted are those that train on both."""
+    first, second = found("trees")
+    assert first["error"] == second["error"] == ""
+    for here, there in zip(first["seen"], second["seen"], strict=True):
+        assert here["items"] == there["items"] == here["trained"] + there["trained"]
+    assert max(curve(first, "grad_norm")) > 0
+    assert first["weights"] == second["weights"]
+
+
 def test_no_split_over_ranks_and_micro_batches_changes_the_loss(found):
     whole, parts = found("whole")[0], found("parts")[0]
     for name in ("loss", "grad_norm"):

@@ -12,6 +12,7 @@ import rollmath as rm
 if importlib.util.find_spec("verl") is None:
     pytest.skip("verl is not installed; `make test-peers` has an environment for it", allow_module_level=True)
 
+import torch
 from verl_batches import columns, proto
 
 from rollmath.adapters import verl as adapter
@@ -48,7 +49,7 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
     """Every line of configuration that docs/trainers/verl.md shows is taken by main_ppo's own, and has its effect."""
     config_of, utils = peer("verl.utils.config"), peer("verl.trainer.ppo.utils")
     lines = [line for line in LINES if line.startswith(("algorithm", "+algorithm", "actor_rollout_ref"))]
-    assert len(lines) == 7
+    assert len(lines) == 9
     data = columns(1)
     adapter.register()
 
@@ -57,7 +58,7 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
         # One number a row: at its first trained token.
         return out.batch["advantages"].gather(1, data[0]["response_mask"].argmax(1)[:, None])[:, 0].numpy()
 
-    first = composed(*(line for line in lines if "strat" not in line))
+    first = composed(*(line for line in lines if "strat" not in line and "tree" not in line))
     config_of.validate_config(first, utils.need_reference_policy(first), use_critic=False)
     actor = config_of.omega_conf_to_dataclass(first.actor_rollout_ref.actor)
     losses = peer("verl.trainer.ppo.core_algos")
@@ -71,6 +72,15 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
         found = advantages(second.algorithm)
     expected = rm.group.stratified(rewards, uid, strata=data[1]["n_tool_calls"])
     np.testing.assert_array_equal(found, expected)
+    third = composed(*(line for line in lines if "tree" in line))
+    config_of.validate_config(third, utils.need_reference_policy(third), use_critic=False)
+    actor = config_of.omega_conf_to_dataclass(third.actor_rollout_ref.actor)
+    assert losses.get_policy_loss_fn(actor.policy_loss.loss_mode).__name__ == "rollmath/spo_tree"
+    # No two responses begin alike: all branch at the prompt.
+    data[0]["responses"] = torch.arange(data[0]["response_mask"].numel()).view(data[0]["response_mask"].shape)
+    with adapter.patch_compute_advantage():
+        found = advantages(third.algorithm)
+    np.testing.assert_allclose(found, rm.group.dr_grpo(rewards, uid), atol=1e-6)
     made = composed("algorithm.adv_estimator=rollmath/recipe", "+algorithm.rollmath={recipe: dapo, truncated: keep}")
     np.testing.assert_array_equal(advantages(made.algorithm), rm.group.grpo(rewards, uid))
 

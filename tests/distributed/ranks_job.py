@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / "reference"))
 import forked
 from spread import IDS, KINDS, N, difference, rollouts, spreads, take
 from spread_errors import errors
-from spread_recipes import recipe_cases
+from spread_recipes import recipe_cases, tree_cases
 
 import rollmath as rm
 from rollmath import recipes
@@ -350,6 +350,7 @@ def work(rank: int, world: int, folder: str) -> None:
         kinds_cases,
         token_cases,
         recipe_cases,
+        tree_cases,
         doc_cases,
         loss_cases,
         subgroup_cases,

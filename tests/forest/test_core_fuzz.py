@@ -13,7 +13,8 @@ from rollmath import _core
 SMALL = st.integers(-2, 6)
 # Around the ends of int64, and sizes that no address space holds; what a machine may have would be taken from it.
 WILD = st.one_of(SMALL, st.sampled_from([2**50, 2**60, 2**62, 2**63 - 1, -(2**63)]))
-HOWS = ["sum", "mean_of_children", "leaf_mean", "max", "min"]
+HOWS = ["sum", "mean_of_children", "leaf_mean", "max", "min", "any", "all", "logmeanexp_of_children", "leaf_logmeanexp"]
+STATS = ["mean", "var", "std", "quantile", "top_mean", "median"]
 
 
 def ints(values, max_size=6):
@@ -50,13 +51,25 @@ def use(forest, data):
     """Every function of a forest that was made after all."""
     n, draw = len(forest), data.draw
     for x in (np.zeros(n), np.zeros(forest.n_leaves, "f4"), draw(ANY)):
+        weights = draw(st.one_of(st.none(), ANY, st.lists(st.floats(), min_size=n, max_size=n).map(np.array)))
         for how in (*HOWS, "median"):
             attempt(_core.forest_up, "f", "x", forest, x, how)
+            attempt(_core.forest_up, "f", "x", forest, x, how, draw(st.floats()), weights, draw(st.floats()))
+        for how in ("sum", "mean", "max", "min", "last", "first"):
+            attempt(_core.forest_down, "f", "x", forest, x, how)
+        for how in STATS:
+            attempt(_core.forest_leaf_stat, "f", "x", forest, x, how, draw(st.floats()))
+        attempt(_core.forest_root, "f", "x", forest, x)
         attempt(_core.forest_parent, "f", "x", forest, x, draw(st.floats()))
-    for x in (np.zeros(n, "u8"), np.zeros(n, "u2"), np.zeros(forest.n_leaves, "u1"), draw(ANY)):
-        for per in ("node", "rollout", "token"):
-            for include_root in (False, True):
-                attempt(_core.forest_expand, "f", forest, x, per, include_root, draw(ANY))
+    for per in ("node", "rollout", "token"):
+        for include_root in (False, True):
+            rows = attempt(_core.forest_rows, "f", forest, per, include_root)
+            # As much memory as asked for is the caller's affair.
+            size = 0 if rows is None or rows[-1] > 100 else int(rows[-1])
+            for x in (np.zeros(n, "u8"), np.zeros(n, "u2"), np.zeros(forest.n_leaves, "u1"), draw(ANY)):
+                dtype = getattr(x, "dtype", np.dtype("u4"))
+                for out in (np.zeros(size, dtype), draw(ANY)):
+                    attempt(_core.forest_expand, "f", forest, x, per, include_root, out)
     attempt(_core.forest_token_index, "f", forest, draw(st.booleans()))
     for trees in (np.arange(forest.n_trees), draw(ANY)):
         attempt(_core.forest_pack, "f", forest, trees)

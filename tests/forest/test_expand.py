@@ -114,6 +114,72 @@ def test_threads_do_not_matter():
     assert made[0] == made[1] == made[2]
 
 
+@pytest.mark.parametrize("per", ["rollout", "node"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64, np.uint8, bool, np.int16])
+def test_out_is_written_and_returned(per, dtype):
+    torch = pytest.importorskip("torch")
+    forest = Forest.from_parents([-1, 0, 0, 1, 1], lengths=[1, 2, 0, 3, 1])
+    x = np.array([3, 0, 2, 1, 7]).astype(dtype)
+    expected = forest.expand(x, per=per)
+    out = np.ones_like(expected.values)
+    got = forest.expand(x, per=per, out=out)
+    assert got.values is out
+    assert got.to_lists() == expected.to_lists()
+    ragged = rm.Ragged.from_lengths(np.ones_like(expected.values), np.diff(expected.offsets))
+    assert forest.expand(x, per=per, out=ragged).values is ragged.values
+    assert ragged.to_lists() == expected.to_lists()
+    tensor = torch.ones(len(out), dtype=torch.from_numpy(out).dtype)
+    got = forest.expand(torch.from_numpy(x), per=per, out=tensor)
+    assert got.values is tensor
+    assert tensor.tolist() == expected.values.tolist()
+    # The prompt token goes into its own result, and the other one is as before.
+    assert forest.expand(x, per=per, include_root=True).values.sum() > expected.values.sum()
+    assert forest.expand(x, per=per).to_lists() == expected.to_lists()
+    empty = Forest.from_parents([], lengths=[]).expand(x[:0], per=per, out=np.zeros(0, dtype))
+    assert empty.values.dtype == dtype
+
+
+def test_an_out_that_does_not_fit():
+    torch = pytest.importorskip("torch")
+    forest, x = Forest.from_parents([-1, 0, 0], lengths=[0, 1, 1]), np.arange(3.0)
+    other = rm.Ragged.from_lengths(np.zeros(2), [2])
+    read_only = np.zeros(2)
+    read_only.setflags(write=False)
+    whole = np.zeros(3)
+    for out, error, message in [
+        (np.zeros(3), ValueError, r"'out' must have shape \(2,\), got \(3,\)"),
+        (np.zeros((1, 2)), ValueError, r"'out' must have shape \(2,\), got \(1, 2\)"),
+        (
+            np.zeros(2, "f4"),
+            TypeError,
+            r"'out' must be of the kind and dtype of the values \(float64\), got a 1-D float32",
+        ),
+        (torch.zeros(2).double(), TypeError, r"'out' must be of the kind and dtype of the values"),
+        ([0.0, 0.0], TypeError, r"'out' must be of the kind and dtype of the values .*, got an object of type list"),
+        (read_only, ValueError, r"'out' is read-only; pass an array that may be written to"),
+        (np.zeros(4)[::2], ValueError, r"'out' must be C-contiguous and aligned"),
+        (other, ValueError, r"'out' must have the rows of the result, 2 with 2 tokens in all, got Ragged"),
+    ]:
+        with pytest.raises(error, match=rf"Forest.expand\(\): {message}"):
+            forest.expand(x, per="rollout", out=out)
+    with pytest.raises(ValueError, match=r"Forest.expand\(\): 'out' shares memory with 'x'"):
+        forest.expand(whole, per="rollout", out=whole[1:])
+    with pytest.raises(ValueError, match=r"Forest.expand\(\): 'out' requires grad"):
+        forest.expand(torch.zeros(3), per="rollout", out=torch.zeros(2, requires_grad=True))
+
+
+@pytest.mark.gpu
+def test_values_on_a_device():
+    import torch
+
+    forest = Forest.from_parents([-1, 0, 0], lengths=[0, 1, 1])
+    got = forest.expand(torch.arange(3.0).cuda(), per="rollout")
+    assert got.values.is_cuda
+    assert got.values.tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match=r"'out' has one number a token and is on cuda"):
+        forest.expand(torch.arange(3.0).cuda(), per="rollout", out=torch.zeros(2).cuda())
+
+
 def test_wrong_calls():
     forest = Forest.from_parents([-1, 0, 0, 1, 1], lengths=[0, 1, 1, 1, 1])
     with pytest.raises(ValueError, match=r"Forest.expand\(\): 'x' must have length 5 \(= forest.n_nodes\), got 4"):
@@ -122,6 +188,10 @@ def test_wrong_calls():
         forest.expand(np.zeros(3), per="node")
     with pytest.raises(ValueError, match=r"'per' must be one of 'rollout', 'node', got 'token'"):
         forest.expand(np.zeros(5), per="token")
+    with pytest.raises(ValueError, match=r"Forest.expand\(\): 'per' must be one of 'rollout', 'node', got 3"):
+        forest.expand(np.zeros(5), per=3)
+    with pytest.raises(TypeError, match=r"Forest.expand\(\): 'include_root' must be True or False, got 'no'"):
+        forest.expand(np.zeros(5), per="node", include_root="no")
     with pytest.raises(TypeError, match=r"'x' must be 1-D"):
         forest.expand(np.zeros((5, 1)), per="node")
     with pytest.raises(TypeError, match=r"'x' must hold floats, ints or bools, got complex128"):

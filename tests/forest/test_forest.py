@@ -70,7 +70,17 @@ def test_a_pruned_forest_pickles(oracle, size, with_offsets):
         expanded = [f.expand(np.arange(f.n_nodes), per="node", include_root=True) for f in (made, again)]
         assert expanded[0].to_lists() == expanded[1].to_lists()
         assert len(expanded[0]) == (n + 1 if with_offsets else max((rows + 1)[lengths > 0], default=0))
-        for name in ["parents", "order", "leaves", "spans", "lengths", "tree", "groups", "rollout_groups"]:
+        for name in [
+            "parents",
+            "order",
+            "leaves",
+            "spans",
+            "lengths",
+            "tree",
+            "groups",
+            "rollout_groups",
+            "node_trees",
+        ]:
             assert np.array_equal(getattr(made, name), getattr(again, name)), name
         if with_offsets:
             assert np.array_equal(made.token_index, again.token_index)
@@ -80,6 +90,10 @@ def test_groups_of_trees_and_rollouts():
     forest = Forest.from_parents([-1, -1, 0, 1, 1, -1], groups=["a", "b", "a"])
     assert forest.groups == Groups(["a", "b", "a"])
     assert forest.rollout_groups == Groups(["a", "b", "b", "a"])
+    assert forest.node_groups == Groups(["a", "b", "a", "b", "b", "a"])
+    assert forest.rollout_trees == Groups([0, 1, 1, 2])
+    assert forest.node_trees == Groups([0, 1, 0, 1, 1, 2])
+    assert forest.node_trees is forest.node_trees
     assert Forest.from_parents([-1, 0, -1]).groups == Groups([0, 1])
     pruned, report = forest.prune([1, 0, 0, 2])
     assert pruned.groups == Groups(["a", "a"])
@@ -89,6 +103,7 @@ def test_groups_of_trees_and_rollouts():
 def test_empty_and_one_node():
     empty = Forest.from_parents([])
     assert (empty.n_nodes, empty.n_leaves, empty.n_trees, len(empty.rollout_groups)) == (0, 0, 0, 0)
+    assert len(empty.node_groups) == len(empty.rollout_trees) == len(empty.node_trees) == 0
     assert repr(empty) == "Forest(0 nodes, 0 rollouts, 0 trees)"
     alone = Forest.from_parents([-1], lengths=[3])
     assert alone.leaves.tolist() == [0]

@@ -14,7 +14,7 @@ def test_the_examples(capsys):
     said = [
         line.split("  # ", 1)[1].strip() for line in code.splitlines() if line.startswith("print") and "  # " in line
     ]
-    assert len(said) == 18
+    assert len(said) == 20
     for line in said:
         assert line in out
     assert (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -89,12 +91,34 @@ def test_whole_messages_merge():
     assert pairs.tree[pairs.leaves].tolist() == [0, 0, 1, 1]
 
 
+@dataclass(frozen=True)
+class _Odd:
+    """Says that it is hashable and is not."""
+
+    x: list
+
+
 def test_payloads_and_kinds_keep_messages_apart():
     turn = {"prompt": [1], "response": [2]}
     routed = [[turn | {"payload": {"experts": np.array([e])}}] for e in (0, 1, 0)]
     assert Forest.from_messages(routed, groups=[0] * 3).parents.tolist() == [-1, 0, 1, 1, 0]
     listed = [[turn | {"payload": {"allowed": [e]}}] for e in ({1}, {2}, {1})]
     assert Forest.from_messages(listed, groups=[0] * 3).parents.tolist() == [-1, 0, 1, 1, 0]
+    # Equal however they were made: strings and tuples that are one object here and two there, order of keys, layout.
+    word, pair, one = "ab", (1, "x"), {"prompt": [1], "response": [2, 3]}
+    same = [
+        ([word, word], ["".join("ab"), "".join("ab")]),
+        ([pair, [pair]], [tuple(iter(pair)), [(1, "x")]]),
+        ([{8, 0}, {"a": 1, "b": 2}], [{0, 8}, {"b": 2, "a": 1}]),
+        ([math.nan, None], [float("nan"), None]),
+        ([np.arange(2), 0], [np.arange(4)[:2], 0]),
+        (np.ones((2, 2)), np.asfortranarray(np.ones((2, 2)))),
+    ]
+    for a, b in same:
+        assert Forest.from_messages([[one | {"payload": {"x": x}}] for x in (a, b)], groups=[0] * 2).n_nodes == 4
+    differ = [([1, 1], [1.0, 1]), ([1, 1], [True, 1]), (["a", "b"], ["b", "a"]), ([(1, 2), 0], [[1, 2], 0])]
+    for a, b in [*differ, (np.zeros(2), np.ones(2)), ([_Odd([1]), 0], [_Odd([1]), 0])]:
+        assert Forest.from_messages([[one | {"payload": {"x": x}}] for x in (a, b)], groups=[0] * 2).n_nodes == 3
     # The same tokens, sampled here and given there.
     given_there = [[turn], [{"prompt": [1], "response": []}, {"prompt": [1, 2], "response": [3]}]]
     forest = Forest.from_messages(given_there, groups=[0] * 2)
@@ -152,6 +176,15 @@ def test_message_graphs():
     assert Forest.from_messages([GRAPH, GRAPH], groups=[0, 0], sampled_jointly=False).n_trees == 4
 
 
+def test_masks_that_change_within_a_message():
+    marked = [node(None, [1]), node(0, [2, 3, 4, 5], [0, 1, 1, 0]), node(1, [6, 7], [0, 1]), node(2, [8])]
+    marked[1]["logprobs"], marked[2]["logprobs"] = [-1.0, -2.0], [-3.0]
+    rows = Forest.from_messages([{"nodes": marked}], groups=[0]).report.rows
+    assert rows.tokens.to_lists() == [[2, 3, 4, 5, 6, 7, 8]]
+    assert rows.mask.tolist() == [0, 1, 1, 0, 0, 1, 0]
+    np.testing.assert_array_equal(rows.logprobs.values, [np.nan, -1, -2, np.nan, np.nan, -3, np.nan])
+
+
 def test_a_graph_that_is_a_long_chain():
     n = 20_000
     nodes = [node(None, [1]), *(node(v, [v % 5], [bool(v % 2)]) for v in range(n - 1))]
@@ -201,10 +234,10 @@ def test_nothing_at_all():
             TypeError,
             r"'rollouts' must all be lists of turns or all mappings with 'nodes', but 1 is a mapping and 0 is not",
         ),
-        ([{"turns": []}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be a list of nodes, got .* NoneType"),
+        ([{"turns": []}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be .* NoneType; a rollout is a list"),
         ([{"nodes": []}], {"groups": [0]}, ValueError, r"rollouts\[0\].nodes is empty; leave the rollout out"),
         ([{"nodes": [3]}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes\[0\] must be a mapping, got .* int"),
-        ({"a": {"nodes": [node(0, [1])]}}, {"groups": [0]}, ValueError, r"rollouts\['a'\].nodes\[0\].parent must be a"),
+        ({"a": {"nodes": [node(0, [1])]}}, {"groups": [0]}, ValueError, r"nodes\[0\].parent must be None, because no"),
         (
             [{"nodes": [node(None, [1]), node(2, [1]), node(1, [1])]}],
             {"groups": [0]},
@@ -234,6 +267,13 @@ def test_nothing_at_all():
             {"groups": [0]},
             ValueError,
             r"'rollouts\[0\].nodes\[1\].logprobs' must have length 1 \(= the True of its mask\), got 2",
+        ),
+        ([{"nodes": 3}], {"groups": [0]}, TypeError, r"rollouts\[0\].nodes must be a list of nodes, got .* int$"),
+        (
+            [{"nodes": [node(None, [1]), {"parent": 0, "token_ids": [1], "sampled": "yes"}]}],
+            {"groups": [0]},
+            TypeError,
+            r"'rollouts\[0\].nodes\[1\].sampled' must be True or False, got 'yes'",
         ),
         (
             [{"nodes": [node(None, [1], [True])]}],

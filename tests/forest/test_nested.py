@@ -38,6 +38,11 @@ def test_other_names_and_number_types():
     assert forest.rewards.tolist() == [0.25, 1.0]
 
 
+def test_rewards_of_inner_nodes_may_be_nan():
+    record = {"reward": float("nan"), "children": [{"reward": np.float32("nan"), "children": [{"reward": 2}]}]}
+    assert Forest.from_nested(record).rewards.tolist() == [2.0]
+
+
 def test_texts_become_labels():
     records = {"text": "q", "children": [{"text": "a", "reward": 1}, {"reward": 0}]}
     forest = Forest.from_nested(records, text="text")
@@ -106,6 +111,12 @@ def test_a_record_may_appear_twice_but_not_below_itself():
             TypeError,
             r"'reward' must be a number, got str at records\[0\].children\[0\]",
         ),
+        (
+            {"children": [{"reward": 1}, {"reward": np.nan}]},
+            ValueError,
+            r"'reward' is NaN at leaf records\[0\].children\[1\]; leave the record out",
+        ),
+        ({"reward": -np.inf}, ValueError, r"'reward' must be finite, got -inf at records\[0\]"),
         ({"children": [3]}, TypeError, r"'records' must hold mappings, got int at records\[0\].children\[0\]"),
         ({"children": "abc"}, TypeError, r"'children' must be lists of records, got str at records\[0\].children"),
         ({"children": {"a": {}}}, TypeError, r"'children' must be lists of records, got dict"),

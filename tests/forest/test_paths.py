@@ -114,6 +114,12 @@ def test_a_chain_of_a_million_elements():
             TypeError,
             r"'paths' must hold lists or tuples of ids, got .* str for path 1; give separator=",
         ),
+        (
+            [np.array([1, 2])],
+            {},
+            TypeError,
+            r"'paths' must hold lists or tuples .* int64 array for path 0; call .tolist",
+        ),
         ([[1], 3], {}, TypeError, r"'paths' must hold lists or tuples of ids, got an object of type int for path 1$"),
         (
             [[1], [2, 0.5]],

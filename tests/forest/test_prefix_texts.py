@@ -74,6 +74,13 @@ def test_roots_of_ones_own():
     assert Forest.from_prefix_texts([], groups=[], rewards=[], missing="prune").n_nodes == 0
 
 
+def test_many_groups_take_linear_time():
+    n = 30_000
+    texts = [text for g in range(n) for text in (f"{g}a", f"{g}ab")]
+    forest = Forest.from_prefix_texts(texts, groups=[g for g in range(n) for _ in range(2)])
+    assert (forest.n_trees, forest.groups.ids) == (n, tuple(range(n)))
+
+
 def test_a_chain_of_many_texts():
     n = 3000
     forest = Forest.from_prefix_texts(["x" * k for k in range(n)], groups=[0] * n, rewards=[None] * (n - 1) + [1])
@@ -89,6 +96,9 @@ def test_a_chain_of_many_texts():
         (["a"], {"groups": [0], "rewards": [1, 2]}, ValueError, r"'rewards' must have length 1 \(= len\(texts\)\)"),
         (["a"], {"groups": [0], "rewards": ["1"]}, TypeError, r"'rewards' must hold floats, ints or bools, got <U1"),
         (["a"], {"groups": [0], "rewards": [np.inf]}, ValueError, r"'rewards' must be finite, or NaN or None .* inf"),
+        (["a"], {"groups": [0], "missing": "prune"}, ValueError, r"missing='prune' says what leaves .* no 'rewards'"),
+        (["a"], {"groups": [0], "missing": "nan"}, ValueError, r"missing='nan' says what leaves .* no 'rewards'"),
+        (["a"], {"groups": [0], "add_root": 1}, TypeError, r"'add_root' must be True or False, got 1"),
         (["a"], {"groups": [0], "missing": "drop"}, ValueError, r"'missing' must be one of 'raise', 'prune', 'nan'"),
         (
             ["a", "ab", "ac"],

@@ -58,6 +58,8 @@ def test_conventions_name_the_version_that_was_recorded(file):
 
 def test_conventions_that_say_golden_have_a_recording():
     recorded = {("SPO", "spo")}  # tests/tree/test_spo.py
+    trees = json.loads((VECTORS.parent / "trees.json").read_text())
+    recorded |= {(name, method) for name in ("TREEPO", "TREE_GRPO", "TREE_RL") for method in trees}  # tests/tree
     for path in VECTORS.glob("*.json"):
         peer = json.loads(path.read_text())
         for record in peer["records"] if "framework" in peer else []:

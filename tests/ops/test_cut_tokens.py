@@ -65,6 +65,17 @@ def test_surprisal_against_the_oracle(oracle, seed, prompt, one_for_all):
     assert full == f(rows, [[1] * len(row) for row in rows], counts, prompt)
 
 
+@given(SEEDS, st.sampled_from(["f4", "f8"]), st.booleans())
+def test_surprisal_of_long_rows(oracle, seed, dtype, masked):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(0, 900, 4)
+    x = rm.Ragged.from_lengths(-rng.choice([rng.random(), 1.0, 7.0, 50.0], lengths.sum()).astype(dtype), lengths)
+    mask = x.with_values((rng.random(lengths.sum()) < (0.4 if masked else 1.0)).astype(np.int64))
+    counts = rng.choice([1, 2, 5, 14, 100, 2000], 4)
+    got = cut_by_surprisal(x, counts, mask=mask if masked else None).to_lists()
+    assert got == oracle("ops/cut_tokens.py", "cut_by_surprisal")(x.to_lists(), mask.to_lists(), counts, False)
+
+
 @given(SEEDS, st.booleans(), st.sets(st.integers(0, 5), max_size=3))
 def test_delimiters_against_the_oracle(oracle, seed, prompt, delimiters):
     rows, masks, _ = draw(seed, [0, 1, 2, 3, 9])
@@ -187,6 +198,12 @@ def test_torch():
         (lambda: cut_by_delimiter([[1.0]], 1), TypeError, r"cut_by_delimiter\(\): 'tokens' must hold integers"),
         (lambda: cut_by_delimiter([[1]], "a"), TypeError, "'delimiters' must be"),
         (lambda: cut_by_delimiter([[1]], 1.0), TypeError, "'delimiters' must be a whole number"),
+        (
+            lambda: cut_by_delimiter([[1]], -1),
+            ValueError,
+            r"cut_by_delimiter\(\): 'delimiters' must be at least 0, got -1",
+        ),
+        (lambda: cut_by_delimiter([[1]], [3, -2]), ValueError, "'delimiters' must be at least 0, got -2"),
         (lambda: cut_by_delimiter([[1]], {1.5}), TypeError, "'delimiters' must hold integers, got float64"),
     ],
 )

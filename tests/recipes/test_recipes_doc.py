@@ -42,7 +42,7 @@ def block(start):
 
 
 def test_the_blocks_are_found():
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 8
 
 
 def test_a_step(world, capsys):
@@ -81,6 +81,24 @@ def test_the_table(tmp_path):
     assert (recipe.kl, recipe.truncated) == (rm.loss.KL(0.001), "mask")
     assert recipe.correction == (rm.loss.ImportanceWeight((0.5, 2.0)),)
     assert recipe.objective == rm.loss.PPO(clip=(0.2, 0.3))
+
+
+def test_trees(world, monkeypatch):
+    made, prepare = [], Recipe.prepare
+    monkeypatch.setattr(Recipe, "prepare", lambda *args, **more: made.append(prepare(*args, **more)))
+    world |= {
+        "rewards": torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64),
+        "tokens": [[5, 6], [5, 7], [8], [8]],
+        "tree_ids": [0, 1, 2, 3],
+        "paths": [["p", "a", "b"], ["p", "a", "c"], ["q", "d"], ["q", "d"]],
+        "path_lengths": [[3, 1, 1], [3, 1, 1], [2, 1], [2, 1]],
+    }
+    exec(block('recipe = rm.recipes.get("spo_tree"'), world)
+    paths, forest, tokens, apart = made
+    assert paths.advantages.to_lists() == [[0, 0.5], [0, -0.5], [0], [0]]
+    assert forest.advantages.to_lists() == tokens.advantages.to_lists() == paths.advantages.to_lists()
+    assert paths.metrics["rollouts/dropped/copy"] == 1
+    assert not apart.advantages.values.any()
 
 
 def test_ones_own(world):

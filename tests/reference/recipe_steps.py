@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from rollmath import LogProbs, Rows
+from rollmath import Forest, LogProbs, Rows
 from rollmath.recipes import get, names
 
 #: Settings that a recipe cannot be made without.
@@ -48,8 +48,18 @@ class Step:
 
     def columns(self, recipe):
         """What the recipe needs."""
+        forest = self.forest()
+        # As prefixes, every second rollout starts from a leaf.
+        node = np.where(np.arange(len(self.groups)) % 2, forest.leaves, forest.parents[forest.leaves])
         known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated}
-        return {name: known[name] for name in recipe.needs}
+        given = {name: known[name] for name in recipe.needs}
+        of_tree = {"forest": forest} if recipe.advantage.of_rollouts else {"forest": forest, "node": node}
+        return given | (of_tree if recipe.advantage.on_forest else {})
+
+    def forest(self):
+        """A tree a group, in which two rollouts in turn share half of the positions of the shorter one."""
+        sizes = np.bincount(self.rows.rollouts.index, self.rows.lengths).astype(int).tolist()
+        return pairs(self.groups, sizes)
 
     def prepare(self, recipe, **more):
         return recipe.prepare(self.rewards, self.groups, rows=self.rows, **self.columns(recipe), **more)
@@ -58,3 +68,18 @@ class Step:
         """Sums over the trained tokens of each rollout, written out."""
         index = np.repeat(self.rows.rollouts.index, self.rows.lengths)
         return [float(per_token[(index == i) & self.trained].sum()) for i in range(self.rows.n_rollouts)]
+
+
+def pairs(groups, sizes):
+    """A tree a group, in which two rollouts in turn share half of the positions of the shorter one."""
+    ids = list(dict.fromkeys(groups))
+    parents, lengths, above = [-1] * len(ids), [0] * len(ids), {}
+    for root, name in enumerate(ids):
+        members = [i for i, group in enumerate(groups) if group == name]
+        for pair in (members[at : at + 2] for at in range(0, len(members), 2)):
+            above |= dict.fromkeys(pair, len(parents))
+            parents.append(root)
+            lengths.append(min(sizes[i] for i in pair) // 2)
+    leaves = [above[i] for i in range(len(groups))]
+    rest = [size - lengths[node] for size, node in zip(sizes, leaves, strict=True)]
+    return Forest.from_parents(parents + leaves, groups=ids, lengths=lengths + rest)

@@ -81,6 +81,18 @@ def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
         "no rows": lambda: prepare(recipes.GRPO, r[:2], g[:2], [2, 2] if odd else two),  # type: ignore[arg-type]
         "recipe rollouts": lambda: prepare(recipes.GRPO, r[:2], g[:2], rm.Rows(["x", f"y{rank}"], [1, 1])),
         "recipe tokens": lambda: prepare(baseline, r[:2], g[:2], two, logprobs=1, sum_pi_squared=1),
+        "recipe trees": lambda: prepare(
+            recipes.SPO_TREE, r[:2], ["a", f"b{rank}"], rm.Rows([f"a{rank}", f"b{rank}"], tokens=[[1], [2]])
+        ),
+        "recipe forest": lambda: prepare(
+            recipes.SPO_TREE,
+            r[:2],
+            [f"a{rank}"] * 2,
+            two,
+            forest=rm.Forest.from_parents(
+                [-1, *[0] * (3 if odd else 2)], lengths=[0, *[2] * (3 if odd else 2)], groups=[f"a{rank}"]
+            ),
+        ),
         "recipe logprobs": lambda: prepare(recipes.RLOO, r[:2], g[:2], two, logprobs=3 if odd else four),
         "recipe gap": lambda: prepare(tokens, nan[:2], g[:2], two),
         "recipe without words": lambda: prepare(worded(odd), r[:2], g[:2], two),

@@ -20,7 +20,14 @@ def recipe(name: str) -> Recipe:
 
 #: Recipes and the columns that they want, of rollouts and of tokens.
 RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
-    **{name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())},
+    **{
+        name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())
+        if not made.advantage.on_forest
+    },
+    "zeros": (recipes.GRPO.replace(zeros="drop"), ()),
+    "tokens without zeros": (
+        recipes.GRPO.replace(advantage=Advantage("temporal.discounted_returns", {"gamma": 0.5}), zeros="drop"), ()
+    ),
     "stratified": (recipes.GRPO.replace(advantage=Advantage("group.stratified", {"blend": 0.8})), ("strata",)),
     "lengths": (recipes.DAPO.replace(advantage=Advantage("group.opo")), ()),
     "batch": (recipes.DAPO.replace(advantage=Advantage("group.reinforce_pp_baseline")), ()),
@@ -46,6 +53,24 @@ RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     "gae": (
         recipes.DAPO.replace(advantage=Advantage("temporal.gae", {"whiten": rm.conventions.Whiten()})), ("values",)
     ),
+}  # fmt: skip
+
+_TREE = recipes.SPO_TREE
+#: Recipes on trees, of which each group is on one rank.
+TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
+    **{name: (made, ()) for name in recipes.names() if (made := recipe(name)).advantage.of_rollouts},
+    # Of whole numbers: bits are those of one process whatever the order of sums.
+    "tree_opo": (
+        recipes.TREE_OPO.replace(advantage=Advantage("tree.tree_opo", {"baseline": "optimistic"})), ("forest", "node")
+    ),
+    "staged": (recipes.TREE_OPO.replace(advantage=Advantage("tree.staged_advantage")), ("forest", "node")),
+    "per rollout": (_TREE.replace(shared="per_rollout", zeros="keep"), ()),
+    "normalized": (_TREE.replace(advantage=Advantage("tree.spo", {"edge": "normalized"}, convention="SPO")), ()),
+    "filter": (_TREE.replace(filter=recipes.Filter("nonzero_spread"), reward_kl=0.05), ("logprobs",)),
+    "mask": (_TREE.replace(truncated="mask"), ("truncated",)),
+    "exclude": (_TREE.replace(truncated="exclude", zeros="keep"), ("truncated",)),
+    "apart": (_TREE, ("sampled_jointly",)),
+    "paths": (_TREE, ("paths", "path_lengths")),
 }  # fmt: skip
 
 
@@ -75,12 +100,74 @@ class Batches:
             int
         )
         prox, ref = (x[at] for x in self.logprobs)
-        columns = {name: x[rollouts_of] for name, x in self.columns.items()}
+        columns = {name: take(x, rollouts_of) for name, x in self.columns.items()}
         values = rm.Ragged(prox if isinstance(self.rewards, torch.Tensor) else prox.numpy(), rows.offsets)
         columns |= {"logprobs": rm.LogProbs(prox, ref=ref), "values": values}
         return (take(self.rewards, rollouts_of), self.groups[rollouts_of], rows), {
             name: columns[name] for name in names
         }
+
+
+class Trees(Batches):
+    """Rows that share what they begin with, one a rollout; some have the path of another."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        rng = np.random.default_rng(22)
+        lengths, stands = rng.integers(1, 12, N), np.arange(N)
+        for group in np.unique(self.groups):
+            first, *rest = np.flatnonzero(self.groups == group)
+            stands[rest[:1]], lengths[rest[:1]] = first, lengths[first]
+        total = int(lengths.sum())
+        self.rows = rm.Rows(
+            [f"r{i}" for i in range(N)], lengths, mask=rng.random(total) < 0.8, tokens=rng.integers(0, 2, total)
+        )
+        self.logprobs = torch.as_tensor(-rng.random((2, total)))
+        self.columns["sampled_jointly"] = np.arange(N) % 2
+        self.columns["paths"] = [[f"{self.groups[i]} {i % 2}", int(i)] for i in stands]
+        self.columns["path_lengths"] = [[0, n] for n in lengths.tolist()]
+        # Prefixes that rollouts start from: nodes of a chain a group.
+        names = np.unique(self.groups).tolist()
+        parents = [v - 1 if v % 5 else -1 for v in range(5 * len(names))]
+        self.prefixes = rm.Forest.from_parents(parents, groups=names)
+        self.columns["node"] = np.array([5 * names.index(g) + i % 5 for i, g in enumerate(self.groups.tolist())])
+
+    def part(self, rollouts_of: np.ndarray, names: tuple[str, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, columns = super().part(rollouts_of, tuple(name for name in names if name != "forest"))
+        return args, columns | ({"forest": self.prefixes} if "forest" in names else {})
+
+
+def tree_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
+    """Recipes on trees: each group is on one rank, as they come."""
+    for kind in ("float64", "torch float32", "list"):
+        batches = Trees(kind)
+        names_of_groups = np.unique(batches.groups)
+        for name, (recipe, names) in TREES.items():
+            for spread, groups_of in spreads(10, world, len(names_of_groups)).items():
+                rows_of = [np.flatnonzero(np.isin(batches.groups, names_of_groups[mine])) for mine in groups_of]
+                args, columns = batches.part(np.concatenate(rows_of), names)
+                whole = recipe.prepare(args[0], args[1], rows=args[2], **columns)
+                before = sum(len(x) for x in rows_of[:rank])
+                here = slice(before, before + len(rows_of[rank]))
+                args, columns = batches.part(rows_of[rank], names)
+                got, counts = prepare(recipe, *args, **columns)
+                expected = whole.take(np.arange(N)[here])
+                values, wanted = got.advantages, expected.advantages
+                if isinstance(wanted, rm.Ragged):
+                    values, wanted = values.values, wanted.values
+                off = [k for k, x in whole.metrics.items() if not abs(got.metrics[k] - x) <= 1e-12 * (1 + abs(x))]
+                empty = not len(rows_of[rank]) and kind == "list"
+                prompts = batches.groups[np.concatenate(rows_of)]
+                marks = [np.ones(int(x.offsets[-1])) if x.mask is None else x.mask for x in (got.rows, expected.rows)]
+                same = {
+                    "advantages": "" if empty and not len(values) else difference(values, wanted),
+                    "level": "" if got.level == whole.level else got.level,
+                    "mask": "" if np.array_equal(*marks) else "differs",
+                    "selection": difference(np.asarray(got.selection.mask), np.asarray(whole.selection.mask)[here]),
+                    "metrics": f"{off}" if off or set(got.metrics) != set(whole.metrics) else "",
+                    "normalizer": "" if counts == Normalizer.local(whole.rows, prompts=prompts) else "differs",
+                }
+                yield from ((f"tree {what}, {name}, {kind}, {spread}", text) for what, text in same.items())
 
 
 def recipe_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:

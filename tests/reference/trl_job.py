@@ -12,7 +12,7 @@ import trl
 import trl_tiny as tiny
 
 import rollmath as rm
-from rollmath.adapters.trl import GRPOTrainer, RLOOTrainer
+from rollmath.adapters.trl import GRPOTrainer, RLOOTrainer, tree_rollout
 
 SEEN: list[dict] = []
 
@@ -63,6 +63,12 @@ CASES = {
     "filter": (Recorder, {"filter": first_half} | PPO, {}),
     "whole": (Recorder, PPO, {"gradient_accumulation_steps": 1}),
     "parts": (Recorder, PPO, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+    # Each rank has one tree, and statistics of both.
+    "trees": (
+        Recorder,
+        {"recipe": {"recipe": "spo_tree", "kl": False}},
+        {"per_device_train_batch_size": 4, "rollout_func": tree_rollout((2, 2), segment_tokens=4)},
+    ),
     # Each rank has one prompt, and half of the prompts have no value.
     "missing": (GRPOTrainer, {"recipe": "trl", "group_by": "partial"}, {"per_device_train_batch_size": 4, "seed": 3}),
 }

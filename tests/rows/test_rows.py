@@ -1,5 +1,6 @@
 """Rows: columns, expansion, selection."""
 
+import itertools
 import pickle
 import re
 
@@ -311,10 +312,31 @@ def test_keep_trains_no_token_of_the_other_rows(mask, kept):
     assert pickle.loads(pickle.dumps(some)).trained.tolist() == some.trained.tolist()
 
 
+@pytest.mark.parametrize("mask", [None, [1, 0, 1, 1, 0, 0, 1]])
+@given(positions=st.lists(st.booleans(), min_size=7, max_size=7), kept=st.lists(st.booleans(), min_size=4, max_size=4))
+@settings(max_examples=30)
+def test_keep_of_positions(mask, positions, kept):
+    rows = Rows(["a", "b", "a", "c"], [3, 0, 2, 2], mask=mask, tokens=np.arange(7))
+    some = rows.keep(Ragged(np.array(positions), rows.offsets))
+    wanted = np.array(positions) & (np.ones(7, bool) if mask is None else rows.mask != 0)
+    both, other = some.keep(kept), rows.keep(kept).keep(Ragged(np.array(positions), rows.offsets))
+    for made, marks in ((some, wanted), (both, wanted & np.repeat(kept, rows.lengths))):
+        assert (np.ones(7, bool) if made.mask is None else made.mask != 0).tolist() == marks.tolist()
+        assert made.trained.tolist() == [int(marks[a:b].sum()) for a, b in itertools.pairwise(rows.offsets)]
+        assert made.trained_of_rollout.sum() == marks.sum()
+        assert made.tokens is rows.tokens
+        part = made.take([3, 0])
+        assert part.trained.tolist() == made.trained[[3, 0]].tolist()
+        assert pickle.loads(pickle.dumps(made)).trained.tolist() == made.trained.tolist()
+    assert other.trained.tolist() == both.trained.tolist()
+
+
 def test_keep_refuses_what_is_no_mask_of_rows():
     rows = make()
-    with pytest.raises(TypeError, match=re.escape("Rows.keep(): 'rows' must be bools [n_rows], got ")):
+    with pytest.raises(TypeError, match=re.escape("'rows' must be bools [n_rows], or a Ragged of bools, got ")):
         rows.keep([0, 1, 1])
+    with pytest.raises(ValueError, match=re.escape("'rows' as a Ragged must have the offsets of these rows, got ")):
+        rows.keep(Ragged([True], [0, 1]))
     with pytest.raises(ValueError, match=re.escape("Rows.keep(): 'rows' must have length 3 (= n_rows), got 2")):
         rows.keep([True, False])
     assert rows.keep([True, False, True]) is rows  # the row that goes has no position

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rollmath as rm
-from rollmath.select import Replay
+from rollmath.select import ReplayBuffer
 
 ROUNDS = st.lists(
     st.tuples(
@@ -27,8 +27,8 @@ ROUNDS = st.lists(
 
 @given(ROUNDS, st.sampled_from([None, 1, 3]), st.sampled_from([None, 1, 2]))
 def test_a_list_of_dicts(oracle, rounds, max_age, per_key):
-    ours = Replay(max_age=max_age, per_key=per_key)
-    plain = oracle("select/replay.py", "Replay")(max_age, per_key)
+    ours = ReplayBuffer(max_age=max_age, per_key=per_key)
+    plain = oracle("select/replay.py", "ReplayBuffer")(max_age, per_key)
     for iteration, (keys, seed, what, pause) in enumerate(rounds):
         positions = np.arange(len(keys)) + 100 * iteration
         for buffer in (ours, plain):
@@ -38,7 +38,7 @@ def test_a_list_of_dicts(oracle, rounds, max_age, per_key):
         elif pause == "copy":
             ours = copy.deepcopy(ours)
         elif pause == "state":
-            state, ours = ours.state_dict(), Replay()
+            state, ours = ours.state_dict(), ReplayBuffer()
             ours.load_state_dict(state)
         for name, given_ in (("sample", {"n": 3}), ("draw", {"iteration": iteration})):
             if what in (name, "both"):
@@ -49,10 +49,10 @@ def test_a_list_of_dicts(oracle, rounds, max_age, per_key):
 
 
 def test_by_hand():
-    replay = Replay(max_age=2, per_key=2)
+    replay = ReplayBuffer(max_age=2, per_key=2)
     replay.add(["p"] * 3 + ["q"], [0, 1, 2, 3], iteration=0)
     assert len(replay) == 4
-    assert repr(replay) == "Replay(4 entries, max_age=2, per_key=2)"
+    assert repr(replay) == "ReplayBuffer(4 entries, max_age=2, per_key=2)"
     first = replay.draw(iteration=1, seed=0)
     assert len(first.positions) == 3
     assert first.iterations.tolist() == [0, 0, 0]
@@ -67,14 +67,14 @@ def test_by_hand():
 
 
 def test_the_same_numbers_everywhere():
-    replay = Replay(per_key=3)
+    replay = ReplayBuffer(per_key=3)
     replay.add(["p"] * 8 + ["q"] * 8, np.arange(16), iteration=0)
     assert replay.sample(5, seed=7).positions.tolist() == [3, 4, 6, 11, 12]
     assert replay.draw(iteration=0, seed=7).positions.tolist() == [3, 4, 6, 10, 11, 12]
 
 
 def test_draws_are_uniform():
-    replay = Replay(per_key=2)
+    replay = ReplayBuffer(per_key=2)
     replay.add(["p"] * 5 + ["q"] * 2, np.arange(7), iteration=0)
     counts = np.zeros(7, int)
     for seed in range(4000):
@@ -90,11 +90,11 @@ def test_draws_are_uniform():
     "keys", [["a", "b"], [3, 4], [uuid.UUID(int=1), uuid.UUID(int=2)], [(1, "a"), (2, "b")], np.array([5, 6])]
 )
 def test_keys_of_every_type(keys):
-    replay = Replay(per_key=1)
+    replay = ReplayBuffer(per_key=1)
     for iteration in range(3):
         replay.add(keys, [0, 1], iteration=iteration)
     replay.add(rm.Groups(keys), [0, 1], iteration=3)
-    other = Replay()
+    other = ReplayBuffer()
     other.load_state_dict(pickle.loads(pickle.dumps(replay.state_dict())))
     for buffer in (replay, other):
         assert sorted(buffer.draw(iteration=3, seed=0).positions.tolist()) == [0, 1]
@@ -102,14 +102,14 @@ def test_keys_of_every_type(keys):
 
 
 def test_keys_that_are_gone_take_no_memory():
-    replay = Replay(per_key=None)
+    replay = ReplayBuffer(per_key=None)
     for iteration in range(200):
         replay.add([f"{iteration}-{i}" for i in range(50)], np.arange(50), iteration=iteration)
         replay.draw(iteration=iteration, seed=0)
     assert len(replay._keys) <= 1024 + 50
     assert replay.state_dict()["keys"] == []
     # And letting go of them changes no draw.
-    kept, other = Replay(per_key=1), Replay(per_key=1)
+    kept, other = ReplayBuffer(per_key=1), ReplayBuffer(per_key=1)
     for buffer in (kept, other):
         buffer.add(["x", "y", "y"], [0, 1, 2], iteration=0)
         buffer.draw(iteration=0, seed=1)
@@ -121,7 +121,7 @@ def test_keys_that_are_gone_take_no_memory():
 
 def test_arrays_are_copied_and_torch_is_read():
     torch = pytest.importorskip("torch")
-    replay, positions = Replay(), np.array([4, 5])
+    replay, positions = ReplayBuffer(), np.array([4, 5])
     replay.add(torch.tensor([1, 2]), positions, iteration=0)
     positions[:] = 0
     state = replay.state_dict()
@@ -132,29 +132,45 @@ def test_arrays_are_copied_and_torch_is_read():
 
 
 def test_wrong_calls():
-    replay = Replay()
+    replay = ReplayBuffer()
     replay.add(["a"], [0], iteration=0)
     good = replay.state_dict()
     cases = [
-        (lambda: Replay(max_age=0), ValueError, r"Replay\(\): 'max_age' must be at least 1, got 0"),
-        (lambda: Replay(per_key=1.5), TypeError, r"Replay\(\): 'per_key' must be a whole number"),
+        (lambda: ReplayBuffer(max_age=0), ValueError, r"ReplayBuffer\(\): 'max_age' must be at least 1, got 0"),
+        (lambda: ReplayBuffer(per_key=1.5), TypeError, r"ReplayBuffer\(\): 'per_key' must be a whole number"),
         (
             lambda: replay.add(["a", "b"], [0], iteration=0),
             ValueError,
-            r"Replay.add\(\): 'positions' must have length 2 \(= len\(keys\)\), got 1",
+            r"ReplayBuffer.add\(\): 'positions' must have length 2 \(= len\(keys\)\), got 1",
         ),
-        (lambda: replay.add(["b"], [0.5], iteration=0), TypeError, r"Replay.add\(\): 'positions' must hold integers"),
-        (lambda: replay.add("b", [0], iteration=0), TypeError, r"Replay.add\(\): 'keys' must be a sequence"),
-        (lambda: replay.add(["b"], [0], iteration=-1), ValueError, r"Replay.add\(\): 'iteration' must be at least 0"),
+        (
+            lambda: replay.add(["b"], [0.5], iteration=0),
+            TypeError,
+            r"ReplayBuffer.add\(\): 'positions' must hold integers",
+        ),
+        (lambda: replay.add("b", [0], iteration=0), TypeError, r"ReplayBuffer.add\(\): 'keys' must be a sequence"),
+        (
+            lambda: replay.add(["b"], [0], iteration=-1),
+            ValueError,
+            r"ReplayBuffer.add\(\): 'iteration' must be at least 0",
+        ),
         (
             lambda: replay.add([1], [0], iteration=0),
             TypeError,
-            r"Replay.add\(\): 'keys' must be of the type of those before, str, got int",
+            r"ReplayBuffer.add\(\): 'keys' must be of the type of those before, str, got int",
         ),
-        (lambda: replay.draw(iteration=0, seed=-1), ValueError, r"Replay.draw\(\): 'seed' must be at least 0, got -1"),
-        (lambda: replay.draw(iteration=0.0, seed=0), TypeError, r"Replay.draw\(\): 'iteration' must be a whole number"),
-        (lambda: replay.sample(-1, seed=0), ValueError, r"Replay.sample\(\): 'n' must be at least 0, got -1"),
-        (lambda: replay.sample(1, seed=None), TypeError, r"Replay.sample\(\): 'seed' must be a whole number"),
+        (
+            lambda: replay.draw(iteration=0, seed=-1),
+            ValueError,
+            r"ReplayBuffer.draw\(\): 'seed' must be at least 0, got -1",
+        ),
+        (
+            lambda: replay.draw(iteration=0.0, seed=0),
+            TypeError,
+            r"ReplayBuffer.draw\(\): 'iteration' must be a whole number",
+        ),
+        (lambda: replay.sample(-1, seed=0), ValueError, r"ReplayBuffer.sample\(\): 'n' must be at least 0, got -1"),
+        (lambda: replay.sample(1, seed=None), TypeError, r"ReplayBuffer.sample\(\): 'seed' must be a whole number"),
         (
             lambda: replay.load_state_dict([1]),
             TypeError,
@@ -168,7 +184,7 @@ def test_wrong_calls():
         (
             lambda: replay.load_state_dict({**good, "codes": np.zeros(2, int)}),
             ValueError,
-            r"Replay.load_state_dict\(\): 'codes' must have length 1 \(= len\(positions\)\), got 2",
+            r"ReplayBuffer.load_state_dict\(\): 'codes' must have length 1 \(= len\(positions\)\), got 2",
         ),
         (
             lambda: replay.load_state_dict({**good, "codes": np.ones(1, int)}),

@@ -30,16 +30,17 @@ UP = {"leaf_mean": {}, "mean_of_children": {}, "max": {}, "sum": {}, "leaf_logme
 STAT = {"mean": {}, "std": {}, "quantile": {"q": 0.3}, "top_mean": {"k": 2}}
 ROWS = {
     "arpo_hard": Row(tree.arpo_hard),
-    "credit": Row(lambda f, x: tree.credit(f, x, "tree_rl")),
-    "credit treepo": Row(lambda f, x: tree.credit(f, x, "treepo")),
+    **{f"credit {name}": Row(lambda f, x, name=name: tree.credit(f, x, name)) for name in tree.PRESETS},
     "deep_search": Row(tree.deep_search),
     "deep_search_values": Row(tree.deep_search_values),
     "outside_subtree": Row(tree.outside_subtree),
     "outside_subtree group": Row(partial(tree.outside_subtree, climb="group")),
+    "outside_subtree children": Row(partial(tree.outside_subtree, value="mean_of_children")),
     "prover_advantage": Row(tree.prover_advantage),
     "qlass": Row(tree.qlass),
     "qlass min_max": Row(partial(tree.qlass, scale="min_max")),
     "soft_values": Row(tree.soft_values),
+    "soft_values children": Row(partial(tree.soft_values, over="children")),
     "spo": Row(tree.spo),
     "spo normalized": Row(partial(tree.spo, edge="normalized", leave_one_out=True)),
     "spo_pav": Row(tree.spo_pav),
@@ -58,6 +59,7 @@ ROWS = {
         lambda f, x: tree.regularized_policy(f, x, f.leaf_counts, np.full(f.n_nodes, 0.5)),
     ),
     "uct": of_nodes(lambda f, x: tree.uct(f, x, f.leaf_counts)),
+    "uct siblings": of_nodes(lambda f, x: tree.uct(f, x, f.leaf_counts, parent_visits="siblings")),
     "backup": of_nodes(partial(ops.backup, gamma=0.9), "x", nan="spreads"),
     "leaf_to_node_weights": Row(
         lambda f, x: ops.leaf_to_node_weights(f, np.ones(f.n_leaves), x), "advantages", nan="spreads"
@@ -75,7 +77,7 @@ ROWS = {
     "up any": Row(partial(ops.up, how="any"), "leaf_values"),
 }
 #: Without one float a rollout or node; in files of their own.
-OTHERS = {"expansion_nodes", "probe_only_fresh"}
+OTHERS = {"expansion_nodes", "probe_only_fresh", "staged_advantage", "tree_opo"}
 #: All public functions whose first argument is a forest.
 FUNCTIONS = {
     name: made
@@ -181,13 +183,15 @@ def test_wrong_calls(name):
 
 
 @rows
-def test_nan(name):
+def test_no_value_is_lost_silently(name):
     x, call, nan = numbers(name), ROWS[name].call, ROWS[name].nan
-    x[0 if nan == "spreads" else 1] = np.nan
     if nan == "raises":
-        with pytest.raises(ValueError, match=who(name) + r"must .*, got (nan|NaN) at (index|node) 1"):
-            call(FOREST, x)
+        for bad in (np.nan,) if name == "up any" else (np.nan, np.inf, -np.inf):
+            x[1] = bad
+            with pytest.raises(ValueError, match=rf"(?i){who(name)}must .*, got {bad} at (index|node) 1"):
+                call(FOREST, x)
         return
+    x[0 if nan == "spreads" else 1] = np.nan
     out = columns(call(FOREST, x))
     assert any(np.isnan(column).any() for column in out) == (nan == "spreads")
 

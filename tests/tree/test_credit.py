@@ -172,7 +172,7 @@ def test_errors():
         credit(forest, [1.0, 0.0], Credit(truncated="penalty"))
     with pytest.raises(ValueError, match=r"credit\(\): 'rewards' must be finite, got inf at index 1"):
         credit(forest, [1.0, np.inf], "spo")
-    with pytest.raises(ValueError, match=r"credit\(\): 'weights' must be finite and not negative, got -1.0 at node 1"):
+    with pytest.raises(ValueError, match=r"credit\(\): 'weights' must be finite and not negative, got -1 at node 1"):
         credit(forest, [1.0, 0.0], "spo", weights=[1.0, -1.0, 1.0])
     with pytest.raises(ValueError, match=r"credit\(\): 'weights' do not go with scale='std'"):
         credit(forest, [1.0, 0.0], "spo_normalized", weights=[1.0, 1.0, 1.0])

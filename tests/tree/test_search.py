@@ -164,6 +164,11 @@ def test_wrong_calls():
         (lambda: uct(forest, q, n, c=-1), ValueError, r"uct\(\): 'c' must be finite and not negative, got -1"),
         (lambda: uct(forest, q, n, form="uct"), ValueError, r"'form' must be one of 'ucb1', 'tree_rl', got 'uct'"),
         (
+            lambda: uct(forest, q, n, unvisited=math.nan),
+            ValueError,
+            r"uct\(\): 'unvisited' must be a number, got nan",
+        ),
+        (
             lambda: uct(forest, q, n, unvisited="inf"),
             TypeError,
             r"'unvisited' must be a number, got an object of type str",

@@ -226,6 +226,7 @@ def chain(logprobs=LOGPROBS, cuts=CUTS, values=(0.5, 0.25), scores=(1.0,), **opt
         (lambda: chain(scores=[1.0, 2.0]), ValueError, r"'scores' must have length 1 \(= the number of rows\), got 2"),
         (lambda: chain(scores=[np.inf]), ValueError, "'scores' must be finite, got inf at row 0"),
         (lambda: chain(scores=[[1.0]]), TypeError, "'scores' must be 1-D"),
+        (lambda: chain(np.exp(LOGPROBS), threshold=None), ValueError, "'logprobs' must be at most 0 and not NaN"),
         (lambda: chain(np.exp(LOGPROBS)), ValueError, "'logprobs' must be at most 0 and not NaN, got 0.5 at row 0"),
         (lambda: chain(threshold=2.0), ValueError, "'threshold' must be between 0 and 1, got 2.0"),
         (lambda: chain(threshold="0.9"), TypeError, "'threshold' must be a number"),

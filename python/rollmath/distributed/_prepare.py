@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from rollmath._arrays import ArrayLike
 from rollmath.distributed._exchange import Compared, Found, exchange
 from rollmath.distributed._gather import joined, sent
-from rollmath.distributed._recipe import SHAPED, Decided, Sent, check_method, decide, rollout_ids, words_of
-from rollmath.distributed._recipe_tokens import token_advantages
+from rollmath.distributed._recipe import (
+    COPIES,
+    SHAPED,
+    Decided,
+    Sent,
+    by_each_rank,
+    check_method,
+    check_trees,
+    decide,
+    rollout_ids,
+    words_of,
+)
+from rollmath.distributed._recipe_tokens import own_advantages
 from rollmath.groups import Groups
 from rollmath.loss import Normalizer
 from rollmath.loss._check import require
@@ -39,15 +53,17 @@ def prepare(
 
     A method of tokens (``group.reinforce_pp``, those of :mod:`rollmath.temporal`) runs on the rows of this rank, and
     only its whitening ``(x_i - mean) / std`` is that of all ranks: one collective more for row partials, if it whitens,
-    and one for metrics.
+    and one for counts and metrics. A method of :mod:`rollmath.tree` runs on the trees of this rank, and so all rollouts
+    of a group must be on one; one collective more for counts and metrics.
 
     Args:
         recipe: the same on all ranks, which is checked.
         rewards: one number a rollout of this rank, in the order of ``rows.rollouts.ids``.
-        groups: a :class:`~rollmath.Groups` or one id a rollout, in that order; a group may lie on several ranks.
+        groups: a :class:`~rollmath.Groups` or one id a rollout, in that order; a group may lie on several ranks, if the
+            method is not one of trees.
         rows: the rows of this rank; may be none. All rows of a rollout are on one rank.
         group: the process group of the data-parallel ranks, as in :func:`gather`.
-        **columns: as in ``recipe.prepare``; the same on all ranks.
+        **columns: as in ``recipe.prepare``; the same on all ranks (a ``forest`` is that of this rank).
 
     Returns:
         ``(batch, normalizer)``: :class:`Prepared`.
@@ -55,7 +71,7 @@ def prepare(
     Raises:
         ValueError: what ``recipe.prepare`` and :func:`gather` raise, on all ranks; another recipe on another rank; a
             rollout id on two ranks; a method that looks at tokens of other rollouts, or a function of your own that
-            asks for ``rows`` or ``mask``.
+            asks for ``rows``, ``mask`` or ``forest``; for a method on trees, a group on two ranks.
         TypeError: what these raise.
 
     >>> from rollmath import recipes, Rows
@@ -76,36 +92,42 @@ def prepare(
         step = _prepare.read(recipe, who, rewards, groups, rows, columns)
         # Penalties look at the tokens of a rollout, and so are taken here.
         own = step, *_prepare.shaped_rewards(recipe, step)
-        wanted = {*recipe.columns, "truncated"} if recipe.advantage.per_token else set(columns) - {"logprobs"}
+        wanted = {*recipe.columns, "truncated"} if by_each_rank(recipe) else set(columns) - {"logprobs"}
         of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
         if own[1] is not step.rewards:
             of_rollouts[SHAPED] = own[1]
+        if recipe.advantage.on_forest:
+            of_rollouts[COPIES] = np.zeros(rows.n_rollouts, bool) if step.copies is None else step.copies
         return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
 
     all_of_it = exchange(who, make, group, {"recipe": Compared(recipe, words_of)})
     step, shaped, token_rewards = own
     whole = joined(who, Found([part.table for part in all_of_it.parts], all_of_it.rank), rewards)
     try:
+        check_trees(who, recipe, whole)
         every: Decided = decide(who, recipe, whole, all_of_it.parts, set(step.columns))
     except (TypeError, ValueError) as error:
         if len(all_of_it.parts) == 1:
             raise
         raise whole.placed(error) from error
-    found, metrics = every.found, every.metrics
-    kept = found.kept[whole.rows]
-    if recipe.advantage.per_token:
-        given = shaped if token_rewards is None else token_rewards
-        valid = None if found.valid is None else found.valid[whole.rows]
-        values, of_tokens = token_advantages(recipe, step, given, valid, kept, group)
-        metrics = metrics | of_tokens
+    kept = every.found.kept[whole.rows]
+    valid = None if every.found.valid is None else every.found.valid[whole.rows]
+    found = replace(every.found, valid=valid, kept=kept, kept_rows=kept[rows.rollouts.index])
+    trains, metrics = every.trains, every.metrics
+    if by_each_rank(recipe):
+        own = own_advantages(recipe, step, shaped if token_rewards is None else token_rewards, found, group)
+        masked, values, level = own.rows, own.values, own.level
+        trains, metrics = Rows(trains.rollouts, own.trained), metrics | own.metrics
     else:
-        values = whole.cut(found.values, whole.rows if found.level == "rollout" else every.rows_of(whole.rank))
+        level = found.level
+        values = whole.cut(found.values, whole.rows if level == "rollout" else every.rows_of(whole.rank))
+        masked = _prepare.masked(recipe, step, replace(found, values=values))[0]
     batch = Batch(
-        rows=rows.keep(kept[rows.rollouts.index]),
+        rows=masked,
         advantages=values,
-        level=found.level,
+        level=level,
         rewards=shaped,
         selection=every.selection(whole),
         metrics=metrics,
     )
-    return Prepared(batch, Normalizer.local(every.trains, prompts=whole.groups))
+    return Prepared(batch, Normalizer.local(trains, prompts=whole.groups))

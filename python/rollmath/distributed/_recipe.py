@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Columns besides those of the caller, by names that no keyword can have.
-SHAPED, _IDS = "rewards after penalties", "rollout ids"
+SHAPED, COPIES, _IDS = "rewards after penalties", "copies", "rollout ids"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Sent:
 class Decided:
     """What a recipe made of the rollouts of all ranks, the same on every rank."""
 
-    #: Advantages are those of rollouts or rows; None for those of tokens.
+    #: Advantages are those of rollouts or rows; None where each rank has its own.
     found: _prepare.Decided
     #: Rows of all ranks without their tokens: as many as are trained of each.
     trains: Rows
@@ -71,14 +71,34 @@ def words_of(recipe: Any) -> str:
     return f"{recipe!r} {hashlib.blake2b(text.encode(), digest_size=4).hexdigest()}"
 
 
+def by_each_rank(recipe: Recipe) -> bool:
+    """Whether each rank computes advantages of its own rows: of tokens, and of trees."""
+    return recipe.advantage.per_token or recipe.advantage.on_forest
+
+
 def check_method(who: str, recipe: Recipe) -> None:
     """Raises for a method that needs tokens of other ranks."""
     method = method_of(recipe.advantage.method)
     alone = not method.own and (method.name.startswith("temporal.") or method.name == "group.reinforce_pp")
-    if (method.per_token and not alone) or (method.own and "rows" in method.parameters):
+    coupled = method.per_token and not alone
+    if coupled or (method.own and (method.on_forest or "rows" in method.parameters)):
         msg = (
             f"{who}(): 'recipe' {recipe.name!r} has the advantage {method.name!r}, which looks at the tokens of other "
             "rollouts, but tokens stay on their ranks; bring each group to one rank and call recipe.prepare there"
+        )
+        raise ValueError(msg)
+
+
+def check_trees(who: str, recipe: Recipe, whole: Gathered) -> None:
+    """Raises where a method on trees would see a part of a group alone."""
+    rank_of = np.repeat(np.arange(len(whole.sizes)), whole.sizes)
+    apart = np.flatnonzero(rank_of != rank_of[whole.groups.first][whole.groups.index])
+    if len(apart) and recipe.advantage.on_forest:
+        at = int(whole.groups.index[apart[0]])
+        on = np.unique(rank_of[whole.groups.rows(at)]).tolist()
+        msg = (
+            f"{who}(): 'groups' must each be on one rank for the advantage {recipe.advantage.name!r}, which compares "
+            f"branches of trees, but {whole.groups.ids[at]!r} is on {ranks(on)}; send all rollouts of a prompt to one"
         )
         raise ValueError(msg)
 
@@ -103,12 +123,14 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         columns={name: y for name, y in whole.columns.items() if name in for_method},
         given=whole.columns,
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
+        copies=copies if (copies := whole.columns.get(COPIES)) is not None and copies.any() else None,
     )
     penalised = whole.columns.get(SHAPED)
     shaped = whole.rewards if penalised is None else penalised
-    found = _prepare.decide(recipe, step, shaped, None if recipe.advantage.per_token else shaped)
-    trains = Rows(rows.rollouts, np.where(found.kept_rows, rows.lengths, 0))
-    # The means of advantages of tokens are taken where these are.
+    found = _prepare.decide(recipe, step, shaped, None if by_each_rank(recipe) else shaped)
+    masked = rows.keep(found.kept_rows) if found.values is None else _prepare.masked(recipe, step, found)[0]
+    trains = Rows(rows.rollouts, masked.trained)
+    # What each rank computes is measured there, too.
     metrics = _prepare.metrics_over(recipe, step, penalised, found, trains)
     return Decided(found, trains, metrics, [len(part.trained) for part in parts])
 

@@ -11,6 +11,7 @@ from rollmath.ops._forest_down import down, parent, root
 from rollmath.ops._leaf_stat import leaf_stat
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
+from rollmath.ops._project import Projection, ProjectionStatus, order_project
 from rollmath.ops._scan import discounted_sum
 from rollmath.ops._segment import (
     gather,
@@ -33,6 +34,8 @@ __all__ = [
     "LogMeanExp",
     "Moments",
     "NodeWeights",
+    "Projection",
+    "ProjectionStatus",
     "Quantile",
     "WeightedMean",
     "Whiten",
@@ -52,6 +55,7 @@ __all__ = [
     "loo_mean",
     "moments",
     "normalize",
+    "order_project",
     "parent",
     "root",
     "segment_count",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,12 @@ from rollmath._arrays import ArrayLike, integers
 from rollmath._checks import flag, whole
 from rollmath.ops._cut_rows import CutRows, log_threshold
 from rollmath.ragged import Ragged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Tokens of a block, of which the most surprising one is looked at first.
+_BLOCK = 64
 
 
 def cut_by_probability(
@@ -109,13 +115,36 @@ def cut_by_surprisal(
     most = given.per_row("count", count)
     prompt = flag(who, "include_prompt", include_prompt)
     flat = given.logprobs(logprobs)
+    x = np.minimum(flat[given.at], 0)  # a residue of rounding above 0 counts as 0
     counts = np.diff(given.first)
-    row = np.repeat(np.arange(len(counts)), counts)
-    # A residue of rounding above 0 counts as 0. The sort is stable: of equals the first come first.
-    order = np.lexsort((np.minimum(flat[given.at], 0), row))
-    rank = np.arange(len(row)) - np.repeat(given.first[:-1], counts)
-    best = np.sort(order[rank < most[row]])
-    return given.cuts(row[best], (given.at - given.begin[row])[best] - 1, include_prompt=prompt)
+    low = np.flatnonzero(x <= np.repeat(_bound(x, given.first, most), counts))
+    row = np.searchsorted(given.first, low, side="right") - 1
+    rank, order = _ranked(x[low], row, len(counts))
+    best = np.sort(order[rank < most[row[order]]])
+    row, at = row[best], given.at[low[best]]
+    return given.cuts(row, at - given.begin[row] - 1, include_prompt=prompt)
+
+
+def _ranked(x: NDArray[Any], row: NDArray[np.int64], n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ranks from 0 within rows, the least number first and of equals the first, and what has them."""
+    counts = np.bincount(row, minlength=n_rows)
+    return np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts), np.lexsort((x, row))
+
+
+def _bound(x: NDArray[Any], first: NDArray[np.int64], most: NDArray[np.int64]) -> NDArray[Any]:
+    """A number for each row that its ``most`` least numbers do not exceed; few others are to be sorted then.
+
+    As many blocks of the row hold a number that is not above it.
+    """
+    blocks = -(-np.diff(first) // _BLOCK)
+    ends = np.cumsum(blocks)
+    starts = np.arange(blocks.sum()) * _BLOCK + np.repeat(first[:-1] - (ends - blocks) * _BLOCK, blocks)
+    least = np.minimum.reduceat(x, starts) if len(x) else x
+    order = _ranked(least, np.repeat(np.arange(len(blocks)), blocks), len(blocks))[1]
+    bound = np.zeros(len(blocks), x.dtype)  # the largest that there is
+    few = most <= blocks
+    bound[few] = least[order[(ends - blocks + most - 1)[few]]]
+    return bound
 
 
 def cut_by_delimiter(
@@ -142,7 +171,7 @@ def cut_by_delimiter(
         A Ragged of int64 positions, ascending in each row.
 
     Raises:
-        ValueError: wrong shapes.
+        ValueError: wrong shapes; a negative delimiter.
         TypeError: wrong dtype, rank or form.
 
     Source: steps by delimiter are those of VinePPO, arXiv 2410.01679, whose official code (read) splits the text.
@@ -158,7 +187,11 @@ def cut_by_delimiter(
         delimiters = list(delimiters)
     elif not hasattr(delimiters, "__len__") or getattr(delimiters, "shape", None) == ():
         delimiters = [whole(who, "delimiters", delimiters, least=0)]
-    marked = given.only(np.isin(flat, integers(who, "delimiters", delimiters)[0]))
+    ids, _ = integers(who, "delimiters", delimiters)
+    if len(ids) and ids.min() < 0:
+        msg = f"{who}(): 'delimiters' must be at least 0, got {ids.min()}"
+        raise ValueError(msg)
+    marked = given.only(np.isin(flat, ids))
     counts = np.diff(marked.first)
     row = np.repeat(np.arange(len(counts)), counts)
     position = marked.at - marked.begin[row]

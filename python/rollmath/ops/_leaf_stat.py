@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any, Literal
 
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, check_ddof, choice, floats, number
+from rollmath._checks import whole
 from rollmath.forest import Forest, as_forest
 
 
@@ -75,19 +75,7 @@ def _parameter(how: str, ddof: Any, q: Any, k: Any) -> float:
         raise ValueError(msg)
     if uses == "q":
         return number("leaf_stat", "q", q)
-    return float(_count(k) if uses == "k" else check_ddof("leaf_stat", ddof))
-
-
-def _count(k: Any) -> int:
-    try:
-        if isinstance(k, bool):
-            raise TypeError
-        n = operator.index(k)
-    except TypeError:
-        msg = f"leaf_stat(): 'k' must be a whole number of at least 1, got {k!r}"
-        raise TypeError(msg) from None
-    if n < 1:
-        msg = f"leaf_stat(): 'k' must be a whole number of at least 1, got {n}"
-        raise ValueError(msg)
-    # More than any forest has leaves is the same as all.
-    return min(n, 2**32)
+    if uses == "k":
+        # More than any forest has leaves is the same as all.
+        return float(min(whole("leaf_stat", "k", k), 2**32))
+    return float(check_ddof("leaf_stat", ddof))

@@ -8,7 +8,20 @@ if TYPE_CHECKING:
     from rollmath.recipes._advantage import Advantage
     from rollmath.recipes._batch import Batch
     from rollmath.recipes._get import get, load, names
-    from rollmath.recipes._library import CISPO, DAPO, GRPO, GSPO, REINFORCE_PP, RLOO, STRATIFIED, dr_grpo
+    from rollmath.recipes._library import (
+        CISPO,
+        DAPO,
+        GRPO,
+        GSPO,
+        REINFORCE_PP,
+        RLOO,
+        SPO_TREE,
+        STRATIFIED,
+        TREE_GRPO,
+        TREE_OPO,
+        TREE_RL,
+        dr_grpo,
+    )
     from rollmath.recipes._parts import Filter, Overlong
     from rollmath.recipes._recipe import Recipe
 
@@ -29,7 +42,11 @@ _load, __dir__ = lazy(
             "GSPO",
             "REINFORCE_PP",
             "RLOO",
+            "SPO_TREE",
             "STRATIFIED",
+            "TREE_GRPO",
+            "TREE_OPO",
+            "TREE_RL",
             "dr_grpo",
         ),
         "_parts": (
@@ -49,7 +66,11 @@ __all__ = [
     "GSPO",
     "REINFORCE_PP",
     "RLOO",
+    "SPO_TREE",
     "STRATIFIED",
+    "TREE_GRPO",
+    "TREE_OPO",
+    "TREE_RL",
     "Advantage",
     "Batch",
     "Filter",

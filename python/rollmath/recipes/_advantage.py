@@ -5,19 +5,21 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from rollmath import conventions, ops
-from rollmath._arrays import ArrayLike, describe, is_tensor
+from rollmath._arrays import ArrayLike, describe
 from rollmath._columns import flat_positions
 from rollmath.conventions import Convention, Framework
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._batch import rows_of
-from rollmath.recipes._method import Method, convention_of, method_of
+from rollmath.recipes._call import called, length, picked, scattered
+from rollmath.recipes._method import OF_FOREST, OF_PREFIXES, Method, convention_of, method_of
 from rollmath.recipes._options import Options, nearest
+from rollmath.recipes._tree import check_level, of_forest
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -33,6 +35,13 @@ COLUMNS = {
     "bundles": "one id a rollout, the bundle of its prompt",
     "budgets": "one number a rollout, the tokens that it was allowed",
     "values": "a Ragged with the offsets of the rows, the value of each token",
+    "forest": "a rollmath.Forest, whose rollouts are those of the rows, in the order of rows.rollouts.ids, or for a "
+    "method that takes node whose nodes are the prefixes that rollouts start from",
+    "node": "one node of the forest a rollout, the prefix that it starts from",
+    "paths": "one list a rollout, the ids of the nodes that it goes through, or of those of the prefix that it starts "
+    "from; the root of its tree first",
+    "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
+    "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
 }
 
 
@@ -42,19 +51,25 @@ class Advantage:
 
     A method is called with what its parameters ask for: ``rewards`` and ``groups`` (one a rollout), ``valid``,
     ``rows``, ``lengths`` (trained tokens of each rollout), and columns that the caller gives by name. A method with a
-    parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows.
+    parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows. One
+    with a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part; one
+    that has ``node``, too, works on prefixes that rollouts start from, and gets the forest that was given.
 
     Attributes:
-        method: ``"group.grpo"`` or another function of :mod:`rollmath.group` or :mod:`rollmath.temporal`; the import
-            path ``"package.module:function"`` of your own, which gives one number a rollout or a row, or a Ragged with
-            the offsets of the rows; or such a function itself, which cannot be written to a file.
+        method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal` or
+            :mod:`rollmath.tree`; the import path ``"package.module:function"`` of your own, which gives one number a
+            rollout or a row, or a Ragged with the offsets of the rows; or such a function itself, which cannot be
+            written to a file.
         options: keywords of the method, fields of its convention among them.
         convention: ``"DEFAULT"``, ``"PAPER"``, ``"VERL"`` or another name in :mod:`rollmath.conventions`, or a
             :class:`~rollmath.Convention`. A framework brings the options that it has for the method, too; those given
             here go before.
+        level: what a function of your own that takes a forest gives one number of: ``"node"`` (the tokens of a node get
+            that of the node) or ``"rollout"``. That of a function of :mod:`rollmath.tree` is known.
 
     Raises:
-        ValueError: an unknown method or convention, or a framework that has no convention for the method.
+        ValueError: an unknown method or convention, a framework that has no convention for the method, or a level that
+            is missing or not that of the method.
         TypeError: options that the method does not have.
 
     >>> Advantage("group.stratified", options={"blend": 0.8}).needs
@@ -64,6 +79,7 @@ class Advantage:
     method: str | Callable[..., Any]
     options: Mapping[str, Any] = field(default_factory=Options)
     convention: str | Convention | Framework = "DEFAULT"
+    level: Literal["node", "rollout"] | None = None
 
     def __post_init__(self) -> None:
         who = "Advantage"
@@ -87,6 +103,7 @@ class Advantage:
                 )
                 raise TypeError(msg)
         self._settings(method)
+        check_level(who, method, self.level)
 
     @property
     def name(self) -> str:
@@ -101,7 +118,27 @@ class Advantage:
     @property
     def takes(self) -> tuple[str, ...]:
         """Columns that it can be given."""
-        return tuple(name for name in method_of(self.method).columns if name not in self.options)
+        method = method_of(self.method)
+        of_forest = () if not method.on_forest else OF_PREFIXES if method.on_prefixes else OF_FOREST
+        columns = (*of_forest, *method.columns)
+        return tuple(name for name in columns if name not in self.options)
+
+    @property
+    def on_forest(self) -> bool:
+        """Whether its method takes a forest."""
+        return method_of(self.method).on_forest
+
+    @property
+    def per_node(self) -> bool:
+        """Whether its method gives one number a node of a forest."""
+        method = method_of(self.method)
+        return method.on_forest and (self.level or method.level) == "node"
+
+    @property
+    def of_rollouts(self) -> bool:
+        """Whether its method takes a forest of the rollouts, not one of prefixes that they start from."""
+        method = method_of(self.method)
+        return method.on_forest and not method.on_prefixes
 
     @property
     def per_token(self) -> bool:
@@ -158,6 +195,8 @@ def compute(
     """
     method = method_of(advantage.method)
     given = {**advantage.settings(), **columns}
+    if method.on_forest:
+        return of_forest(who, method, advantage.per_node, rewards, given, groups, rows, valid)
     for name in method.required:
         if name not in given:
             raise ValueError(missing(who, f"advantage {method.name!r}", name))
@@ -174,7 +213,7 @@ def compute(
     supplied: dict[str, Any] = {"rewards": rewards, "groups": groups, "rows": rows}
     if _asks_lengths(method, given) and rows is not None:
         supplied["lengths"] = rows.trained_of_rollout
-    return _called(method, supplied, given)
+    return called(method, supplied, given)
 
 
 def _alone(
@@ -189,10 +228,10 @@ def _alone(
     """A method that knows no ``valid`` sees these rollouts and their rows alone; all others get 0."""
     n, method = len(groups), method_of(advantage.method)
     if not len(chosen):
-        none = _picked(rewards.values if isinstance(rewards, Ragged) else rewards, chosen)
+        none = picked(rewards.values if isinstance(rewards, Ragged) else rewards, chosen)
         if method.per_token and rows is not None:
-            return Ragged(_scattered(none, chosen, int(rows.offsets[-1])), rows.offsets)
-        return _scattered(none, chosen, n)
+            return Ragged(scattered(none, chosen, int(rows.offsets[-1])), rows.offsets)
+        return scattered(none, chosen, n)
     if rows is not None and _asks_lengths(method, {**advantage.settings(), **columns}):
         columns = {**columns, "lengths": rows.trained_of_rollout}
     at, part = np.zeros(0, np.int64), None
@@ -205,7 +244,7 @@ def _alone(
     def cut(x: Any) -> Any:
         if isinstance(x, Ragged):
             return rows_of(x, at) if rows is not None and np.array_equal(x.offsets, rows.offsets) else x
-        return _picked(x, chosen) if _length(x) == n else x
+        return picked(x, chosen) if length(x) == n else x
 
     given = {name: cut(x) for name, x in columns.items()}
     out = compute(who, advantage, cut(rewards), groups.take(chosen), part, given, None)
@@ -213,10 +252,10 @@ def _alone(
     if rows is not None and part is not None:
         if isinstance(out, Ragged) and np.array_equal(out.offsets, part.offsets):
             positions = flat_positions(rows.offsets, at)
-            return Ragged(_scattered(out.values, positions, int(rows.offsets[-1])), rows.offsets)
-        if _length(out) == len(at) != len(chosen):
-            return _scattered(out, at, rows.n_rows)
-    if isinstance(out, Ragged) or _length(out) != len(chosen):
+            return Ragged(scattered(out.values, positions, int(rows.offsets[-1])), rows.offsets)
+        if length(out) == len(at) != len(chosen):
+            return scattered(out, at, rows.n_rows)
+    if isinstance(out, Ragged) or length(out) != len(chosen):
         what = (
             f" or one for each of their {len(at)} rows, or a Ragged with the offsets of these"
             if part is not None
@@ -224,10 +263,10 @@ def _alone(
         )
         msg = (
             f"{who}(): advantage {method.name!r}, which takes no 'valid', must give one number for each of the "
-            f"{len(chosen)} rollouts that it saw{what}, got {describe(out)} of length {_length(out)}"
+            f"{len(chosen)} rollouts that it saw{what}, got {describe(out)} of length {length(out)}"
         )
         raise ValueError(msg)
-    return _scattered(out, chosen, n)
+    return scattered(out, chosen, n)
 
 
 def _asks_lengths(method: Method, given: Mapping[str, Any]) -> bool:
@@ -259,39 +298,10 @@ def _of_tokens(
         supplied["lengths"] = rows.lengths
     if "valid" in method.parameters and not live.all():
         given["valid"] = live
-    return _called(method, supplied, given)
-
-
-def _called(method: Method, supplied: dict[str, Any], given: dict[str, Any]) -> Any:
-    named = {**{k: x for k, x in supplied.items() if k in method.parameters}, **given}
-    positional = [named.pop(n) for n, p in method.parameters.items() if p.kind is p.POSITIONAL_ONLY and n in named]
-    return method.call(*positional, **named)
+    return called(method, supplied, given)
 
 
 def missing(who: str, what: str, name: str, meaning: str = "") -> str:
     """The message for a column that is not there."""
     meaning = meaning or COLUMNS.get(name, "see the documentation of the method")
     return f"{who}(): {what} needs {name!r} ({meaning}); pass it as a keyword: {name}=..."
-
-
-def _length(x: Any) -> int | None:
-    return len(x) if hasattr(x, "__len__") and not isinstance(x, (str, bytes, Mapping)) else None
-
-
-def _picked(x: Any, at: NDArray[np.int64]) -> Any:
-    if isinstance(x, Groups):
-        return x.take(at)
-    if is_tensor(x):
-        return x[at]
-    return x[at] if isinstance(x, np.ndarray) else [x[i] for i in at.tolist()]
-
-
-def _scattered(x: Any, at: NDArray[np.int64], n: int) -> Any:
-    if is_tensor(x):
-        out = x.new_zeros(n)
-        out[at] = x
-        return out
-    values = np.asarray(x)
-    full = np.zeros(n, values.dtype)
-    full[at] = values
-    return full

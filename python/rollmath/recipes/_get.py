@@ -21,7 +21,8 @@ def names() -> tuple[str, ...]:
     """The names of the recipes of the library.
 
     >>> names()
-    ('grpo', 'dr_grpo', 'dapo', 'gspo', 'cispo', 'reinforce_pp', 'rloo', 'stratified_grpo')
+    ('grpo', 'dr_grpo', 'dapo', 'gspo', 'cispo', 'reinforce_pp', 'rloo', 'stratified_grpo', 'spo_tree', 'tree_rl',
+     'tree_grpo', 'tree_opo')
     """
     return tuple(LIBRARY)
 

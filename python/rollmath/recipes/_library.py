@@ -81,6 +81,38 @@ STRATIFIED = Recipe(
     aggregation="seq_mean_token_mean",
     source="Zhu et al. 2025, Stratified GRPO, arXiv 2510.06214",
 )
+SPO_TREE = Recipe(
+    name="spo_tree",
+    advantage=Advantage("tree.spo", convention="SPO"),
+    objective=PPO(clip=(0.2, 0.2), max_log_ratio=10.0),
+    aggregation="token_mean",
+    kl=KL(1e-4, kind="k3"),
+    shared="once",
+    zeros="drop",
+    source="Guo et al. 2025, SPO, arXiv 2505.23564",
+)
+TREE_RL = Recipe(
+    name="tree_rl",
+    advantage=Advantage("tree.tree_rl"),
+    objective=PPO(clip=(0.2, 0.26)),
+    aggregation="seq_mean_token_mean",
+    source="Hou et al. 2025, TreeRL, arXiv 2506.11902",
+)
+TREE_GRPO = Recipe(
+    name="tree_grpo",
+    advantage=Advantage("tree.tree_grpo", convention="TREE_GRPO"),
+    objective=PPO(clip=(0.2, 0.2), dual_clip=3.0),
+    aggregation="token_mean",
+    kl=KL(0.001, kind="k3"),
+    source="Ji et al. 2025, Tree-GRPO, arXiv 2509.21240",
+)
+TREE_OPO = Recipe(
+    name="tree_opo",
+    advantage=Advantage("tree.tree_opo"),
+    objective=PPO(clip=(0.2, 0.2)),
+    aggregation="rollout_mean_token_sum",
+    source="2025, Tree-OPO, arXiv 2509.09284",
+)
 
 
 def dr_grpo(*, max_length: float) -> Recipe:
@@ -116,6 +148,7 @@ def _dapo(*, max_length: float | None = None) -> Recipe:
 
 _GRPO_CLIP = "0.2 is PPO's usual clip; the GRPO paper names none that we could verify"
 _GRPO_ADVANTAGE = "paper; ddof 1 and eps 1e-6 are our reading, it writes neither"
+_EVERY_COPY = "official code: a rollout is a sample, and trains all of its tokens"
 _ALL_TOKENS = (
     "the paper's formula is the mean over the tokens of a prompt, then over prompts: 'prompt_mean_token_mean'; here {}"
 )
@@ -213,6 +246,66 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
                 ),
                 "objective": "as GRPO; unverified",
                 "aggregation": "as GRPO; unverified",
+                "kl": "none; the paper's is unverified",
+            },
+        ),
+        "spo_tree": Entry(
+            lambda: SPO_TREE,
+            {},
+            {
+                "advantage": (
+                    "official code: the difference ('rloo' there); edge='normalized' is its 'grpo', with ddof 0 and "
+                    "eps 1e-8. Left out: the whitening of advantages, which its configurations have on"
+                ),
+                "objective": "official code: 0.2, log-ratios clamped to 10",
+                "aggregation": (
+                    "official code: mean over trained tokens. Left out: that it masks tokens of probability 0.9 and "
+                    "more; mask them in the rows"
+                ),
+                "kl": "official code: k3 to the reference, 0.0001 in its configurations",
+                "shared": "official code: a sample is an edge of the tree, and so a token trains once",
+                "zeros": "official code: edges of advantage 0 are no samples",
+            },
+        ),
+        "tree_rl": Entry(
+            lambda: TREE_RL,
+            {},
+            {
+                "advantage": (
+                    "paper, from descriptions: the sum of both terms, divided by the root of n; convention='TREE_RL' "
+                    "is what the script of the official code does. Left out: that it trains 16 of 30 rollouts; the "
+                    "column selected= says which"
+                ),
+                "shared": _EVERY_COPY,
+                "objective": "official code: 0.2, and 1.3 times that above",
+                "aggregation": "official code: mean over the tokens of a rollout, then over rollouts",
+                "kl": "official code: its script has coefficient 0",
+            },
+        ),
+        "tree_grpo": Entry(
+            lambda: TREE_GRPO,
+            {},
+            {
+                "advantage": (
+                    "official code, executed: all rollouts of a prompt, plus those of a tree, ddof 1 and eps 1e-6; "
+                    "several trees a prompt come as paths= or forest=, or sampled_jointly= says what is of one tree"
+                ),
+                "shared": _EVERY_COPY,
+                "objective": "official code: 0.2, and 3.0 for the dual clip",
+                "aggregation": "official code: mean over all tokens",
+                "kl": "official code: k3 to the reference, 0.001 in its scripts",
+            },
+        ),
+        "tree_opo": Entry(
+            lambda: TREE_OPO,
+            {},
+            {
+                "advantage": (
+                    "secondary descriptions: reward minus alpha times the value of the prefix, alpha 0.5; the staged "
+                    "estimation is the method tree.staged_advantage"
+                ),
+                "objective": "unverified; descriptions mention one ratio a sequence, which is loss.GSPO",
+                "aggregation": "secondary descriptions: no division by lengths; the mean over rollouts is our reading",
                 "kl": "none; the paper's is unverified",
             },
         ),

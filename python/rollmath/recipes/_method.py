@@ -7,16 +7,40 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from rollmath import conventions
 from rollmath.conventions import Convention, Framework
 from rollmath.recipes._options import nearest
 
 #: Packages whose functions have short names, such as ``"group.grpo"``.
-PACKAGES = ("group", "temporal")
+PACKAGES = ("group", "temporal", "tree")
 #: What a recipe supplies itself.
-SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "convention", "out"})
+SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "convention", "out"})
+#: What a recipe can be given for a method that takes a forest, in place of the groups.
+OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
+OF_PREFIXES = ("forest", "paths")
+#: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
+#: as rollouts.
+LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
+    {
+        "tree.arpo_hard": "node",
+        "tree.deep_search": "node",
+        "tree.outside_subtree": "node",
+        "tree.prover_advantage": "node",
+        "tree.spo": "node",
+        "tree.spo_pav": "node",
+        "tree.staged_advantage": "rollout",
+        "tree.tree_grpo": "rollout",
+        "tree.tree_opo": "rollout",
+        "tree.tree_rl": "node",
+        "tree.tree_rpo": "node",
+        "tree.treepo": "rollout",
+        "tree.treepo_segment": "node",
+        "tree.treepo_spo": "node",
+    }
+)
 CONVENTION_FIELDS = tuple(f.name for f in fields(Convention))
 
 
@@ -40,6 +64,21 @@ class Method:
         return "mask" in self.parameters
 
     @cached_property
+    def on_forest(self) -> bool:
+        """Whether it takes a forest."""
+        return "forest" in self.parameters
+
+    @cached_property
+    def on_prefixes(self) -> bool:
+        """Whether that is a forest of prefixes, of each of which rollouts start: they have a node, not a leaf."""
+        return self.on_forest and "node" in self.parameters
+
+    @property
+    def level(self) -> Literal["node", "rollout"] | None:
+        """What a method of a forest gives one number of, where that is known."""
+        return None if self.own else LEVELS.get(self.name)
+
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """Parameters that a column or an option can fill."""
         named = [n for n, p in self.parameters.items() if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
@@ -48,7 +87,9 @@ class Method:
     @cached_property
     def required(self) -> tuple[str, ...]:
         """Those that have no default."""
-        return tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
+        named = tuple(n for n in self.columns if self.parameters[n].default is inspect.Parameter.empty)
+        # What a forest is made of can be given in several ways, and so can the nodes of it.
+        return tuple(n for n in named if n != "node") if self.on_prefixes else named
 
     @cached_property
     def options(self) -> tuple[str, ...]:
@@ -116,7 +157,10 @@ def _functions(package: str) -> list[str]:
     return [
         f"{package}.{name}"
         for name, value in found.items()
-        if inspect.isfunction(value) and "rewards" in inspect.signature(value).parameters
+        if inspect.isfunction(value)
+        and "rewards" in (parameters := inspect.signature(value).parameters)
+        # Of functions of forests those that a recipe can call.
+        and ("forest" not in parameters or f"{package}.{name}" in LEVELS)
     ]
 
 

@@ -67,12 +67,21 @@ def metrics_of(
     reasons = zip(report.reasons, lost, strict=True)
     out |= {f"rollouts/dropped/{reason.replace(' ', '_')}": float(n) for reason, n in reasons if n}
     out["tokens/trained"] = float(rows.trained.sum())
-    array = host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
-    trained, n = _trained(array, rows, level, sparse)
+    trained, n = _trained(_array(values), rows, level, sparse)
     out["advantage/mean"] = float(trained.sum(dtype=np.float64)) / max(n, 1)
     out["advantage/rms"] = math.sqrt(_squares(trained) / max(n, 1))
     out["advantage/nonzero"] = float(np.count_nonzero(trained)) / max(n, 1)
     return out
+
+
+def trained_values(values: Array | Ragged, rows: Rows, level: str) -> tuple[NDArray[np.float64], int]:
+    """The advantages of what is trained, and how many these are."""
+    trained, n = _trained(_array(values), rows, level, sparse=False)
+    return trained.astype(np.float64), n
+
+
+def _array(values: Array | Ragged) -> NDArray[Any]:
+    return host("prepare", "advantages", values.values if isinstance(values, Ragged) else values)[0]
 
 
 def _trained(array: NDArray[Any], rows: Rows, level: str, sparse: bool) -> tuple[NDArray[Any], int]:

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def _is_filter(function: Any) -> bool:
+    """Whether it looks at rewards of groups."""
+    return inspect.isfunction(function) and {"rewards", "groups", "valid"} <= set(
+        inspect.signature(function).parameters
+    )
+
+
 @dataclass(frozen=True)
 class Filter:
     """Which rollouts to train on: a function of :mod:`rollmath.select`, and what it looks at.
@@ -68,15 +75,14 @@ class Filter:
         """The function of that name."""
         if ":" in self.method:
             return imported("Filter", "method", self.method)
-        found = getattr(select, self.method, None) if self.method in select.__all__ else None
-        if not inspect.isfunction(found):
-            known = [n for n in select.__all__ if inspect.isfunction(getattr(select, n))]
+        known = {name: f for name in select.__all__ if _is_filter(f := getattr(select, name))}
+        if self.method not in known:
             msg = (
                 f"Filter(): 'method' must be one of {nearest(self.method, known)}, or an import path "
                 f"'package.module:function', got {self.method!r}"
             )
             raise ValueError(msg)
-        return found
+        return known[self.method]
 
     def __call__(
         self, values: ArrayLike, groups: Groups, *, valid: NDArray[Any] | None = None, nan: str = "raise"

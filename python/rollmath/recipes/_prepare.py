@@ -6,7 +6,7 @@ The steps are functions of their own: :mod:`rollmath.distributed` takes some on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,12 @@ from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._advantage import compute, missing
 from rollmath.recipes._batch import Batch, Level
+from rollmath.recipes._call import where
 from rollmath.recipes._method import method_of
 from rollmath.recipes._metrics import metrics_of
 from rollmath.recipes._options import nearest
 from rollmath.recipes._reward_kl import rollout_kl, token_rewards
+from rollmath.recipes._tree import copies_of, forest_of, prefixes_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
 from rollmath.select._selection import selection
@@ -39,9 +41,9 @@ def prepare(
     step = read(recipe, "prepare", rewards, groups, rows, columns)
     shaped, token_level = shaped_rewards(recipe, step)
     found = decide(recipe, step, shaped, shaped if token_level is None else token_level)
-    masked = rows.keep(found.kept_rows)
-    metrics = metrics_over(recipe, step, None if shaped is step.rewards else shaped, found, masked)
-    return Batch(masked, found.values, found.level, shaped, found.chosen, metrics)
+    trains, found = masked(recipe, step, found)
+    metrics = metrics_over(recipe, step, None if shaped is step.rewards else shaped, found, trains)
+    return Batch(trains, found.values, found.level, shaped, found.chosen, metrics)
 
 
 def advantages(
@@ -52,6 +54,8 @@ def advantages(
     valid = step.columns.pop("valid", None)
     if valid is not None:
         valid = _checks.mask("advantages", "valid", valid, len(step.groups), "len(groups)")
+    if step.copies is not None:
+        valid = ~step.copies if valid is None else valid & ~step.copies
     values = compute("advantages", recipe.advantage, step.rewards, step.groups, rows, step.columns, valid)
     return values if rows is None else leveled(recipe, values, rows, step.kind)[0]
 
@@ -71,6 +75,8 @@ class Step:
     #: All of them.
     given: Mapping[str, Any]
     truncated: NDArray[np.bool_] | None
+    #: Rollouts that another one stands for, None if there are none.
+    copies: NDArray[np.bool_] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -112,7 +118,7 @@ def read(
         size = len(value) if isinstance(value, (list, tuple, Groups)) else shape[0] if shape else None
         # What has more axes, or is a Ragged, is for the method to judge.
         flat = isinstance(value, (list, tuple, Groups)) or (shape is not None and len(shape) == 1)
-        if flat and name in known and name != "logprobs" and not method.per_token and size != n:
+        if flat and name in known and name not in {"logprobs", "forest"} and not method.per_token and size != n:
             msg = f"{who}(): {name!r} must have length {n} (= {why}), got {size}"
             raise ValueError(msg)
     for name in recipe.needs if who == "prepare" else recipe.advantage.needs:
@@ -122,7 +128,13 @@ def read(
     truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
     taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
-    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated)
+    copies = None
+    if method.on_prefixes:
+        for_method |= prefixes_of(who, made, columns)
+    elif method.on_forest:
+        for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
+        copies = copies_of(for_method["forest"], columns.get("paths"))
+    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies)
 
 
 def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
@@ -155,11 +167,15 @@ def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
     dropped: list[tuple[str, NDArray[np.bool_]]] = []
     names = []
     valid = None
+    if step.copies is not None:
+        names.append("copies of rollouts")
+        dropped.append(("copy", step.copies))
+        valid = ~step.copies
     if recipe.truncated != "keep" and step.truncated is not None:
         names.append("truncated rollouts")
         dropped.append(("truncated", step.truncated))
         if recipe.truncated == "exclude":
-            valid = ~step.truncated
+            valid = ~step.truncated if valid is None else valid & ~step.truncated
     if recipe.filter is not None:
         on = recipe.filter.on
         values = {"rewards": step.rewards, "shaped": shaped}.get(on)
@@ -204,6 +220,24 @@ def decide(recipe: Recipe, step: Step, shaped: Array, given: Array | Ragged | No
     if not kept.all():
         values = zeroed(values, kept if level == "rollout" else kept_rows, rows)
     return Decided(chosen, valid, kept, kept_rows, values, level)
+
+
+def masked(recipe: Recipe, step: Step, found: Decided) -> tuple[Rows, Decided]:
+    """The rows without what does not train: dropped rollouts, copies of shared tokens, tokens of advantage 0."""
+    rows, values, level = step.rows, found.values, found.level
+    assert rows is not None
+    trains = rows.keep(found.kept_rows)
+    if recipe.shared == "once":
+        trains = trains.keep(trained_once(step.who, step.columns["forest"], rows, trains))
+        if trains.mask is not None:
+            values = Ragged(where(trains.mask != 0, values.values), rows.offsets)
+    if recipe.zeros == "drop":
+        nonzero = host(step.who, "advantages", values.values if level == "token" else values)[0] != 0
+        if level == "token":
+            trains = trains.keep(Ragged(nonzero, rows.offsets))
+        else:
+            trains = trains.keep(nonzero[rows.rollouts.index] if level == "rollout" else nonzero)
+    return trains, replace(found, values=values)
 
 
 def metrics_over(recipe: Recipe, step: Step, shaped: Array | None, found: Decided, trains: Rows) -> dict[str, float]:
@@ -253,9 +287,5 @@ def leveled(recipe: Recipe, values: Any, rows: Rows, kind: Kind) -> tuple[Array 
 def zeroed(values: Any, keep: NDArray[np.bool_], rows: Rows) -> Any:
     """0 where rollouts were dropped; ``keep`` is one a rollout, or one a row."""
     if isinstance(values, Ragged):
-        return Ragged(zeroed(values.values, np.repeat(keep, rows.lengths), rows), values.offsets)
-    if isinstance(values, np.ndarray):
-        return np.where(keep, values, values.dtype.type(0))
-    import torch  # noqa: PLC0415 - a tensor came, so it is loaded
-
-    return values.where(torch.from_numpy(keep).to(values.device), values.new_zeros(()))
+        return Ragged(where(np.repeat(keep, rows.lengths), values.values), values.offsets)
+    return where(keep, values)

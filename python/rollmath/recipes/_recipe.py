@@ -54,6 +54,10 @@ class Recipe:
         truncated: rollouts that were cut off: ``"keep"``; ``"mask"``, which trains none of their tokens, while their
             rewards stay in the statistics of their group (TRL); ``"exclude"``, which takes them out of these too.
         overlong: an :class:`Overlong` penalty, or None.
+        shared: tokens that rollouts of a tree share: ``"per_rollout"``, a copy trains in each rollout that has it, or
+            ``"once"``, in the first rollout that is trained; for advantages of nodes, which are the same in all copies.
+        zeros: tokens whose advantage is exactly 0: ``"keep"``, or ``"drop"``: they do not train, and so count in no
+            denominator and have no KL term.
         source: where the recipe comes from.
 
     Raises:
@@ -72,6 +76,8 @@ class Recipe:
     correction: Correction | tuple[Correction, ...] | None = None
     truncated: Literal["keep", "mask", "exclude"] = "keep"
     overlong: Overlong | None = None
+    shared: Literal["per_rollout", "once"] = "per_rollout"
+    zeros: Literal["keep", "drop"] = "keep"
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -93,6 +99,14 @@ class Recipe:
         object.__setattr__(self, "reward_kl", real(who, "reward_kl", self.reward_kl, low=0.0))
         object.__setattr__(self, "entropy", real(who, "entropy", self.entropy))
         choice(who, "truncated", self.truncated, _TRUNCATED)
+        choice(who, "shared", self.shared, ("per_rollout", "once"))
+        choice(who, "zeros", self.zeros, ("keep", "drop"))
+        if self.shared == "once" and not self.advantage.per_node:
+            msg = (
+                f"{who}(): 'shared' must be 'per_rollout' for {self.advantage.name!r}: only advantages of nodes are "
+                "the same wherever a token is shared, so that one copy can stand for all"
+            )
+            raise ValueError(msg)
         if self.correction is not None:
             given = self.correction if isinstance(self.correction, (tuple, list)) else (self.correction,)
             for number, part in enumerate(given):
@@ -147,14 +161,21 @@ class Recipe:
         3. The filter drops rollouts, by the rewards as they were given unless it says otherwise.
         4. Advantages of the others; what was dropped enters no statistic, except truncated rollouts under ``"mask"``.
         5. Rows of dropped rollouts train no token, and so count nowhere in a :class:`~rollmath.loss.Normalizer` made
-           of the rows of the batch.
+           of the rows of the batch. Then copies of shared tokens, and tokens with advantage 0, as ``shared`` and
+           ``zeros`` say.
+
+        A method on trees sees the forest of the rollouts that take part in the statistics, and numbers of nodes go to
+        their tokens: one a token. The forest is the column ``forest``; without it, that of the tokens of the rows, in
+        which rollouts of a group share what they begin with (``sampled_jointly`` can say which).
 
         Args:
             rewards: one number a rollout, in the order of ``rows.rollouts.ids`` (from one a row: ``rows.collapse``).
             groups: a :class:`~rollmath.Groups` or one id a rollout, in that order.
             rows: the rows of the step; a rollout may have several.
             **columns: what :attr:`needs` lists, and what the method takes besides: one a rollout. ``truncated`` (one
-                bool a rollout); ``logprobs`` (:class:`~rollmath.LogProbs`); ``lengths``, in place of trained tokens.
+                bool a rollout); ``logprobs`` (:class:`~rollmath.LogProbs`); ``lengths``, in place of trained tokens;
+                for a method on trees ``forest`` (:class:`~rollmath.Forest`): its rollouts are those of the rows, in
+                that order, and have the tokens of their rows, all of them or those that train.
 
         Returns:
             A :class:`Batch`.
@@ -174,11 +195,11 @@ class Recipe:
         Args:
             rewards: one number a rollout.
             groups: a :class:`~rollmath.Groups` or one id a rollout.
-            rows: needed by methods that work on tokens or ask for lengths.
+            rows: needed by methods that work on tokens, on nodes of trees, or ask for lengths.
             **columns: what the method takes; ``valid`` are the rollouts that take part.
 
         Returns:
-            One number a rollout, of the kind of the rewards; for a method of tokens a Ragged.
+            One number a rollout, of the kind of the rewards; for a method of tokens or nodes a Ragged.
 
         Raises:
             ValueError: wrong lengths, a column that is missing.

@@ -30,6 +30,8 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
             continue
         if field.name == "advantage":
             out["advantage"] = {"method": _method(value), "convention": plain(value.convention, "advantage.convention")}
+            if value.level is not None:
+                out["advantage"]["level"] = value.level
             if value.options:
                 out["advantage"]["options"] = plain(value.options, "advantage.options")
         elif field.name in _OWN and not isinstance(value, str):

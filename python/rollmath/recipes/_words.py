@@ -75,6 +75,9 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     out.append(("truncated", text, ""))
     method = method_of(recipe.advantage.method)
     out.append(("advantage", f"{method.name}. {_first_line(method.call)}", _settings(recipe.advantage)))
+    each = "in the first rollout that is trained" if recipe.shared == "once" else "in every rollout that has it"
+    out.append(("shared", f"a token that rollouts share trains {each}" if recipe.advantage.of_rollouts else "", ""))
+    out.append(("zeros", "tokens with advantage 0 do not train" if recipe.zeros == "drop" else "", ""))
     loss = recipe.objective
     out.append(("objective", f"{type(loss).__name__}. {_first_line(loss)}", _numbers(loss)))
     named = isinstance(recipe.aggregation, str)
@@ -196,10 +199,13 @@ def _flat(recipe: Recipe) -> dict[str, str]:
         # A function has no form in a table, but it can be compared.
         out["advantage.method"] = recipe.advantage.name
         _spread("advantage.options.", dict(recipe.advantage.options), out)
-        named = dataclasses.replace(recipe, advantage=Advantage("group.grpo", convention=recipe.advantage.convention))
+        stand_in = Advantage("group.grpo", convention=recipe.advantage.convention)
+        named = dataclasses.replace(recipe, advantage=stand_in, shared="per_rollout")
     table = to_dict(named)
     if named is not recipe:
         del table["advantage"]["method"]
+        if recipe.shared != "per_rollout":
+            table["shared"] = recipe.shared
     _spread("", table, out)
     return out
 

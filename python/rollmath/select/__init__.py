@@ -7,7 +7,7 @@ from rollmath._lazy import lazy
 if TYPE_CHECKING:
     from rollmath.select._group_filters import mean_band, nonzero_spread
     from rollmath.select._leaf_sample import leaf_sample
-    from rollmath.select._replay import Replay, ReplayDraw
+    from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._selection import Dropped, Selection, SelectionReport
 
 _load, __dir__ = lazy(
@@ -15,7 +15,7 @@ _load, __dir__ = lazy(
     {
         "_group_filters": ("mean_band", "nonzero_spread"),
         "_leaf_sample": ("leaf_sample",),
-        "_replay": ("Replay", "ReplayDraw"),
+        "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
     },
 )
@@ -24,7 +24,7 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
 __all__ = [
     "Dropped",
-    "Replay",
+    "ReplayBuffer",
     "ReplayDraw",
     "Selection",
     "SelectionReport",

@@ -1,4 +1,4 @@
-"""Replay: samples that wait for their turn, as SPO keeps the edges of its trees."""
+"""ReplayBuffer: samples that wait for their turn, as SPO keeps the edges of its trees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = ("codes", "positions", "iterations")
 
 
 class ReplayDraw(NamedTuple):
-    """What :class:`Replay` hands out, in the order in which it was added.
+    """What :class:`ReplayBuffer` hands out, in the order in which it was added.
 
     Attributes:
         positions: of each entry, int64.
@@ -32,7 +32,7 @@ class ReplayDraw(NamedTuple):
     aged: int
 
 
-class Replay:
+class ReplayBuffer:
     """A replay buffer of positions: which samples of earlier iterations are trained on now.
 
     It keeps three numbers an entry, in arrays: its key (the prompt, say), a position of yours (where the sample is in
@@ -54,7 +54,7 @@ class Replay:
     edges by comparing dicts: that takes equal edges along, drawn or not, and costs the product of both counts. Here an
     entry is itself.
 
-    >>> replay = Replay(max_age=8, per_key=2)
+    >>> replay = ReplayBuffer(max_age=8, per_key=2)
     >>> replay.add(["p", "p", "p", "q"], [10, 11, 12, 13], iteration=0)
     >>> replay.draw(iteration=1, seed=0).positions.tolist(), len(replay)
     ([11, 12, 13], 1)
@@ -63,8 +63,8 @@ class Replay:
     """
 
     def __init__(self, *, max_age: int | None = 8, per_key: int | None = 32) -> None:
-        self._max_age = None if max_age is None else whole("Replay", "max_age", max_age)
-        self._per_key = None if per_key is None else whole("Replay", "per_key", per_key)
+        self._max_age = None if max_age is None else whole("ReplayBuffer", "max_age", max_age)
+        self._per_key = None if per_key is None else whole("ReplayBuffer", "per_key", per_key)
         self._keys: dict[Any, int] = {}
         self._parts = [np.zeros((3, 0), np.int64)]
 
@@ -82,7 +82,7 @@ class Replay:
         return sum(part.shape[1] for part in self._parts)
 
     def __repr__(self) -> str:
-        return f"Replay({len(self)} entries, max_age={self._max_age}, per_key={self._per_key})"
+        return f"ReplayBuffer({len(self)} entries, max_age={self._max_age}, per_key={self._per_key})"
 
     def add(self, keys: Groups | ArrayLike, positions: ArrayLike, *, iteration: int) -> None:
         """Adds entries.
@@ -97,7 +97,7 @@ class Replay:
             ValueError: wrong length, a negative iteration.
             TypeError: not integers; keys of another type than before. Nothing is added then.
         """
-        who = "Replay.add"
+        who = "ReplayBuffer.add"
         groups = as_groups(who, keys, name="keys")
         where, _ = integers(who, "positions", positions, length=len(groups), why="len(keys)")
         now = whole(who, "iteration", iteration, least=0)
@@ -123,7 +123,7 @@ class Replay:
             ValueError: a negative iteration or seed.
             TypeError: no whole number.
         """
-        who = "Replay.draw"
+        who = "ReplayBuffer.draw"
         now = whole(who, "iteration", iteration, least=0)
         bits = generator(who, seed)
         entries, aged = self._entries(), 0
@@ -153,7 +153,7 @@ class Replay:
             ValueError: a negative number or seed.
             TypeError: no whole number.
         """
-        who = "Replay.sample"
+        who = "ReplayBuffer.sample"
         size, bits = whole(who, "n", n, least=0), generator(who, seed)
         entries = self._entries()
         chosen = np.sort(permutation(bits, entries.shape[1])[:size])
@@ -172,7 +172,7 @@ class Replay:
             ValueError: something is missing or does not fit together. Nothing is changed then.
             TypeError: no mapping.
         """
-        who = "Replay.load_state_dict"
+        who = "ReplayBuffer.load_state_dict"
         if not isinstance(state, Mapping):
             msg = f"{who}(): 'state' must be what state_dict() returned, got {describe(state)}"
             raise TypeError(msg)
@@ -180,7 +180,7 @@ class Replay:
         if state.keys() != names:
             msg = f"{who}(): 'state' must have {', '.join(sorted(names))}, got {', '.join(map(str, state))}"
             raise ValueError(msg)
-        loaded = Replay(max_age=state["max_age"], per_key=state["per_key"])
+        loaded = ReplayBuffer(max_age=state["max_age"], per_key=state["per_key"])
         loaded._keys = {key: code for code, key in enumerate(state["keys"])}
         n = len(state["positions"])
         columns = [integers(who, name, state[name], length=n, why="len(positions)")[0] for name in _COLUMNS]

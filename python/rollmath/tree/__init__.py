@@ -14,7 +14,8 @@ if TYPE_CHECKING:
         arpo_hard,
     )
     from rollmath.tree._brpo import brpo, brpo_summary
-    from rollmath.tree._credit import PRESETS, Credit, Credited, credit
+    from rollmath.tree._credit import PRESETS, Credited, credit
+    from rollmath.tree._credit_rule import Credit
     from rollmath.tree._deep_search import deep_search, deep_search_values
     from rollmath.tree._expansion import expansion_nodes
     from rollmath.tree._outside import OutsideSubtree, outside_subtree, probe_only_fresh
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rollmath.tree._spo_prover import prover_advantage, spo_pav
     from rollmath.tree._trajectory_sets import trajectory_sets
     from rollmath.tree._tree_grpo import tree_grpo, tree_grpo_difference
+    from rollmath.tree._tree_opo import StagedAdvantage, staged_advantage, tree_opo
     from rollmath.tree._tree_rl import tree_rl
     from rollmath.tree._tree_rpo import tree_rpo
     from rollmath.tree._treepo import treepo, treepo_segment, treepo_spo
@@ -39,7 +41,8 @@ _load, __dir__ = lazy(
     {
         "_arpo": ("Branching", "aepo_branch_probability", "aepo_budget", "arpo_branch", "arpo_entropy", "arpo_hard"),
         "_brpo": ("brpo", "brpo_summary"),
-        "_credit": ("Credit", "Credited", "PRESETS", "credit"),
+        "_credit": ("Credited", "PRESETS", "credit"),
+        "_credit_rule": ("Credit",),
         "_deep_search": ("deep_search", "deep_search_values"),
         "_expansion": ("expansion_nodes",),
         "_outside": ("OutsideSubtree", "outside_subtree", "probe_only_fresh"),
@@ -54,6 +57,7 @@ _load, __dir__ = lazy(
         "_spo_prover": ("prover_advantage", "spo_pav"),
         "_trajectory_sets": ("trajectory_sets",),
         "_tree_grpo": ("tree_grpo", "tree_grpo_difference"),
+        "_tree_opo": ("StagedAdvantage", "staged_advantage", "tree_opo"),
         "_tree_rl": ("tree_rl",),
         "_tree_rpo": ("tree_rpo",),
         "_treepo": ("treepo", "treepo_segment", "treepo_spo"),
@@ -70,6 +74,7 @@ __all__ = [
     "Credited",
     "OutsideSubtree",
     "Polychromic",
+    "StagedAdvantage",
     "aepo_branch_probability",
     "aepo_budget",
     "arpo_branch",
@@ -98,9 +103,11 @@ __all__ = [
     "spo",
     "spo_chain",
     "spo_pav",
+    "staged_advantage",
     "trajectory_sets",
     "tree_grpo",
     "tree_grpo_difference",
+    "tree_opo",
     "tree_rl",
     "tree_rpo",
     "treepo",

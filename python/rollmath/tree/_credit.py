@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, describe, floats
-from rollmath._checks import mask
+from rollmath._arrays import Array, ArrayLike, describe
+from rollmath._checks import mask, rows
 from rollmath.conventions import SPO, Convention
 from rollmath.forest import Forest, as_forest
-from rollmath.tree._common import leaf_rewards
+from rollmath.tree._common import finite_at, leaf_rewards
 from rollmath.tree._credit_rule import Credit, Level
 from rollmath.tree._credit_terms import Leaves, term
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _RAW = Convention(singleton="raw")
 
-#: What published methods set the switches to, by the name of their function where there is one. Those
-#: of TreeRL and TreePO are for prompts of one tree: the functions make the roots of a prompt one node.
+#: What published methods set the switches to, by the name of their function where there is one.
 PRESETS: Mapping[str, tuple[Credit, ...]] = MappingProxyType(
     {
         "grpo": (Credit(level="rollout", baseline="prompt", scale="std"),),
@@ -70,7 +69,8 @@ def credit(
 
     Methods on trees differ in few choices: how values go up, what the baseline is a mean of, whether a branch is in its
     own baseline, what is divided by. Here each choice is a switch, for a method of your own, or to see what one switch
-    does; the published methods are settings, in :data:`PRESETS`.
+    does; the published methods are settings, in :data:`PRESETS`. (Those of TreeRL and TreePO are for prompts of one
+    tree: :func:`tree_rl` and :func:`treepo` take the roots of a prompt for one node.)
 
     Args:
         forest: a :class:`~rollmath.Forest`.
@@ -90,9 +90,12 @@ def credit(
 
     Source: the switches are those in which the code or the text of the methods in :data:`PRESETS` differ.
 
-    >>> forest = Forest.from_parents([-1, 0, 0, 0, 1, 1])
-    >>> credit(forest, [0.0, 0.0, 1.0, 0.0], "spo")
-    Credited(advantages=array([ 0. ,  0. ,  0. ,  0. ,  0.5, -0.5]), level='node')
+    >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
+    >>> credit(forest, [0.0, 1.0, 0.0], "spo")
+    Credited(advantages=array([ 0.  ,  0.25, -0.25,  0.5 , -0.5 ]), level='node')
+    >>> mine = Credit(value="mean_of_children", own="excluded", divide="sqrt_leaves")
+    >>> credit(forest, [0.0, 1.0, 0.0], mine).advantages.round(4).tolist()
+    [0.0, 0.3536, -0.5, 1.0, -1.0]
     """
     who = "credit"
     made = as_forest(who, forest)
@@ -129,9 +132,6 @@ def _terms(who: str, rule: Credit | Iterable[Credit] | str) -> tuple[Credit, ...
 
 
 def _weights(who: str, forest: Forest, weights: ArrayLike) -> NDArray[np.float64]:
-    w = floats(who, "weights", weights, length=forest.n_nodes, why="forest.n_nodes")[0].astype(np.float64)
-    if not (fine := np.isfinite(w) & (w >= 0)).all():
-        bad = int(np.argmin(fine))
-        msg = f"{who}(): 'weights' must be finite and not negative, got {w[bad]} at node {bad}"
-        raise ValueError(msg)
+    w = rows(who, "weights", weights, forest.n_nodes, "forest.n_nodes")[0]
+    finite_at(who, "weights", w, least=0.0)
     return w

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from rollmath.forest import Forest
 from rollmath.groups import Groups
 from rollmath.ops import down, gather, normalize, parent, segment_mean, segment_sum, segment_weighted_mean, up
-from rollmath.tree._credit_rule import Credit
+from rollmath.tree._credit_rule import Credit, Scale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,16 +36,16 @@ def term(who: str, leaves: Leaves, rule: Credit) -> Floats:
     elif leaves.truncated is not None and rule.truncated == "exclude":
         seen = ~leaves.truncated
     if rule.leaf != "reward":
-        center, scale = ("loo", "none") if rule.leaf == "loo" else ("mean", "std")
-        x = _normalized(who, x, forest.rollout_groups, center, scale, seen, rule)
+        groups = forest.rollout_groups
+        loo = rule.leaf == "loo"
+        x = _normalized(who, x, groups, "loo" if loo else "mean", "none" if loo else "std", seen, rule)
 
     weights = leaves.weights
     if seen is not None:
-        excluded = _seen_only(forest, seen)
-        weights = excluded if weights is None else weights * excluded
+        weights = _seen_only(forest, seen, weights)
     flat = rule.level == "rollout"
     if flat and rule.baseline in {"tree", "prompt", "batch"}:
-        center = "loo" if rule.own == "excluded" else "mean"
+        center: Literal["loo", "mean"] = "loo" if rule.own == "excluded" else "mean"
         out = _normalized(who, x, _scope(forest, rule), center, rule.scale, seen, rule)
     else:
         if rule.baseline in {"tree", "prompt", "batch"}:
@@ -65,18 +65,17 @@ def term(who: str, leaves: Leaves, rule: Credit) -> Floats:
 
 
 def _normalized(
-    who: str, x: Floats, groups: Groups, center: str, scale: str, seen: NDArray[np.bool_] | None, rule: Credit
+    who: str,
+    x: Floats,
+    groups: Groups,
+    center: Literal["mean", "loo"] | Floats,
+    scale: Scale,
+    seen: NDArray[np.bool_] | None,
+    rule: Credit,
 ) -> Floats:
     out: Floats = normalize(
-        x,
-        groups,
-        center=center,
-        scale=scale,  # type: ignore[arg-type]
-        valid=seen,
-        convention=rule.convention,
-        name="rewards",
-        who=who,
-    )  # type: ignore[assignment]
+        x, groups, center=center, scale=scale, valid=seen, convention=rule.convention, name="rewards", who=who
+    )
     return out
 
 
@@ -89,7 +88,7 @@ def _scope(forest: Forest, rule: Credit) -> Groups:
 
 def _held(forest: Forest, seen: Floats) -> Floats:
     """Number of rollouts through each node that were not left out."""
-    out: Floats = up(forest, seen, how="sum")  # type: ignore[assignment]
+    out: Floats = up(forest, seen, how="sum")
     return out
 
 
@@ -108,26 +107,25 @@ def _against_rollouts(
     took_part = np.ones(forest.n_leaves) if seen is None else seen.astype(np.float64)
     part, whole = _held(forest, took_part), segment_sum(took_part, groups)[scope]
     # The rollouts through a node in the mean are all of them, whatever they weigh in its value.
-    above = gain - (
-        0.0 if weights is None else values - up(forest, x, how="leaf_mean", weights=_seen_only(forest, seen))
-    )
+    above = gain
+    if weights is not None:
+        of_all = None if seen is None else _seen_only(forest, seen, None)
+        above = gain - (values - up(forest, x, how="leaf_mean", weights=of_all))
     others = whole > part
     gain += above * np.divide(part, whole - part, out=np.zeros_like(part), where=others)
     return np.where(others, gain, _lone(values, rule))
 
 
-def _seen_only(forest: Forest, seen: NDArray[np.bool_] | None) -> Floats | None:
-    """Weights that leave out these rollouts alone."""
-    if seen is None:
-        return None
-    weights = np.ones(forest.n_nodes)
-    weights[forest.leaves[~seen]] = 0.0
-    return weights
+def _seen_only(forest: Forest, seen: NDArray[np.bool_], weights: Floats | None) -> Floats:
+    """The weights, with 0 for the other rollouts."""
+    out = np.ones(forest.n_nodes) if weights is None else weights.copy()
+    out[forest.leaves[~seen]] = 0.0
+    return out
 
 
 def _against_nodes(who: str, forest: Forest, x: Floats, weights: Floats | None, rule: Credit) -> Floats:
     """Values of nodes against those of other nodes: the parent, the siblings, the ancestors."""
-    values: Floats = up(forest, x, how=rule.value, weights=weights)  # type: ignore[assignment]
+    values: Floats = up(forest, x, how=rule.value, weights=weights)
     if rule.baseline == "none":
         return values.copy()
     counts = up(forest, np.ones(len(x)), how="sum", weights=weights)
@@ -168,7 +166,7 @@ def _mean_of_siblings(forest: Forest, values: Floats, weights: Floats) -> Floats
     some = gather(segment_sum(weights, forest.siblings), forest.siblings) > 0
     # Where nothing has a weight nothing is there to be taken; any weights do.
     w, x = np.where(some, weights, 1.0), np.where(weights > 0, values, 0.0)
-    out: Floats = segment_weighted_mean(x, forest.siblings, w)  # type: ignore[assignment]
+    out: Floats = segment_weighted_mean(x, forest.siblings, w)
     return out
 
 

@@ -10,16 +10,13 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import Back, real, rows
 from rollmath.forest import Forest, as_forest
-from rollmath.groups import Groups
-from rollmath.ops import root, segment_sum, up
+from rollmath.ops import root, up
 from rollmath.tree._common import finite_at, leaf_rewards
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Failures = Literal["all", "most_confident"]
-#: Of nodes and leaves whose weights are taken one by one: about 5 GB.
-_MOST_PAIRS = 2**27
 
 
 def deep_search_values(
@@ -51,12 +48,10 @@ def deep_search_values(
 
     Raises:
         ValueError: wrong lengths, rewards or entropies that are not finite, ``floor`` out of range, entropies without
-            ``failures="most_confident"`` or the reverse; a forest far deeper than DeepSearch's, and uneven.
+            ``failures="most_confident"`` or the reverse.
         TypeError: wrong dtype or rank.
 
     Source: DeepSearch, arXiv 2509.25454; secondary description, unverified. That the order drops out is our derivation.
-    Takes time in proportion to nodes, plus the leaves below each node from which some leaves are nearer than
-    ``depth / floor`` and some are not.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> deep_search_values(forest, [-1.0, 1.0, -1.0]).tolist()
@@ -128,7 +123,7 @@ def _values(
         msg = f"{who}(): 'entropies' go with failures='most_confident', got failures={failures!r}; {fix}"
         raise ValueError(msg)
     backed = x if entropies is None else np.where(_confident(who, made, x, entropies), x, 0.0)
-    weights = _Weights(who, made, least)
+    weights = _Weights(made, least)
     wins, losses = weights.total(np.maximum(backed, 0.0)), weights.total(np.minimum(backed, 0.0))
     return x, np.where(up(made, backed, how="max") > 0.0, wins, losses), Back(kind, given.dtype)
 
@@ -148,38 +143,48 @@ def _confident(who: str, forest: Forest, x: NDArray[np.float64], entropies: Arra
 class _Weights:
     """``max(i / d_l, floor)`` for the leaves ``l`` below each node, ``i`` the node's depth and ``d_l`` the leaf's."""
 
-    def __init__(self, who: str, forest: Forest, floor: float) -> None:
-        self.who, self.forest, self.floor = who, forest, floor
+    def __init__(self, forest: Forest, floor: float) -> None:
+        self.forest, self.floor = forest, floor
         self.i = forest.depth.astype(np.float64)
         self.d = np.maximum(self.i[forest.leaves], 1.0)
-        near, self.far = up(forest, self.d, how="min") * floor, up(forest, self.d, how="max") * floor
-        #: Nodes below which the floor is the weight of some leaves but not of all.
-        self.mixed = np.flatnonzero((near < self.i) & (self.i < self.far))
+        #: Depths at which the floor ceases to be the weight of any leaf below, and of every one.
+        self.far, self.near = (floor * up(forest, self.d, how=how) for how in ("max", "min"))
 
     def total(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The sum of ``x``, one a rollout, below each node, with these weights."""
-        by_depth = self.i * up(self.forest, x / self.d, how="sum")
-        out: NDArray[np.float64] = np.where(self.far <= self.i, by_depth, self.floor * up(self.forest, x, how="sum"))
-        if len(self.mixed):
-            leaf, counts = self.pairs
-            weight = np.maximum(np.repeat(self.i[self.mixed], counts) / self.d[leaf], self.floor)
-            out[self.mixed] = segment_sum(weight * x[leaf], Groups.from_sizes(counts))
+        by_depth = up(self.forest, x / self.d, how="sum")
+        out: NDArray[np.float64] = self.i * by_depth
+        at_floor = self.i < self.far
+        if not at_floor.any():
+            return out
+        mixed = at_floor & (self.near < self.i)
+        out[at_floor] = (self.floor * up(self.forest, x, how="sum"))[at_floor]
+        if mixed.any():
+            # What counts with the floor is no more than the total: nothing is lost by taking it out and adding it.
+            i, floored = self.i[mixed], [self.below_floor(y)[mixed] for y in (x / self.d, x)]
+            out[mixed] = i * (by_depth[mixed] - floored[0]) + self.floor * floored[1]
         return out
 
+    def below_floor(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The sum of ``x`` over the leaves below each node for which the floor is the weight there."""
+        forest, joints = self._joined
+        padded = np.concatenate([np.zeros(self.forest.n_leaves), x[joints]])
+        return np.asarray(up(forest, padded, how="sum"))[: self.forest.n_nodes]
+
     @cached_property
-    def pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rollouts below each mixed node, node after node, and their number."""
-        number = np.full(self.forest.n_nodes, -1)
-        number[self.forest.leaves] = np.arange(self.forest.n_leaves)
-        # In preorder the leaves below a node follow one another.
-        number = number[self.forest.order]
-        inside = number >= 0
-        starts = np.empty(self.forest.n_nodes, np.int64)
-        starts[self.forest.order] = np.cumsum(inside) - inside
-        counts = self.forest.leaf_counts[self.mixed]
-        if (pairs := int(counts.sum())) > _MOST_PAIRS:
-            fix = "DeepSearch stops at depth 64; set floor=0, or prune the deepest rollouts"
-            msg = f"{self.who}(): 'forest' is too deep and uneven: {pairs} pairs of nodes and leaves to weigh; {fix}"
-            raise ValueError(msg)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return number[inside][np.repeat(starts[self.mixed], counts) + within], counts
+    def _joined(self) -> tuple[Forest, NDArray[np.int64]]:
+        """The forest with each leaf once more, as a child of its lowest ancestor for which its weight is the floor.
+
+        And the leaves that have one. In a sum over the leaves of that forest they count from there on upwards.
+        """
+        forest = self.forest
+        depth = np.ceil(self.floor * self.d).astype(np.int64) - 1
+        joints = np.flatnonzero((depth >= 0) & (forest.depth[forest.leaves] > 0))
+        # The ancestor at a depth is the last node of that depth in preorder, up to the leaf.
+        order, n = forest.order, forest.n_nodes
+        place = np.empty(n, np.int64)
+        place[order] = np.arange(n)
+        by_depth = order[np.argsort(forest.depth[order], kind="stable")]
+        keys = forest.depth[by_depth] * n + place[by_depth]
+        at = np.searchsorted(keys, depth[joints] * n + place[forest.leaves[joints]], side="right") - 1
+        return Forest.from_parents(np.concatenate([forest.parents, by_depth[at]])), joints

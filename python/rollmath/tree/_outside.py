@@ -43,8 +43,9 @@ def outside_subtree(
     the mean over the rollouts through ``p`` that do not go through ``v``. Given the prefix that ends at ``p``, they are
     drawn independently of the step to ``v``, so the baseline leaves the policy gradient of that step unbiased. A
     baseline over all rollouts of a prompt or of a tree (GRPO, Tree-GRPO, TreeRL, TreePO) contains rollouts that have
-    the very step in their prefix, and is biased for it. A mean in which the node itself is contained (SPO) shrinks the
-    advantage by ``(n_p - n_v) / n_p``: one factor for all only where all branches are equally wide.
+    the very step in their prefix, and is biased for it. A mean in which the node itself is contained shrinks the
+    advantage to the share of the others, ``(n_p - n_v) / n_p`` here and ``(b - 1) / b`` of ``b`` children in SPO: one
+    factor for all only where branches are equally wide, or equally many.
 
     An only child has nobody beside it; the baseline then comes from the nearest ancestor with other rollouts.
 

@@ -50,7 +50,7 @@ def uct(
 
     Raises:
         ValueError: wrong lengths; visits that are no whole numbers of at least 0, or of a node whose parent has none;
-            a value that is used and not finite; a negative ``c``.
+            a value that is used and not finite; a negative ``c``; a NaN for ``unvisited``.
         TypeError: wrong dtype or rank.
 
     Source: Kocsis and Szepesvári 2006 (UCT), Auer et al. 2002 (UCB1), textbook; TreeRL, arXiv 2506.11902, official code
@@ -65,6 +65,9 @@ def uct(
     weight = real(who, "c", c, low=0.0)
     choice(who, "form", form, ("ucb1", "tree_rl"))
     lone = math.inf if unvisited is None else number(who, "unvisited", unvisited)
+    if math.isnan(lone):
+        msg = f"{who}(): 'unvisited' must be a number, got nan"
+        raise ValueError(msg)
     q, back = rows(who, "values", values, made.n_nodes, "forest.n_nodes")
     n = visit_counts(who, made, visits)
     above = _above(who, made, n, parent_visits)

@@ -22,8 +22,8 @@ def soft_values(
     """Optimal value of KL-regularised RL, one a node: ``V(v) = beta log mean_l exp(r_l / beta)``, ``l`` below ``v``.
 
     The value of a state under the best policy within reach of the one that sampled: A*-PO's ``V*`` at every node, and
-    entropy-regularised process rewards (ER-PRM) for rewards of any kind. ``tree`` advantages come from it as from
-    other values: ``V - ops.parent(forest, V)``.
+    entropy-regularised process rewards (ER-PRM) for rewards of any kind. What a step has gained is a difference of two:
+    ``V - ops.parent(forest, V)``.
 
     Args:
         forest: a :class:`~rollmath.Forest`.

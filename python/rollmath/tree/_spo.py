@@ -90,7 +90,7 @@ def nonzero_edges(forest: Forest, advantages: ArrayLike) -> Array:
         bool ``[n_nodes]``, in the kind of ``advantages``.
 
     Source: AIFrameResearch/SPO, the option ``only_adv_greater_than_zero``, which despite its name keeps negative
-    advantages, too.
+    advantages, too. It compares the sum with :func:`prover_advantage`, which for rewards in [0, 1] has the same sign.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> nonzero_edges(forest, spo(forest, [0.5, 1.0, 0.0])).tolist()

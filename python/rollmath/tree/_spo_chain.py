@@ -92,8 +92,8 @@ def spo_chain(
     begin = offsets + np.arange(len(offsets))
     gain = np.diff(ends, prepend=0.0)
     gain[begin[:-1]] = 0.0 if prompt is None else ends[begin[:-1]] - prompt
+    flat = given.logprobs(logprobs)
     if threshold is not None:
-        flat = given.logprobs(logprobs)
         given = given.only(flat <= log_threshold(who, threshold, flat.dtype))
     return spread(given, gain.astype(dtype, copy=False), c, offsets, kind=kind)
 

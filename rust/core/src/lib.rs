@@ -13,6 +13,7 @@ pub mod layout;
 pub mod moments;
 pub mod normalize;
 pub mod par;
+pub mod project;
 pub mod ragged;
 pub mod real;
 pub mod reduce;

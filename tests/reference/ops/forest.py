@@ -1,4 +1,4 @@
-"""Passes over forests, node by node."""
+"""Passes up a forest, node by node, from lists of children and of leaves."""
 
 import math
 
@@ -13,24 +13,52 @@ def _deepest_first(parents):
     return sorted(range(len(parents)), key=depth, reverse=True)
 
 
-def up(parents, leaf_nodes, leaf_values, how):
-    """One value a node; sums are exact before they are rounded."""
-    below = {v: [] for v in range(len(parents))}
-    leaves_of = {leaf: [float(x)] for leaf, x in zip(leaf_nodes, leaf_values, strict=True)}
-    out = [math.nan] * len(parents)
+def _mean(pairs):
+    return math.fsum(w * x for x, w in pairs) / math.fsum(w for _, w in pairs)
+
+
+def _soft(pairs, beta):
+    """``beta log(mean(exp(x / beta)))``; the largest is taken out so that no exponential overflows."""
+    if beta in (0.0, math.inf):
+        return _mean(pairs) if beta else max(x for x, _ in pairs)
+    top = max(x for x, _ in pairs)
+    if math.isinf(top):
+        return top
+    return top + beta * math.log(_mean([(math.exp((x - top) / beta), w) for x, w in pairs]))
+
+
+def up(parents, leaf_nodes, leaf_values, how, beta=None, weights=None, empty=math.nan):
+    """One value a node; sums are exact before they are rounded. None inside stands for a node without a value."""
+    w = [1.0] * len(parents) if weights is None else [float(x) for x in weights]
+    children = {v: [] for v in range(len(parents))}
+    # Leaves below, each with the product of the weights between it and the node.
+    leaves = {int(leaf): [(float(x), 1.0)] for leaf, x in zip(leaf_nodes, leaf_values, strict=True)}
+    value = {v: own[0][0] for v, own in leaves.items()}
+    if how in ("any", "all"):
+        value = {v: float(x != 0) for v, x in value.items()}
     for v in _deepest_first(parents):
-        if below[v]:
-            leaves_of[v] = [x for c in below[v] for x in leaves_of[c]]
-        under = leaves_of[v]
-        if how == "mean_of_children":
-            out[v] = math.fsum(out[c] for c in below[v]) / len(below[v]) if below[v] else under[0]
-        elif how == "leaf_mean":
-            out[v] = math.fsum(under) / len(under)
-        else:
-            out[v] = {"sum": math.fsum, "max": max, "min": min}[how](under)
         if parents[v] >= 0:
-            below[parents[v]].append(v)
-    return out
+            children[int(parents[v])].append(v)
+        if v in leaves:
+            continue
+        counted = [c for c in children[v] if w[c] > 0 and value[c] is not None]
+        branches = [(value[c], w[c]) for c in counted]
+        leaves[v] = [(x, w[c] * weight) for c in counted for x, weight in leaves[c]]
+        if not counted:
+            value[v] = None
+        elif any(math.isnan(x) for x, _ in branches):
+            value[v] = math.nan
+        elif how in ("leaf_mean", "leaf_logmeanexp"):
+            value[v] = _mean(leaves[v]) if how == "leaf_mean" else _soft(leaves[v], beta)
+        elif how == "mean_of_children":
+            value[v] = _mean(branches)
+        elif how == "logmeanexp_of_children":
+            value[v] = _soft(branches, beta)
+        elif how == "sum":
+            value[v] = math.fsum(weight * x for x, weight in branches)
+        else:
+            value[v] = {"max": max, "min": min, "any": max, "all": min}[how](x for x, _ in branches)
+    return [empty if value[v] is None else value[v] for v in range(len(parents))]
 
 
 def leaf_to_node_weights(parents, leaf_nodes, weights, advantages):

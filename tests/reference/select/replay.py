@@ -3,7 +3,7 @@
 from draws import pcg, permutation
 
 
-class Replay:
+class ReplayBuffer:
     def __init__(self, max_age=8, per_key=32):
         self.max_age, self.per_key, self.entries = max_age, per_key, []
 

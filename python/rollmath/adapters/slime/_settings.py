@@ -12,13 +12,23 @@ GROUPED = ("grpo", "gspo", "cispo", "reinforce_plus_plus_baseline")
 
 
 def recipe_of(args: Any) -> Recipe | None:
-    """``args.rollmath``, which slime takes from its ``--custom-config-path``: the name or the table of a recipe."""
+    """``args.rollmath``, which slime takes from its ``--custom-config-path``: the name or the table of a recipe.
+
+    Raises:
+        ValueError: a recipe on trees, or one that drops tokens of advantage 0.
+    """
     given = getattr(args, "rollmath", None)
     if given is None:
         return None
     from rollmath import recipes  # noqa: PLC0415 - needs torch, which the process of the rollouts may do without
 
-    return given if isinstance(given, recipes.Recipe) else recipes.get(given)
+    recipe = given if isinstance(given, recipes.Recipe) else recipes.get(given)
+    if recipe.advantage.on_forest or recipe.zeros == "drop":
+        what = f"advantage={recipe.advantage.name!r}" if recipe.advantage.on_forest else "zeros='drop'"
+        fix = "trees of samples" if recipe.advantage.on_forest else "a mask that depends on advantages"
+        msg = f"args.rollmath: recipe {recipe.name!r} has {what}, but no function that slime calls can have {fix}"
+        raise ValueError(msg)
+    return recipe
 
 
 def whole_rows(who: str, args: Any, what: str, instead: str) -> None:

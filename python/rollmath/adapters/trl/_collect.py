@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath.adapters.trl._batch import TRLBatch
+from rollmath.adapters.trl._settings import PATHS
 from rollmath.groups import Groups
 from rollmath.rows import Rows
 
@@ -61,6 +62,8 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     lengths = np.array([len(x) for x in seen.completions], np.int64)
     inside = np.arange(mask.shape[1]) < lengths[:, None]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
+    if settings.trees:
+        wanted = {name: name for name in PATHS if any(name in example for example in seen.inputs)} | wanted
     columns, complaint = _columns(settings.who, seen.inputs, wanted)
     piece = {
         "complaint": complaint,

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
 #: Columns of a recipe that the trainer knows by itself.
 SUPPLIED = ("logprobs", "truncated")
+#: Fields of a rollout_func that a method on trees takes, if they are there: see rollmath.adapters.trl.tree_rollout.
+PATHS = ("paths", "path_lengths")
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Settings:
         entropy: coefficient of the bonus that the recipe has; else the configuration's.
         group_by: column of group ids; None is TRL's position.
         columns: name of a parameter to name of the column that it is read from.
+        trees: whether advantages are those of trees of rollouts, whose paths are read where rollouts have them.
     """
 
     who: str
@@ -61,6 +64,7 @@ class Settings:
     entropy: float = 0.0
     group_by: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    trees: bool = False
 
     @property
     def values(self) -> bool:
@@ -119,6 +123,7 @@ def _from_recipe(made: Settings, recipe: Any) -> Settings:
         correction=_correction(made.who, chosen.correction),
         entropy=chosen.entropy,
         columns={name: name for name in chosen.needs if name not in SUPPLIED} | dict(made.columns),
+        trees=chosen.advantage.of_rollouts,
     )
 
 
@@ -126,7 +131,8 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
     who = made.who
     if isinstance(parts["advantage"], Advantage):
         method, columns = parts["advantage"], made.columns
-        made = dataclasses.replace(made, columns={name: name for name in method.needs} | dict(columns))
+        named = {name: name for name in method.needs} | dict(columns)
+        made = dataclasses.replace(made, columns=named, trees=method.of_rollouts)
         parts["advantage"] = partial(_by_method, Recipe(name=method.name, advantage=method, objective=PPO()))
     for name in ("advantage", "filter"):
         if parts[name] is not None and not callable(parts[name]):

@@ -103,7 +103,13 @@ def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
         flat[at] = np.asarray(prepared.advantages)
     kept = np.ones(len(batch.rewards), np.bool_)
     kept[at] = np.asarray(prepared.selection.mask)
-    return Values(flat, batch.rows.keep(kept), kept if drops else None, prepared.metrics)
+    trains = batch.rows.keep(kept)
+    if (recipe.shared == "once" or recipe.zeros == "drop") and prepared.rows.mask is not None:
+        mask = _mask(trains).copy()
+        mask[np.repeat(batch.valid, batch.rows.lengths)] = prepared.rows.mask != 0
+        trains = trains.keep(Ragged(mask, trains.offsets))
+    # Copies of rollouts are dropped in an evaluation, too: none counts twice.
+    return Values(flat, trains, kept if drops or settings.trees else None, prepared.metrics)
 
 
 def _logprobs(gathered: Gathered) -> LogProbs:
@@ -225,11 +231,12 @@ def place(trainer: Any, settings: Settings, gathered: Gathered, values: Values, 
         logged.extend(theirs)
     if values.kept is not None:
         logs["extra"]["kept"].extend(values.kept.tolist())
-        if settings.grpo:  # with advantage 0, RLOO's own loss has nothing to train in such a rollout
-            keep = padded(_mask(rows)).to(device)
-            output["tool_mask"] = keep.to(output["completion_mask"].dtype)
-            items = output["num_items_in_batch"]
-            output["num_items_in_batch"] = torch.full_like(items, int(rows.trained.sum()))
+    # With advantage 0, RLOO's own loss has nothing to train in what was dropped.
+    if settings.grpo and (values.kept is not None or rows is not gathered.batch.rows):
+        keep = padded(_mask(rows)).to(device)
+        output["tool_mask"] = keep.to(output["completion_mask"].dtype)
+        items = output["num_items_in_batch"]
+        output["num_items_in_batch"] = torch.full_like(items, int(rows.trained.sum()))
     for name, value in values.metrics.items():
         metrics[f"rollmath/{name}"].append(value)
     output["rollmath_mask"] = padded(_mask(rows).astype(np.uint8))

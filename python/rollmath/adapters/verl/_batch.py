@@ -34,6 +34,11 @@ SUPPLY = {
     "old_log_probs": (
         "set adv_estimator=optimal_token_baseline with register(replace=('optimal_token_baseline',)); or " + _PATCH
     ),
+    "responses": "the token ids, of which a forest is made; " + _PATCH,
+    "paths": (
+        "one list a rollout, the ids of the nodes that it goes through: an agent loop puts it into extra_fields; "
+        + _PATCH
+    ),
     "gdpo_reward_keys": (
         "list in algorithm.gdpo_reward_keys the rewards that the reward function returns by name, and set "
         "adv_estimator=gdpo with register(replace=('gdpo',)), or call patch_compute_advantage()"

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rollmath.loss import Aggregation, Objective
     from rollmath.recipes import Recipe
 
+#: Columns of paths, see ``Recipe.prepare``.
+PATHS = ("paths", "path_lengths")
 #: What says "the recipe of the table ``algorithm.rollmath``".
 ANY = "recipe"
 
@@ -37,11 +39,18 @@ def recipe_estimator(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
 
 
 def _run(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> Both:
-    rows, real = _rows(batch)
-    known = {*recipe.needs, *recipe.advantage.takes, "truncated"}
+    known = {*recipe.needs, *recipe.advantage.takes, "truncated"} - {"forest", "node"}
     check_known(batch.who, "column in 'algorithm.rollmath.columns'", renamed, known)
-    wanted = [name for name in known if name in recipe.needs or name in renamed]
+    wanted = {name for name in known if name in recipe.needs or name in renamed}
+    if recipe.advantage.on_forest:
+        # The paths of a rollout are read where it has them; prefixes have no other form here.
+        there = {name for name in PATHS if batch.columns.get(name) is not None}
+        wanted |= (there & known) if recipe.advantage.of_rollouts else {"paths"}
     columns = {name: batch.column(renamed.get(name, name), asked_for=name) for name in wanted}
+    if recipe.advantage.of_rollouts:
+        rows, real = _rows_of_trees(batch, tokens="paths" not in columns)
+    else:
+        rows, real = _rows(batch)
     made = recipe.prepare(batch.scores(), batch.column("uid"), rows=rows, **columns)
     if made.level == "rollout":
         return outcome(batch, np.asarray(made.advantages))
@@ -63,6 +72,25 @@ def _rows(batch: Batch) -> tuple[Rows, NDArray[np.bool_]]:
     if trained.mask is None:
         return Rows(index[real], trained.counts[real]), real
     return Rows(index[real], np.full(int(real.sum()), trained.shape[1]), mask=trained.mask[real]), real
+
+
+def _rows_of_trees(batch: Batch, *, tokens: bool) -> tuple[Rows, NDArray[np.bool_]]:
+    """The same with all positions of the responses, trained or not, and the tokens of which a forest is made."""
+    if batch.sessions is not None and batch.rollouts < int((batch.sessions.index >= 0).sum()):
+        msg = f"{batch.who}(): a tree has one row a rollout, but some sessions have several outputs"
+        raise ValueError(msg)
+    trained, (n, width) = batch.trained, batch.trained.shape
+    index = np.arange(n) if batch.sessions is None else batch.sessions.index
+    real = index >= 0
+    columns = np.arange(width)
+    mask = columns < trained.counts[:, None] if trained.mask is None else trained.mask
+    lengths = np.where(mask, columns + 1, 0).max(axis=1, initial=0)
+    attention = batch.columns.get("attention_mask")
+    if attention is not None:
+        # What the environment says last is part of a rollout, too.
+        lengths = np.maximum(lengths, np.asarray(attention)[:, -width:].sum(axis=1))
+    ids = batch.tokens("responses")[real] if tokens else None
+    return Rows(index[real], lengths[real], mask=mask[real], tokens=ids), real
 
 
 def objective_of(name: str) -> tuple[Objective, str | None]:

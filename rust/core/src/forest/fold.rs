@@ -23,6 +23,14 @@ pub(super) struct Children<'a, S> {
     end: usize,
 }
 
+impl<S: Copy> Children<'_, S> {
+    /// The state of an only child.
+    #[inline]
+    pub(super) fn only(&self) -> Option<S> {
+        (self.ends[self.next] as usize == self.end).then(|| self.states[self.next - self.start])
+    }
+}
+
 impl<'a, S> Iterator for Children<'a, S> {
     type Item = &'a S;
 
@@ -50,7 +58,7 @@ pub(super) fn fold<S: State, O: State, J: FnMut(usize, Children<'_, S>) -> S>(
     by_node(forest, &Backward { forest, leaf, join, last, state: PhantomData }, par)
 }
 
-/// The same with one float64 a node, and a `join` of the list of the children's.
+/// The same with one float64 a node, and a `join` of the list of the children's; an only child's goes up as it is.
 pub(super) fn fold_values(
     forest: &Forest,
     leaf: impl Fn(usize, u32) -> f64 + Sync,
@@ -61,6 +69,9 @@ pub(super) fn fold_values(
         let mut values = Vec::new();
         let join = &join;
         move |_: usize, below: Children<'_, f64>| {
+            if let Some(value) = below.only() {
+                return value;
+            }
             values.clear();
             values.extend(below);
             join(&mut values)

@@ -72,6 +72,9 @@ fn variance(
     let join = || {
         let (mut list, mut means) = (Vec::new(), Vec::new());
         move |_: usize, below: Children<'_, Moments>| {
+            if let Some(moments) = below.only() {
+                return moments;
+            }
             means.clear();
             means.extend(below.clone().map(|m| m.mean));
             if below.clone().all(|m| m.n == 1.0) {
@@ -100,9 +103,6 @@ fn merged(below: &mut [Moments]) -> Moments {
     let n = below.iter().map(|m| m.n).sum();
     if below.iter().any(|m| m.mean.is_nan()) {
         return Moments { n, mean: f64::NAN, squares: f64::NAN };
-    }
-    if let [only] = below {
-        return *only;
     }
     below.sort_unstable_by(|a, b| {
         a.mean.total_cmp(&b.mean).then(a.n.total_cmp(&b.n)).then(a.squares.total_cmp(&b.squares))

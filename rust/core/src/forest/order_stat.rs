@@ -1,7 +1,6 @@
 //! Quantiles and means of the largest leaves below each node.
 //!
-//! The leaves of a subtree are an interval. Where trees are shallow each node sorts its interval, which its children
-//! have left sorted in parts. In a deep tree (a chain with a leaf at every node, say) that would take quadratic time;
+//! The leaves of a subtree are an interval. Where trees are shallow each node sorts its interval. In a deep tree (a chain with a leaf at every node, say) that would take quadratic time;
 //! there a [`Tally`] of the leaves grows along each heavy path, so that each leaf is counted once a path above it, of
 //! which there are at most log2 of the number of leaves. Which of the two is taken depends on the shape of the tree
 //! alone, and either result on the values alone.
@@ -107,11 +106,14 @@ fn sorted(tree: &Tree<'_>, values: &mut [f64], what: Order, out: &mut [f64]) {
             continue;
         }
         let leaves = &mut values[tree.leaves(place)];
-        if all_numbers && leaves.len() <= 16 {
+        if let [value] = leaves {
+            out[place] = *value;
+            continue;
+        }
+        if all_numbers {
             sort_values(leaves);
         } else {
-            // Stable, because that merges what is sorted in parts; NaN comes last.
-            leaves.sort_by(f64::total_cmp);
+            leaves.sort_unstable_by(f64::total_cmp); // NaN comes last.
         }
         out[place] = of_sorted(leaves, what);
     }
@@ -135,11 +137,12 @@ fn of_sorted(sorted: &[f64], what: Order) -> f64 {
 /// The quantile of `n` values of which `at(k)` is the `k`-th smallest, as `numpy.quantile` has it.
 fn between(n: usize, q: f64, at: impl Fn(usize) -> f64) -> f64 {
     let place = (n - 1) as f64 * q;
-    let (a, t) = (at(place as usize), place.fract());
+    let below = place as usize;
+    let (a, t) = (at(below), place - below as f64);
     if t == 0.0 {
         return a;
     }
-    let b = at((place as usize + 1).min(n - 1));
+    let b = at((below + 1).min(n - 1));
     if a == b { a } else { a + (b - a) * t }
 }
 
@@ -192,3 +195,7 @@ fn of_tally(tally: &Tally, n: usize, what: Order) -> f64 {
         Order::TopMean(k) => tally.top_mean(k.min(n)),
     }
 }
+
+#[cfg(test)]
+#[path = "order_tests.rs"]
+mod tests;

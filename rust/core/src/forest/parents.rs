@@ -70,28 +70,28 @@ fn checked(parents: &[i64]) -> Result<(Vec<u32>, bool)> {
     if n as u64 >= MAX_ROWS {
         return Err(Error::TooLarge { arg: "parents", limit: MAX_ROWS - 1, got: n as u64 });
     }
-    let mut rising = true;
-    let mut narrow = Vec::with_capacity(n);
-    for (node, &parent) in parents.iter().enumerate() {
-        narrow.push(match parent {
-            -1 => NONE,
-            p if p < -1 || p >= n as i64 => {
-                return structure(
-                    "parents",
-                    format!("must be -1 (a root) or a node from 0 to {}, got {p} for node {node}", n - 1),
-                );
-            }
-            p if p == node as i64 => {
-                return structure(
-                    "parents",
-                    format!("must not make a node its own parent, got {p} for node {node}; a root has -1"),
-                );
-            }
-            p => p as u32,
-        });
-        rising &= parent < node as i64;
+    // Without an early end, so that it is a vector loop; what is wrong is looked for afterwards.
+    let (mut fits, mut rising) = (true, true);
+    for (node, &p) in (0i64..).zip(parents) {
+        fits &= (p >= -1) & (p < n as i64) & (p != node);
+        rising &= p < node;
     }
-    Ok((narrow, rising))
+    if fits {
+        return Ok((parents.iter().map(|&p| p as u32).collect(), rising));
+    }
+    let wrong = (0i64..).zip(parents).find(|&(node, &p)| p < -1 || p >= n as i64 || p == node);
+    structure(
+        "parents",
+        match wrong {
+            Some((node, &p)) if p == node => {
+                format!("must not make a node its own parent, got {p} for node {node}; a root has -1")
+            }
+            Some((node, p)) => {
+                format!("must be -1 (a root) or a node from 0 to {}, got {p} for node {node}", n - 1)
+            }
+            None => String::new(),
+        },
+    )
 }
 
 /// The depth-first preorder; see the fields of [`Forest`].

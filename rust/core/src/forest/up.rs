@@ -120,6 +120,9 @@ fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, par: Par) -> Vec
     let join = || {
         let mut sums = Vec::new();
         move |_: usize, below: Children<'_, Leaves>| {
+            if let Some(leaves) = below.only() {
+                return leaves;
+            }
             sums.clear();
             let (mut n, mut first, mut all) = (0.0, f64::NAN, true);
             for b in below {

@@ -175,7 +175,7 @@ fn scale(m: f64, e: i64) -> f64 {
     let power = |e: i64| f64::from_bits(((1023 + e) as u64) << 52);
     match e {
         -1000..=1000 => m * power(e),
-        -1100..=1030 => m * power(e / 2) * power(e - e / 2),
+        -1100..=2000 => m * power(e / 2) * power(e - e / 2),
         e if e < 0 => 0.0,
         _ => f64::INFINITY,
     }
@@ -191,6 +191,7 @@ mod tests {
             let (m, e) = split(x);
             assert!((0.5..1.0).contains(&m), "{x} {m}");
             assert_eq!(scale(m, e), x);
+            assert_eq!(scale(x, -e), m);
         }
         assert_eq!(split(0.0), (0.0, 0));
         assert_eq!((scale(0.5, -5000), scale(0.5, 5000)), (0.0, f64::INFINITY));

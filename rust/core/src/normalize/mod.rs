@@ -59,7 +59,18 @@ pub fn normalize<T: Real>(
     });
     let mut out = vec![T::narrow(0.0); x.len()];
     let index = groups.index();
+    let plain = how.is_plain();
     for_ranges(par, &mut out, 16_384, |start, part| {
+        if plain {
+            for ((slot, x), (row, &group)) in
+                part.iter_mut().zip(&x[start..]).zip((start..).zip(&index[start..]))
+            {
+                if is_valid(valid, row) {
+                    *slot = T::narrow(plans[group as usize].value(x.wide()));
+                }
+            }
+            return;
+        }
         for (k, slot) in part.iter_mut().enumerate() {
             let row = start + k;
             if is_valid(valid, row) {
@@ -78,6 +89,10 @@ fn check_finite<T: Real>(x: &[T], valid: Option<&[u8]>, nan: NanPolicy) -> Resul
             is_valid(valid, i) && if want_inf { v.is_infinite() } else { !v.is_finite() }
         })
     };
+    // Nearly always; without an early end this is a vector loop.
+    if x.iter().fold(true, |all, v| all & v.wide().is_finite()) {
+        return Ok(None);
+    }
     let fail = |index: usize, fix| Err(Error::NonFinite { arg: "x", index, value: x[index].wide(), fix });
     match nan {
         NanPolicy::Propagate => Ok(None),

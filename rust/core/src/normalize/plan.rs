@@ -44,6 +44,17 @@ pub(super) struct Plan {
     pub(super) divisor: f64,
 }
 
+impl Plan {
+    #[inline]
+    pub(super) fn value(self, x: f64) -> f64 {
+        match self.factor {
+            0.0 if x.is_finite() => 0.0,
+            0.0 => f64::NAN,
+            factor => (x - self.center) * factor / self.divisor,
+        }
+    }
+}
+
 /// The choices of a call.
 #[derive(Clone, Copy)]
 pub(super) struct How<'a> {
@@ -114,6 +125,12 @@ impl How<'_> {
             }
         }
         plan
+    }
+
+    /// What a row gets depends on its plan alone.
+    pub(super) fn is_plain(&self) -> bool {
+        !matches!(self.center, Center::Rows(_))
+            && !matches!(self.scale, Scale::Rows(_) | Scale::LeaveOneOutStd)
     }
 
     pub(super) fn value(&self, row: usize, x: f64, plan: Plan, loo: &[f64]) -> f64 {
