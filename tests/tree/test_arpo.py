@@ -152,38 +152,36 @@ def test_non_finite_numbers():
 
 def test_torch_and_integers():
     torch = pytest.importorskip("torch")
-    forest = Forest.from_parents([-1, 0, 0])
-    assert arpo_hard(forest, torch.tensor([1, 0])).dtype == torch.float32
-    assert arpo_hard(forest, [True, False]).dtype == np.float64
     half = torch.tensor([[0.0, -1.0]], dtype=torch.bfloat16)
     assert arpo_entropy(half, vocab_size=9).dtype == torch.float32
     assert arpo_entropy(half.double(), vocab_size=9).dtype == torch.float64
-    assert arpo_entropy(np.zeros((2, 1), np.float32), vocab_size=9).dtype == np.float64
+    assert arpo_entropy(torch.tensor([[0]]), vocab_size=9).dtype == torch.float32
+    assert arpo_entropy(np.zeros((2, 1), np.float32), vocab_size=9).dtype == np.float32
+    assert arpo_entropy([[0]], vocab_size=9).dtype == np.float64
     scores, branch = arpo_branch(torch.tensor([0.1, 0.2]), seed=0)
     assert (scores.dtype, branch.dtype) == (torch.float32, torch.bool)
     assert aepo_branch_probability(torch.tensor([0.1]), torch.tensor([0.0])).dtype == torch.float32
     assert aepo_budget(np.float32([0.1]), [0.0], k=2).dtype == np.float32
-    for call in (lambda x: arpo_hard(forest, x), lambda x: arpo_branch(x, seed=0)):
+    leaf = torch.tensor([[0.0]], requires_grad=True)
+    for call in (lambda x: arpo_entropy(x, vocab_size=9), lambda x: arpo_branch(x[0], seed=0)):
         with pytest.raises(ValueError, match=r"requires grad"):
-            call(torch.tensor([1.0, 0.0], requires_grad=True))
+            call(leaf)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (
-            lambda f: arpo_hard(f, [1.0]),
-            ValueError,
-            r"arpo_hard\(\): 'rewards' must have length 2 \(= forest.n_leaves\)",
-        ),
-        (lambda f: arpo_hard([-1], [1.0]), TypeError, r"arpo_hard\(\): 'forest' must be a rollmath.Forest"),
         (lambda f: arpo_hard(f, [1.0, 0.0], convention=rm.conventions.SPO), ValueError, r"no convention for 'grpo'"),
         (
             lambda f: arpo_entropy([0.0], vocab_size=9),
             TypeError,
             r"'logprobs' must have rollouts first and at least 2 d",
         ),
-        (lambda f: arpo_entropy([["a"]], vocab_size=9), TypeError, r"'logprobs' must hold floats, got <U1"),
+        (
+            lambda f: arpo_entropy([["a"]], vocab_size=9),
+            TypeError,
+            r"'logprobs' must hold floats, ints or bools, got <U1",
+        ),
         (lambda f: arpo_entropy([[0.5]], vocab_size=9), ValueError, r"'logprobs' must be at most 0, got 0.5 in row 0"),
         (lambda f: arpo_entropy([[0.0]], vocab_size=1), ValueError, r"'vocab_size' must be at least 2, got 1"),
         (lambda f: arpo_entropy([[0.0]], vocab_size=9.0), TypeError, r"'vocab_size' must be a whole number"),

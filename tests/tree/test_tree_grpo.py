@@ -46,13 +46,13 @@ def test_against_the_oracle(oracle, tolerance, size, form, singleton, dtype):
     np.testing.assert_allclose(got, expected, **tolerance(dtype.__name__))
 
 
-@given(SIZES, st.sampled_from([0.1, 0.0, -0.5]), st.booleans(), st.sampled_from([np.float64, np.float32]))
-def test_the_difference_mode_against_the_oracle(oracle, tolerance, size, margin, both, dtype):
+@given(SIZES, st.sampled_from([0.1, 0.0, -0.5]), st.sampled_from([np.float64, np.float32]))
+def test_the_difference_mode_against_the_oracle(oracle, tolerance, size, margin, dtype):
     forest, rewards = draw(oracle, size)
     rewards = rewards.astype(dtype)
-    got = tree_grpo_difference(forest, rewards, margin=margin, global_term=both)
+    got = tree_grpo_difference(forest, rewards, margin=margin)
     expected = oracle("tree/tree_grpo.py", "tree_grpo_difference")(
-        forest.parents, forest.leaves, rewards, margin=margin, global_term=both
+        forest.parents, forest.leaves, rewards, margin=margin
     )
     assert got.dtype == dtype
     np.testing.assert_allclose(got, expected, **tolerance(dtype.__name__))
@@ -147,30 +147,11 @@ def test_non_finite_rewards():
     assert np.isnan(got).tolist() == [True, True, False, False, False, False]
 
 
-def test_torch_and_integers():
-    torch = pytest.importorskip("torch")
-    forest = Forest.from_parents([-1, 0, 0])
-    for call in (tree_grpo, tree_grpo_difference):
-        assert call(forest, torch.tensor([1, 0])).dtype == torch.float32
-        assert call(forest, torch.tensor([1.0, 0.0], dtype=torch.bfloat16)).dtype == torch.float32
-        assert call(forest, [True, False]).dtype == np.float64
-        with pytest.raises(ValueError, match=rf"{call.__name__}\(\): 'rewards' requires grad"):
-            call(forest, torch.tensor([1.0, 0.0], requires_grad=True))
-
-
 def test_wrong_calls():
     forest = Forest.from_parents([-1, 0, 0])
-    for call in (tree_grpo, tree_grpo_difference):
-        who = rf"{call.__name__}\(\): "
-        with pytest.raises(ValueError, match=who + r"'rewards' must have length 2 \(= forest.n_leaves\), got 3"):
-            call(forest, [0.0, 1.0, 0.0])
-        with pytest.raises(TypeError, match=who + r"'forest' must be a rollmath.Forest, got a 1-D int64 array"):
-            call(np.array([-1, 0, 0]), [0.0, 1.0])
     with pytest.raises(ValueError, match=r"tree_grpo\(\): 'form' must be one of 'sum', 'nested', 'inner', got 'diff'"):
         tree_grpo(forest, [0.0, 1.0], form="diff")
     with pytest.raises(ValueError, match=r"tree_grpo\(\): 'convention': VERL.* has no convention for 'tree_grpo'"):
         tree_grpo(forest, [0.0, 1.0], convention=rm.conventions.VERL)
     with pytest.raises(ValueError, match=r"tree_grpo_difference\(\): 'margin' must be finite, got nan"):
         tree_grpo_difference(forest, [0.0, 1.0], margin=np.nan)
-    with pytest.raises(TypeError, match=r"tree_grpo_difference\(\): 'global_term' must be True or False, got 1"):
-        tree_grpo_difference(forest, [0.0, 1.0], global_term=1)

@@ -7,8 +7,8 @@ from typing import NamedTuple, Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, host
-from rollmath._checks import column, real, whole
+from rollmath._arrays import Array, ArrayLike, floats, host
+from rollmath._checks import Back, column, real, whole
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
 from rollmath.ops import normalize, up
@@ -79,7 +79,7 @@ def arpo_entropy(logprobs: ArrayLike, *, vocab_size: int) -> Array:
         vocab_size: size of the vocabulary.
 
     Returns:
-        ``[N]``, in the kind of ``logprobs``: float64, or float32 for torch tensors of less.
+        ``[N]``, in the kind and float type of ``logprobs``.
 
     Raises:
         ValueError: NaN, or log-probabilities above 0 by more than rounding; a vocabulary of one.
@@ -95,18 +95,15 @@ def arpo_entropy(logprobs: ArrayLike, *, vocab_size: int) -> Array:
     if array.ndim < 2:
         msg = f"arpo_entropy(): 'logprobs' must have rollouts first and at least 2 dimensions, got shape {array.shape}"
         raise TypeError(msg)
-    if array.dtype.kind not in "fiub":
-        msg = f"arpo_entropy(): 'logprobs' must hold floats, got {array.dtype}"
-        raise TypeError(msg)
-    logp = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64)
+    flat = floats("arpo_entropy", "logprobs", array.reshape(-1))[0]
+    back = Back(kind, np.float32 if kind.is_torch and array.dtype.kind != "f" else flat.dtype)
+    logp = flat.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64, copy=False)
     if (bad := ~(logp <= 1e-3)).any():
         row, place = np.argwhere(bad)[0]
         msg = f"arpo_entropy(): 'logprobs' must be at most 0, got {logp[row, place]} in row {row}"
         raise ValueError(msg)
     p = np.exp(logp)
-    entropy = -(p * np.where(p > 0, logp, 0.0)).sum(axis=1) / math.log(words) + 0.0
-    small = kind.is_torch and array.dtype != np.float64
-    return kind.wrap(entropy.astype(np.float32) if small else entropy)
+    return back(-(p * np.where(p > 0, logp, 0.0)).sum(axis=1) / math.log(words) + 0.0)
 
 
 def arpo_branch(
@@ -133,7 +130,8 @@ def arpo_branch(
     The code asks once for each of ``beam_size - 1`` further branches of a rollout while its prompt has rollouts left to
     spend, and fills what remains with fresh ones.
 
-    Source: ARPO, arXiv 2507.19849; the official code, RUC-NLPIR/ARPO, read. Its configuration has 0.5 for both.
+    Source: ARPO, arXiv 2507.19849; the official code, RUC-NLPIR/ARPO, read. Its configuration has 0.5 for both, its
+    scripts and readme an ``entropy_weight`` of 0.2.
 
     >>> scores, branch = arpo_branch([0.2, 0.2, -2.0], seed=1)
     >>> scores.round(3).tolist(), branch.tolist()

@@ -7,11 +7,11 @@ from typing import Literal, Unpack
 import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
-from rollmath._checks import flag, real
+from rollmath._checks import real
 from rollmath.conventions import TREE_GRPO, Convention, Framework, Override, resolve
 from rollmath.forest import Forest, as_forest
 from rollmath.groups import Groups
-from rollmath.ops import normalize, parent, root, up
+from rollmath.ops import normalize, parent, up
 from rollmath.tree._common import leaf_rewards
 
 
@@ -76,19 +76,16 @@ def tree_grpo(
     return kind.wrap(out.astype(x.dtype, copy=False))
 
 
-def tree_grpo_difference(
-    forest: Forest, rewards: ArrayLike, *, margin: float = 0.1, global_term: bool = False
-) -> Array:
+def tree_grpo_difference(forest: Forest, rewards: ArrayLike, *, margin: float = 0.1) -> Array:
     """The score of a node in Tree-GRPO's difference mode: ``(max(D(v) - margin, 0) + V(v)) / sqrt(n_v)``.
 
     ``D(v) = V(v) - V(parent(v))``, ``V`` the mean reward of the ``n_v`` leaves below. It is a reward, not yet an
-    advantage; the paper's method does not use it.
+    advantage; the paper's method does not use it. (The code also computes ``V(v) - V(root)``, and sets it to 0.)
 
     Args:
         forest: a :class:`~rollmath.Forest`.
         rewards: one number a rollout, ``[n_leaves]``, in the order of ``forest.leaves``.
         margin: gains up to it count as none.
-        global_term: add ``V(v) - V(root)`` to ``D(v)``, which the code computes and then sets to 0.
 
     Returns:
         ``[n_nodes]`` by node id, in the kind and float type of ``rewards``. Roots get 0.
@@ -101,7 +98,8 @@ def tree_grpo_difference(
     those of the tree. ``forest.expand(score, per="rollout")`` has the tokens, and ``ops.normalize`` with the prompt or
     the tree of each token as its group the rest.
 
-    Source: AMAP-ML/Tree-GRPO, ``calculate_final_score_from_root`` and ``get_token_level_score_from_leaf``, code read.
+    Source: AMAP-ML/Tree-GRPO: ``calculate_final_score_from_root``, executed, where it agrees, and
+    ``get_token_level_score_from_leaf``, read.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> tree_grpo_difference(forest, [0.0, 1.0, 0.0]).round(4).tolist()
@@ -109,13 +107,9 @@ def tree_grpo_difference(
     """
     made = as_forest("tree_grpo_difference", forest)
     least = real("tree_grpo_difference", "margin", margin)
-    both = flag("tree_grpo_difference", "global_term", global_term)
     x, kind = leaf_rewards("tree_grpo_difference", made, rewards, propagate=None)
     value = up(made, x.astype(np.float64, copy=False), how="leaf_mean")
-    gain = value - parent(made, value)
-    if both:
-        gain += value - root(made, value)
-    gain -= least
-    out = (np.maximum(gain, 0.0, out=gain) + value) / np.sqrt(made.leaf_counts)
+    gain = value - parent(made, value) - least
+    out = (np.maximum(gain, 0.0) + value) / np.sqrt(made.leaf_counts)
     out[made.roots] = 0.0
     return kind.wrap(out.astype(x.dtype, copy=False))

@@ -44,16 +44,17 @@ def tree_rl(
         rewards: one number a rollout, ``[n_leaves]``, in the order of ``forest.leaves``.
         form: ``"sum"``; ``"local"`` ``V(v) - V(parent)`` alone; ``"global"`` that term alone; ``"ancestors"`` the mean
             of ``V(v) - V(a)`` over all strict ancestors ``a``.
-        global_term: ``"difference"`` ``V(v) - V(root)``, the paper's; ``"value"`` ``V(v)`` itself, the code's. By the
-            leave-one-out ``V(root)`` is 0, so that they differ by no more than rounding; but not for
-            ``"mean_of_children"``, after a ``shift``, or for a prompt of one rollout with ``singleton="raw"``.
+        global_term: ``"difference"`` ``V(v) - V(root)``, the paper's; ``"value"`` ``V(v)`` itself, the code's. They are
+            equal, because leave-one-out differences average to ``V(root) = 0``; but not for ``"mean_of_children"``,
+            after a ``shift``, or for a prompt of one rollout with ``singleton="raw"``.
         value: ``"leaf_mean"``, every rollout counts the same, or ``"mean_of_children"``, every branch does
             (``average_one_generation`` in the code).
         sqrt: where the square root of ``n`` divides: ``"paper"`` the result, by that of ``v``; ``"code"`` each value by
             that of its own node, before differences are taken, so that a parent is divided by another number than its
             child; ``"none"``.
         shift: subtract the mean value of the prompt's nodes, weighted by leaves below (``"step"``), or by leaves times
-            tokens (``"token"``; needs a forest with lengths). Differences feel it only through ``sqrt="code"``.
+            tokens (``"token"``; needs a forest with lengths). Differences feel it only through ``sqrt="code"``. With
+            ``"mean_of_children"`` the code takes another number, which mixes sums and means; this one is ours.
         zero_fill: below the first step, a node whose local advantage is smaller than 1e-8 takes that of the step
             before it, itself filled; the code does this before it adds the global term (not for ``"ancestors"``).
         selected: the rollouts that are trained (bool or int, nonzero = True), ``[n_leaves]``; ``n`` counts these alone.
@@ -71,9 +72,10 @@ def tree_rl(
         ValueError: wrong length; NaN or infinite rewards unless ``nan="propagate"``; rewards that require grad;
             ``shift="token"`` without lengths.
 
-    Two more modes of the code have one number a rollout, or one a rollout and node, and need no function: its chain
-    reward is ``group.rloo`` over the selected rollouts, its outcome reward that plus the expanded local advantage.
-    A rollout's baseline holds others that share its first steps, so that for these it depends on what it is to judge.
+    Two more modes of the code need no function. Its chain reward is ``group.rloo`` of all rollouts, and once more of
+    the result among the selected ones; its outcome reward is that plus the local advantage, expanded to rollouts.
+    The baseline of a rollout averages others that share its first steps, so it depends on the very steps that it is to
+    judge; that of :func:`outside_subtree` does not.
 
     Source: TreeRL, arXiv 2506.11902; the sum of both terms as a question at THUDM/TreeRL (issue 2) quotes equations 2
     to 4, the place of the paper's square root from a secondary description, unverified. The code, THUDM/TreeRL, was
@@ -103,17 +105,17 @@ def tree_rl(
             v /= np.sqrt(_of_prompts(made, trained))
         if form == "ancestors":
             out = v - (down(made, v, how="sum") - v) / np.maximum(made.depth, 1)
+        elif form == "global":
+            out = v.copy()
         else:
             out = parent(made, v)
             np.subtract(v, out, out=out)
             if fill:
                 out = _filled(made, out)
-            if form == "global":
-                out[:] = 0.0
-            if form != "local":
+            if form == "sum":
                 out += v
-                if global_term == "difference":
-                    out -= root(made, v)
+        if form in ("sum", "global") and global_term == "difference" and v[made.roots].any():
+            out -= root(made, v)
         if sqrt == "paper":
             out /= np.sqrt(trained)
     out[made.roots] = 0.0
@@ -132,13 +134,13 @@ def _trained(forest: Forest, selected: ArrayLike | None) -> NDArray[np.int64] | 
 
 def _join_roots(forest: Forest, v: Floats, value: str) -> None:
     """Gives the roots of one prompt its value: they are the same state."""
-    if len(forest.groups.counts) == forest.n_trees:
-        return
-    weight = forest.leaf_counts[forest.roots]
-    if value == "mean_of_children":
-        weight = np.bincount(forest.parents[forest.parents >= 0], minlength=forest.n_nodes)[forest.roots]
-    at_roots = segment_weighted_mean(v[forest.roots], forest.groups, np.maximum(weight, 1))
-    v[forest.roots] = gather(at_roots, forest.groups)
+    joined = forest.roots[forest.groups.counts[forest.groups.index] > 1]
+    if value == "leaf_mean":
+        v[joined] = 0.0  # the mean of all leave-one-out differences
+    elif len(joined):
+        children = np.bincount(forest.parents[forest.parents >= 0], minlength=forest.n_nodes)[forest.roots]
+        at_roots = segment_weighted_mean(v[forest.roots], forest.groups, np.maximum(children, 1))
+        v[forest.roots] = gather(at_roots, forest.groups)
 
 
 def _of_prompts(forest: Forest, trained: NDArray[np.int64] | Floats) -> Floats:

@@ -146,7 +146,8 @@ def treepo_spo(
     """What TreePO's code calls SPO: ``A(v) = z(v) - z(parent(v))`` with ``z(v) = (V(v) - mean_c(V(c))) / std_c(V(c))``.
 
     ``V`` is the reward at leaves and the mean of the children above, ``c`` are the siblings; ``z(root) = 0``. It
-    subtracts the parent's standing among *its* siblings, where :func:`spo` subtracts the parent's value.
+    subtracts the parent's standing among *its* siblings, where :func:`spo` subtracts the parent's value. Trees of one
+    prompt are apart here; the code would take their first steps for siblings, as it does if they have one root.
 
     Args:
         forest: a :class:`~rollmath.Forest`.

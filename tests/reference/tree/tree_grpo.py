@@ -29,7 +29,7 @@ def tree_grpo(rewards, prompts, trees, *, form="sum", ddof=1, eps=1e-6, singleto
     return [a + b for a, b in zip(over, z(r, trees, ddof, eps, singleton), strict=True)]
 
 
-def tree_grpo_difference(parents, leaf_nodes, rewards, *, margin=0.1, global_term=False):
+def tree_grpo_difference(parents, leaf_nodes, rewards, *, margin=0.1):
     reward = {v: float(r) for v, r in zip(leaf_nodes, rewards, strict=True)}
 
     def below(v):
@@ -38,12 +38,9 @@ def tree_grpo_difference(parents, leaf_nodes, rewards, *, margin=0.1, global_ter
 
     out = []
     for v, p in enumerate(parents):
-        top = v
-        while parents[top] >= 0:
-            top = parents[top]
         if p < 0:
             out.append(0.0)
             continue
-        gain = mean(below(v)) - mean(below(p)) + (mean(below(v)) - mean(below(top)) if global_term else 0.0)
-        out.append((max(gain - margin, 0.0) + mean(below(v))) / math.sqrt(len(below(v))))
+        gain = mean(below(v)) - mean(below(p)) - margin
+        out.append((max(gain, 0.0) + mean(below(v))) / math.sqrt(len(below(v))))
     return out
