@@ -197,8 +197,8 @@ impl Forest {
         self.parents[node] == NONE
     }
 
-    fn check_nodes(&self, n: usize) -> Result<()> {
-        crate::error::check_len("x", n, self.len(), "forest.n_nodes")
+    fn check_nodes(&self, arg: &'static str, n: usize) -> Result<()> {
+        crate::error::check_len(arg, n, self.len(), "forest.n_nodes")
     }
 
     fn check_rollouts(&self, arg: &'static str, n: usize) -> Result<()> {
