@@ -32,7 +32,7 @@ pub fn down<T: Real>(forest: &Forest, x: &[T], how: Down, out: &mut [T], par: Pa
     forest.check_nodes("out", out.len())?;
     let at = |node: usize| x[node].wide() + 0.0;
     let mut run = |step: fn(f64, f64) -> f64| {
-        carry(forest, at, |above, v| step(above, at(v)), |value, _| value, out, par);
+        carry(forest, at, |above, v| step(above, at(v)), |value| value, out, par);
     };
     match how {
         Down::Sum => run(|above, x| above + x),
@@ -40,14 +40,12 @@ pub fn down<T: Real>(forest: &Forest, x: &[T], how: Down, out: &mut [T], par: Pa
         Down::Min => run(|above, x| if x < above || x.is_nan() { x } else { above }),
         Down::Last => run(|above, x| if x.is_nan() { above } else { x }),
         Down::Mean => {
-            // The sum, and the value that all so far have had, or NaN.
-            let step =
-                |(sum, same): (f64, f64), v| (sum + at(v), if at(v) == same { same } else { f64::NAN });
-            let mean = |(sum, same): (f64, f64), v: usize| match same {
-                _ if same.is_nan() => sum / (f64::from(forest.depth[v]) + 1.0),
-                same => same,
+            // Their sum, their number, and the value that all so far have had, or NaN.
+            let step = |(sum, n, same): (f64, f64, f64), v| {
+                (sum + at(v), n + 1.0, if at(v) == same { same } else { f64::NAN })
             };
-            carry(forest, |v| (at(v), at(v)), step, mean, out, par);
+            let mean = |(sum, n, same): (f64, f64, f64)| if same.is_nan() { sum / n } else { same };
+            carry(forest, |v| (at(v), 1.0, at(v)), step, mean, out, par);
         }
     }
     Ok(())

@@ -82,13 +82,13 @@ pub(super) fn fold_values<O: Real>(
     fold(forest, leaf, join, |x| x, out, par);
 }
 
-/// Carries a state from the roots to the leaves: `root(node)` and then `step(the parent's, node)`. What `last(state, node)`
-/// makes of them goes to `out`, by node id.
+/// Carries a state from the roots to the leaves: `root(node)` and then `step(the parent's, node)`. What `last` makes of
+/// them goes to `out`, by node id.
 pub(super) fn carry<S: State, O: Real>(
     forest: &Forest,
     root: impl Fn(usize) -> S + Sync,
     step: impl Fn(S, usize) -> S + Sync,
-    last: impl Fn(S, usize) -> f64 + Sync,
+    last: impl Fn(S) -> f64 + Sync,
     out: &mut [O],
     par: Par,
 ) {
@@ -160,7 +160,7 @@ where
     O: Real,
     R: Fn(usize) -> S,
     F: Fn(S, usize) -> S,
-    E: Fn(S, usize) -> f64,
+    E: Fn(S) -> f64,
 {
     fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
         let forest = self.forest;
@@ -171,9 +171,8 @@ where
             states.resize(w[1] - start, S::default());
             states[0] = (self.root)(forest.order[start] as usize);
             for place in start..w[1] {
-                let node = forest.order[place] as usize;
                 let above = states[place - start];
-                out[slot(place)] = O::narrow((self.last)(above, node));
+                out[slot(place)] = O::narrow((self.last)(above));
                 let end = forest.end[place] as usize;
                 let mut child = place + 1;
                 while child < end {
