@@ -34,5 +34,4 @@ def backup(forest: Forest, x: ArrayLike, *, gamma: float, how: Literal["max", "m
     choice("backup", "how", how, ("max", "mean"))
     discount = real("backup", "gamma", gamma, low=0.0, high=1.0)
     values, kind = floats("backup", "x", x, length=made.n_nodes, why="forest.n_nodes")
-    out = _core.forest_backup("backup", "x", made._preorder, values, discount, how)
-    return kind.wrap(out.astype(values.dtype, copy=False))
+    return kind.wrap(_core.forest_backup("backup", "x", made._preorder, values, discount, how))

@@ -107,7 +107,7 @@ def up(
             raise ValueError(msg)
         nothing = float(how == "all") if math.isnan(nothing) else nothing
     out = _core.forest_up("up", "leaf_values", made._preorder, x, how, temperature, by_node, nothing)
-    return kind.wrap(out != 0 if truth else out.astype(x.dtype, copy=False))
+    return kind.wrap(out != 0 if truth else out)
 
 
 def _temperature(how: str, beta: float | None) -> float:
@@ -156,7 +156,8 @@ def leaf_to_node_weights(forest: Forest, weights: ArrayLike, advantages: ArrayLi
     made = as_forest(who, forest)
     w, _ = floats(who, "weights", weights, length=made.n_leaves, why="forest.n_leaves")
     a, kind = floats(who, "advantages", advantages, length=made.n_leaves, why="forest.n_leaves")
+    wide = w.astype(np.float64, copy=False)
     with np.errstate(invalid="ignore"):  # 0 times infinity
-        parts = (w, np.maximum(a, 0.0) * w.astype(np.float64), np.minimum(a, 0.0) * w.astype(np.float64))
+        parts = (wide, wide * np.maximum(a, 0.0), wide * np.minimum(a, 0.0))
     sums = [_core.forest_up(who, "weights", made._preorder, part, "sum") for part in parts]
     return NodeWeights(*(kind.wrap(one.astype(a.dtype, copy=False)) for one in sums))

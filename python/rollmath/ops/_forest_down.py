@@ -38,7 +38,7 @@ def down(forest: Forest, x: ArrayLike, *, how: Literal["sum", "mean", "max", "mi
     made = as_forest("down", forest)
     choice("down", "how", how, ("sum", "mean", "max", "min", "last"))
     values, kind = floats("down", "x", x, length=made.n_nodes, why="forest.n_nodes")
-    return kind.wrap(_core.forest_down("down", "x", made._preorder, values, how).astype(values.dtype, copy=False))
+    return kind.wrap(_core.forest_down("down", "x", made._preorder, values, how))
 
 
 def parent(forest: Forest, x: ArrayLike, *, root: float = 0.0) -> Array:

@@ -56,8 +56,7 @@ def leaf_stat(
     choice(who, "how", how, ("mean", "var", "std", "quantile", "top_mean"))
     parameter = _parameter(how, ddof, q, k)
     x, kind = floats(who, "leaf_values", leaf_values, length=made.n_leaves, why="forest.n_leaves")
-    out = _core.forest_leaf_stat(who, "leaf_values", made._preorder, x, how, parameter)
-    return kind.wrap(out.astype(x.dtype, copy=False))
+    return kind.wrap(_core.forest_leaf_stat(who, "leaf_values", made._preorder, x, how, parameter))
 
 
 def _parameter(how: str, ddof: Any, q: Any, k: Any) -> float:

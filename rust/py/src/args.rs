@@ -119,3 +119,19 @@ pub(crate) fn mask<'py>(
     }
     array1(call, name, object).map(Some)
 }
+
+/// A new array that `f` has filled, in memory of NumPy, which asks the system for large pages: a fresh page costs more
+/// than the arithmetic on it.
+pub(crate) fn fresh<'py, T: Element>(
+    py: Python<'py>,
+    call: &Call<'_>,
+    n: usize,
+    f: impl FnOnce(&mut [T]) -> PyResult<rollmath_core::Result<()>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let array = PyArray1::<T>::zeros(py, n, false);
+    let mut out = array.try_readwrite().map_err(|_| busy(call, "out"))?;
+    let slots = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
+    f(slots)?.map_err(|e| call.core(e))?;
+    drop(out);
+    Ok(array.into_any())
+}

@@ -185,7 +185,7 @@ impl Preorder {
     /// Edges between each node and its root.
     #[getter]
     fn depth<'py>(&self, py: Python<'py>) -> Ints<'py> {
-        wide(py, self.forest.depth().iter().copied())
+        wide(py, self.forest.depth())
     }
 
     /// Leaf of each rollout.

@@ -7,7 +7,7 @@ use rollmath_core::normalize::{
 };
 use rollmath_core::reduce::{self as core_reduce, QuantileMethod, Reduction};
 
-use crate::args::{array1, floats, mask, slice, with_floats};
+use crate::args::{array1, floats, fresh, mask, slice, with_floats};
 use crate::errors::Call;
 use crate::groups::Csr;
 use crate::pool;
@@ -204,12 +204,13 @@ fn normalize<'py>(
         _ => Scale::None,
     };
     let groups = &groups.0;
-    Ok(with_floats!(&x, call, name, |x| {
-        let out = pool::run(py, x.len(), |par| {
-            core_normalize::normalize(groups, x, valid, center, scale, rules, par)
-        })?;
-        out.map_err(|e| call.core(e))?.into_pyarray(py).into_any()
-    }))
+    with_floats!(&x, call, name, |x| {
+        fresh(py, &call, x.len(), |out| {
+            pool::run(py, x.len(), |par| {
+                core_normalize::normalize(groups, x, valid, center, scale, rules, out, par)
+            })
+        })
+    })
 }
 
 fn values<'py>(

@@ -16,12 +16,20 @@ pub enum Backup {
     Mean,
 }
 
-/// `q(v) = x(v) + gamma b(q(c))` over the children `c` (by id), and `x(v)` at leaves, in float64.
+/// `q(v) = x(v) + gamma b(q(c))` over the children `c` (to `out`, by id), and `x(v)` at leaves; accumulated in float64.
 ///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) if `x` is not of one value a node.
-pub fn backup<T: Real>(forest: &Forest, x: &[T], gamma: f64, how: Backup, par: Par) -> Result<Vec<f64>> {
-    forest.check_nodes(x.len())?;
+/// [`Error::Length`](crate::Error::Length) if `x` or `out` is not of one value a node.
+pub fn backup<T: Real>(
+    forest: &Forest,
+    x: &[T],
+    gamma: f64,
+    how: Backup,
+    out: &mut [T],
+    par: Par,
+) -> Result<()> {
+    forest.check_nodes("x", x.len())?;
+    forest.check_nodes("out", out.len())?;
     let at = |place: usize| x[forest.order[place] as usize].wide() + 0.0;
     let join = || {
         let mut values = Vec::new();
@@ -39,7 +47,8 @@ pub fn backup<T: Real>(forest: &Forest, x: &[T], gamma: f64, how: Backup, par: P
             at(place) + gamma * after
         }
     };
-    Ok(fold(forest, |place, _| at(place), join, |q| q, par))
+    fold(forest, |place, _| at(place), join, |q| q, out, par);
+    Ok(())
 }
 
 fn sorted_mean(x: &mut [f64]) -> f64 {
@@ -54,20 +63,24 @@ fn sorted_mean(x: &mut [f64]) -> f64 {
 mod tests {
     use super::*;
 
+    fn run<T: Real>(f: &Forest, x: &[T], how: Backup, par: Par) -> Vec<f64> {
+        let mut out = vec![T::narrow(0.0); x.len()];
+        backup(f, x, 0.5, how, &mut out, par).unwrap();
+        out.iter().map(|q| q.wide()).collect()
+    }
+
     #[test]
     fn best_and_mean_of_what_follows() {
         // Ids are no preorder.
         let f = Forest::from_parents(&[3, 3, 1, -1, 1], None).unwrap();
         let x = [1.0f32, 0.5, 2.0, 0.25, 4.0];
         for par in [Par::Serial, Par::Threads] {
-            let best = backup(&f, &x, 0.5, Backup::Max, par).unwrap();
-            assert_eq!(best, [1.0, 2.5, 2.0, 1.5, 4.0]);
-            let mean = backup(&f, &x, 0.5, Backup::Mean, par).unwrap();
-            assert_eq!(mean, [1.0, 2.0, 2.0, 1.0, 4.0]);
+            assert_eq!(run(&f, &x, Backup::Max, par), [1.0, 2.5, 2.0, 1.5, 4.0]);
+            assert_eq!(run(&f, &x, Backup::Mean, par), [1.0, 2.0, 2.0, 1.0, 4.0]);
         }
         let x = [f64::NAN, 0.5, 2.0, 0.25, 4.0];
-        let best = backup(&f, &x, 0.5, Backup::Max, Par::Serial).unwrap();
+        let best = run(&f, &x, Backup::Max, Par::Serial);
         assert!(best[3].is_nan() && best[1] == 2.5);
-        assert!(backup(&f, &x[1..], 0.5, Backup::Max, Par::Serial).is_err());
+        assert!(backup(&f, &x[1..], 0.5, Backup::Max, &mut [0.0; 5], Par::Serial).is_err());
     }
 }

@@ -160,7 +160,7 @@ impl Plan {
         // A forest with as many leaves as nodes has but single-node trees, where both readings say the same.
         let by_rollout = x.len() == forest.n_leaves() && self.per == Per::Rollout;
         if !by_rollout {
-            forest.check_nodes(x.len())?;
+            forest.check_nodes("x", x.len())?;
         }
         check_len("out", out.len(), self.n_tokens(), "the number of tokens")?;
         let lengths = forest.spans_or_error()?.lengths();

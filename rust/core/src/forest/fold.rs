@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::{Forest, Numbering};
 use crate::par::{Par, balanced, for_pieces, for_ranges};
+use crate::real::Real;
 
 /// What a pass keeps of a node.
 pub(super) trait State: Copy + Default + Send + Sync {}
@@ -45,26 +46,27 @@ impl<'a, S> Iterator for Children<'a, S> {
     }
 }
 
-/// Folds every subtree into one state: `leaf(place, rollout)` at leaves, `join(place, children)` above. The result is by
-/// node id, what `last` makes of the states. `join` is made once for each run of trees, so that it can own memory to
-/// work in.
-pub(super) fn fold<S: State, O: State, J: FnMut(usize, Children<'_, S>) -> S>(
+/// Folds every subtree into one state: `leaf(place, rollout)` at leaves, `join(place, children)` above. What `last` makes of
+/// the states goes to `out`, by node id. `join` is made once for each run of trees, so that it can own memory to work in.
+pub(super) fn fold<S: State, O: Real, J: FnMut(usize, Children<'_, S>) -> S>(
     forest: &Forest,
     leaf: impl Fn(usize, u32) -> S + Sync,
     join: impl Fn() -> J + Sync,
-    last: impl Fn(S) -> O + Sync,
+    last: impl Fn(S) -> f64 + Sync,
+    out: &mut [O],
     par: Par,
-) -> Vec<O> {
-    by_node(forest, &Backward { forest, leaf, join, last, state: PhantomData }, par)
+) {
+    by_node(forest, &Backward { forest, leaf, join, last, state: PhantomData }, out, par);
 }
 
 /// The same with one float64 a node, and a `join` of the list of the children's; an only child's goes up as it is.
-pub(super) fn fold_values(
+pub(super) fn fold_values<O: Real>(
     forest: &Forest,
     leaf: impl Fn(usize, u32) -> f64 + Sync,
     join: impl Fn(&mut [f64]) -> f64 + Sync,
+    out: &mut [O],
     par: Par,
-) -> Vec<f64> {
+) {
     let join = || {
         let mut values = Vec::new();
         let join = &join;
@@ -77,22 +79,25 @@ pub(super) fn fold_values(
             join(&mut values)
         }
     };
-    fold(forest, leaf, join, |x| x, par)
+    fold(forest, leaf, join, |x| x, out, par);
 }
 
-/// Carries a state from the roots to the leaves, by node id: `root(node)` and then `step(the parent's, node)`.
-pub(super) fn carry<S: State>(
+/// Carries a state from the roots to the leaves: `root(node)` and then `step(the parent's, node)`. What `last` makes of
+/// them goes to `out`, by node id.
+pub(super) fn carry<S: State, O: Real>(
     forest: &Forest,
     root: impl Fn(usize) -> S + Sync,
     step: impl Fn(S, usize) -> S + Sync,
+    last: impl Fn(S) -> f64 + Sync,
+    out: &mut [O],
     par: Par,
-) -> Vec<S> {
-    by_node(forest, &Forward { forest, root, step }, par)
+) {
+    by_node(forest, &Forward { forest, root, step, last, state: PhantomData }, out, par);
 }
 
-/// A loop over whole trees. The state of a place goes to `slot(place)` of `out`.
-trait Pass<S> {
-    fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize);
+/// A loop over whole trees. What is made of a place goes to `slot(place)` of `out`.
+pub(super) trait Pass<O> {
+    fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize);
 }
 
 struct Backward<'a, S, L, J, E> {
@@ -106,10 +111,11 @@ struct Backward<'a, S, L, J, E> {
 impl<S, O, J, L, M, E> Pass<O> for Backward<'_, S, L, M, E>
 where
     S: State,
+    O: Real,
     J: FnMut(usize, Children<'_, S>) -> S,
     L: Fn(usize, u32) -> S,
     M: Fn() -> J,
-    E: Fn(S) -> O,
+    E: Fn(S) -> f64,
 {
     fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
         let forest = self.forest;
@@ -128,36 +134,49 @@ where
                     next_leaf -= 1;
                     let state = (self.leaf)(place, forest.rollouts[next_leaf]);
                     states[place - start] = state;
-                    out[slot(place)] = (self.last)(state);
+                    out[slot(place)] = O::narrow((self.last)(state));
                 } else {
                     let below = Children { states: &states, ends: &forest.end, start, next: place + 1, end };
                     let state = join(place, below);
                     states[place - start] = state;
-                    out[slot(place)] = (self.last)(state);
+                    out[slot(place)] = O::narrow((self.last)(state));
                 }
             }
         }
     }
 }
 
-struct Forward<'a, R, F> {
+struct Forward<'a, S, R, F, E> {
     forest: &'a Forest,
     root: R,
     step: F,
+    last: E,
+    state: PhantomData<fn() -> S>,
 }
 
-impl<S: State, R: Fn(usize) -> S, F: Fn(S, usize) -> S> Pass<S> for Forward<'_, R, F> {
-    fn run(&self, trees: Range<usize>, out: &mut [S], slot: impl Fn(usize) -> usize) {
+impl<S, O, R, F, E> Pass<O> for Forward<'_, S, R, F, E>
+where
+    S: State,
+    O: Real,
+    R: Fn(usize) -> S,
+    F: Fn(S, usize) -> S,
+    E: Fn(S) -> f64,
+{
+    fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
         let forest = self.forest;
-        let node = |place: usize| forest.order[place] as usize;
+        let mut states = Vec::new();
         for w in forest.trees[trees.start..=trees.end].windows(2) {
-            out[slot(w[0])] = (self.root)(node(w[0]));
-            for place in w[0]..w[1] {
+            let start = w[0];
+            states.clear();
+            states.resize(w[1] - start, S::default());
+            states[0] = (self.root)(forest.order[start] as usize);
+            for place in start..w[1] {
+                let above = states[place - start];
+                out[slot(place)] = O::narrow((self.last)(above));
                 let end = forest.end[place] as usize;
-                let above = out[slot(place)];
                 let mut child = place + 1;
                 while child < end {
-                    out[slot(child)] = (self.step)(above, node(child));
+                    states[child - start] = (self.step)(above, forest.order[child] as usize);
                     child = forest.end[child] as usize;
                 }
             }
@@ -165,47 +184,37 @@ impl<S: State, R: Fn(usize) -> S, F: Fn(S, usize) -> S> Pass<S> for Forward<'_, 
     }
 }
 
-/// Runs a pass over all trees, in parallel, and gives its states by node id.
-fn by_node<S: State>(forest: &Forest, pass: &(impl Pass<S> + Sync), par: Par) -> Vec<S> {
-    match forest.numbering {
-        Numbering::Preorder => {
-            pieces(forest, par, |trees, base, out| pass.run(trees, out, |place| place - base))
-        }
-        Numbering::TreeByTree => pieces(forest, par, |trees, base, out| {
-            pass.run(trees, out, |place| forest.order[place] as usize - base);
-        }),
-        Numbering::Mixed => {
-            let by_place = pieces(forest, par, |trees, base, out| pass.run(trees, out, |place| place - base));
-            forest.by_id(&by_place, par)
-        }
-    }
-}
-
-/// Calls `f(trees, their first place, their part of the result)` for runs of trees of about equal size.
-pub(super) fn pieces<S: State>(
+/// Runs a pass over all trees, in parallel; `out` has one item a node and is by node id afterwards.
+pub(super) fn by_node<O: Copy + Send + Sync>(
     forest: &Forest,
+    pass: &(impl Pass<O> + Sync),
+    out: &mut [O],
     par: Par,
-    f: impl Fn(Range<usize>, usize, &mut [S]) + Sync,
-) -> Vec<S> {
-    let mut out = vec![S::default(); forest.len()];
+) {
     let cuts = match par {
         Par::Serial => vec![0, forest.n_trees()],
         Par::Threads => balanced(&forest.trees, 4 * rayon::current_num_threads()),
     };
     let bounds: Vec<usize> = cuts.iter().map(|&t| forest.trees[t]).collect();
-    for_pieces(par, &mut out, &bounds, |piece, part| f(cuts[piece]..cuts[piece + 1], bounds[piece], part));
-    out
-}
-
-impl Forest {
-    /// What lies by place in the canonical order, by node id.
-    pub(super) fn by_id<S: State>(&self, by_place: &[S], par: Par) -> Vec<S> {
-        let mut by_id = vec![S::default(); by_place.len()];
-        for_ranges(par, &mut by_id, 16_384, |start, part| {
-            for (value, &place) in part.iter_mut().zip(&self.rank[start..]) {
-                *value = by_place[place as usize];
-            }
+    let by_place = |out: &mut [O]| {
+        for_pieces(par, out, &bounds, |k, part| {
+            pass.run(cuts[k]..cuts[k + 1], part, |place| place - bounds[k]);
         });
-        by_id
+    };
+    match forest.numbering {
+        Numbering::Preorder => by_place(out),
+        Numbering::TreeByTree => for_pieces(par, out, &bounds, |k, part| {
+            pass.run(cuts[k]..cuts[k + 1], part, |place| forest.order[place] as usize - bounds[k]);
+        }),
+        Numbering::Mixed => {
+            // Of zeros, if they are, which the system gives for nothing.
+            let mut made = out.first().map_or_else(Vec::new, |&first| vec![first; out.len()]);
+            by_place(&mut made);
+            for_ranges(par, out, 16_384, |start, part| {
+                for (value, &place) in part.iter_mut().zip(&forest.rank[start..]) {
+                    *value = made[place as usize];
+                }
+            });
+        }
     }
 }

@@ -25,12 +25,13 @@ pub enum LeafStat {
     TopMean { k: usize },
 }
 
-/// One value a node (by id) from one value a rollout, in float64. Renumbering changes no bit.
+/// One value a node (to `out`, by id) from one value a rollout; accumulated in float64. Renumbering changes no bit.
 ///
 /// # Errors
 /// [`Error::Length`] if `x` is not of one value a rollout, [`Error::Range`] for a bad parameter.
-pub fn leaf_stat<T: Real>(forest: &Forest, x: &[T], what: LeafStat, par: Par) -> Result<Vec<f64>> {
+pub fn leaf_stat<T: Real>(forest: &Forest, x: &[T], what: LeafStat, out: &mut [T], par: Par) -> Result<()> {
     forest.check_rollouts("x", x.len())?;
+    forest.check_nodes("out", out.len())?;
     let leaf = |rollout: u32| {
         let x = x[rollout as usize].wide();
         // Adding 0 makes -0 and 0 the same; all NaN become one.
@@ -38,14 +39,15 @@ pub fn leaf_stat<T: Real>(forest: &Forest, x: &[T], what: LeafStat, par: Par) ->
     };
     let range = |arg, expected: &str, got: String| Err(Error::Range { arg, expected: expected.into(), got });
     match what {
-        LeafStat::Mean => up(forest, x, Up::LeafMean, None, f64::NAN, par),
-        LeafStat::Var { ddof } => Ok(variance(forest, leaf, ddof, |v| v, par)),
-        LeafStat::Std { ddof } => Ok(variance(forest, leaf, ddof, f64::sqrt, par)),
-        LeafStat::Quantile { q } if !(0.0..=1.0).contains(&q) => range("q", "in [0, 1]", q.to_string()),
-        LeafStat::Quantile { q } => Ok(order_stat(forest, leaf, Order::Quantile(q), par)),
-        LeafStat::TopMean { k: 0 } => range("k", "at least 1", "0".into()),
-        LeafStat::TopMean { k } => Ok(order_stat(forest, leaf, Order::TopMean(k), par)),
+        LeafStat::Mean => up(forest, x, Up::LeafMean, None, f64::NAN, out, par)?,
+        LeafStat::Var { ddof } => variance(forest, leaf, ddof, |v| v, out, par),
+        LeafStat::Std { ddof } => variance(forest, leaf, ddof, f64::sqrt, out, par),
+        LeafStat::Quantile { q } if !(0.0..=1.0).contains(&q) => range("q", "in [0, 1]", q.to_string())?,
+        LeafStat::Quantile { q } => order_stat(forest, leaf, Order::Quantile(q), out, par),
+        LeafStat::TopMean { k: 0 } => range("k", "at least 1", "0".into())?,
+        LeafStat::TopMean { k } => order_stat(forest, leaf, Order::TopMean(k), out, par),
     }
+    Ok(())
 }
 
 /// Number of leaves, their mean, and the sum of their squared deviations from it.
@@ -61,8 +63,9 @@ fn variance(
     leaf: impl Fn(u32) -> f64 + Sync,
     ddof: u32,
     last: fn(f64) -> f64,
+    out: &mut [impl Real],
     par: Par,
-) -> Vec<f64> {
+) {
     let at_leaf = |_, rollout| {
         let x = leaf(rollout);
         Moments { n: 1.0, mean: x, squares: if x.is_nan() { x } else { 0.0 } }
@@ -85,7 +88,7 @@ fn variance(
             merged(&mut list)
         }
     };
-    fold(forest, at_leaf, join, one, par)
+    fold(forest, at_leaf, join, one, out, par);
 }
 
 fn of_leaves(x: &mut [f64]) -> Moments {

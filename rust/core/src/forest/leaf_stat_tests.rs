@@ -1,6 +1,13 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Into a new vector.
+fn leaf_stat<T: Real>(forest: &Forest, x: &[T], what: LeafStat, par: Par) -> Result<Vec<T>> {
+    let mut out = vec![T::narrow(9.0); forest.len()];
+    super::leaf_stat(forest, x, what, &mut out, par)?;
+    Ok(out)
+}
+
 fn leaves_below(f: &Forest, x: &[f64], v: usize) -> Vec<f64> {
     let below = |leaf: u32| {
         let mut at = leaf;

@@ -43,8 +43,6 @@ pub const NONE: u32 = u32::MAX;
 pub struct Forest {
     /// By node id.
     parents: Vec<u32>,
-    depth: Vec<u32>,
-    rank: Vec<u32>,
     /// By place in the canonical order: the node, and the place after the last one of its subtree.
     order: Vec<u32>,
     end: Vec<u32>,
@@ -53,6 +51,8 @@ pub struct Forest {
     /// Number of leaves before each tree, and of all at the end.
     leaf_ends: Vec<usize>,
     numbering: Numbering,
+    /// Place of each node, for mixed numberings alone.
+    rank: Vec<u32>,
     /// Leaf of each rollout (node id), and the rollout of each leaf in canonical order.
     leaves: Vec<u32>,
     rollouts: Vec<u32>,
@@ -60,7 +60,7 @@ pub struct Forest {
 }
 
 /// How node ids lie to the canonical order, which decides where a pass can write its values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Numbering {
     /// Id and place are the same.
     Preorder,
@@ -102,8 +102,14 @@ impl Forest {
 
     /// Number of edges between each node and its root.
     #[must_use]
-    pub fn depth(&self) -> &[u32] {
-        &self.depth
+    pub fn depth(&self) -> Vec<u32> {
+        let mut depth = vec![0; self.len()];
+        for &node in &self.order {
+            if let Some(&above) = depth.get(self.parents[node as usize] as usize) {
+                depth[node as usize] = above + 1;
+            }
+        }
+        depth
     }
 
     /// Nodes in canonical order.
@@ -171,8 +177,11 @@ impl Forest {
         for (k, &end) in self.end.iter().enumerate() {
             before.push(before[k] + u32::from(end as usize == k + 1));
         }
-        let count = |&place: &u32| before[self.end[place as usize] as usize] - before[place as usize];
-        self.rank.iter().map(count).collect()
+        let mut counts = vec![0; self.len()];
+        for (place, (&node, &end)) in self.order.iter().zip(&self.end).enumerate() {
+            counts[node as usize] = before[end as usize] - before[place];
+        }
+        counts
     }
 
     /// Nodes grouped by parent; each root is a group of its own.
@@ -201,8 +210,8 @@ impl Forest {
         self.parents[node] == NONE
     }
 
-    fn check_nodes(&self, n: usize) -> Result<()> {
-        crate::error::check_len("x", n, self.len(), "forest.n_nodes")
+    fn check_nodes(&self, arg: &'static str, n: usize) -> Result<()> {
+        crate::error::check_len(arg, n, self.len(), "forest.n_nodes")
     }
 
     fn check_rollouts(&self, arg: &'static str, n: usize) -> Result<()> {

@@ -5,11 +5,13 @@
 //! which there are at most log2 of the number of leaves. Which of the two is taken depends on the shape of the tree
 //! alone, and either result on the values alone.
 
+use std::ops::Range;
+
 use super::Forest;
-use super::fold::pieces;
+use super::fold::{Pass, by_node};
 use super::tally::Tally;
 use crate::par::Par;
-use crate::real::sort_values;
+use crate::real::{Real, sort_values};
 
 /// What is taken of the sorted leaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -18,32 +20,44 @@ pub(super) enum Order {
     TopMean(usize),
 }
 
-/// One value a node (by id); `leaf` has no -0 and one NaN.
+/// One value a node (to `out`, by id); `leaf` has no -0 and one NaN.
 pub(super) fn order_stat(
     forest: &Forest,
     leaf: impl Fn(u32) -> f64 + Sync,
     what: Order,
+    out: &mut [impl Real],
     par: Par,
-) -> Vec<f64> {
-    let by_place = pieces(forest, par, |trees, base, out| {
-        let (mut values, mut before) = (Vec::new(), Vec::new());
+) {
+    by_node(forest, &Stats { forest, leaf, what }, out, par);
+}
+
+struct Stats<'a, L> {
+    forest: &'a Forest,
+    leaf: L,
+    what: Order,
+}
+
+impl<O: Real, L: Fn(u32) -> f64> Pass<O> for Stats<'_, L> {
+    fn run(&self, trees: Range<usize>, out: &mut [O], slot: impl Fn(usize) -> usize) {
+        let forest = self.forest;
+        let (mut values, mut before, mut made) = (Vec::new(), Vec::new(), Vec::new());
         for tree in trees {
             let places = forest.trees[tree]..forest.trees[tree + 1];
             let leaves = forest.leaf_ends[tree]..forest.leaf_ends[tree + 1];
             values.clear();
-            values.extend(forest.rollouts[leaves].iter().map(|&r| leaf(r)));
+            values.extend(forest.rollouts[leaves].iter().map(|&r| (self.leaf)(r)));
+            made.clear();
+            made.resize(places.len(), 0.0);
             let tree = Tree::new(&forest.end[places.clone()], places.start, &mut before);
-            let out = &mut out[places.start - base..places.end - base];
             if tree.is_shallow() {
-                sorted(&tree, &mut values, what, out)
+                sorted(&tree, &mut values, self.what, &mut made);
             } else {
-                tallied(&tree, &values, what, out)
+                tallied(&tree, &values, self.what, &mut made);
+            }
+            for (place, &value) in places.zip(&made) {
+                out[slot(place)] = O::narrow(value);
             }
         }
-    });
-    match forest.numbering {
-        super::Numbering::Preorder => by_place,
-        _ => forest.by_id(&by_place, par),
     }
 }
 
@@ -72,7 +86,7 @@ impl<'a> Tree<'a> {
     }
 
     /// The leaves below a place.
-    fn leaves(&self, place: usize) -> std::ops::Range<usize> {
+    fn leaves(&self, place: usize) -> Range<usize> {
         self.before[place] as usize..self.before[self.end(place)] as usize
     }
 

@@ -13,15 +13,15 @@ impl Forest {
     pub fn from_parents(parents: &[i64], leaves: Option<&[i64]>) -> Result<Self> {
         let (parents, rising) = checked(parents)?;
         let n = parents.len();
-        let Shape { order, rank, end, depth, trees } =
+        let Shape { order, end, trees, leaf } =
             if rising { rising_shape(&parents) } else { shape(&parents)? };
 
-        let is_leaf = |node: u32| end[rank[node as usize] as usize] == rank[node as usize] + 1;
+        let is_leaf = |node: u32| leaf[node as usize];
         let mut found: Vec<u32> = (0..n as u32).filter(|&v| is_leaf(v)).collect();
         if let Some(given) = leaves {
             found = checked_leaves(given, n, found.len(), is_leaf)?;
         }
-        let mut numbering = Numbering::Preorder;
+        let (mut same, mut tree_by_tree) = (true, true);
         let mut leaf_ends = Vec::with_capacity(trees.len());
         // By place, the leaves; then their rollouts.
         let mut rollouts = Vec::with_capacity(found.len());
@@ -29,16 +29,19 @@ impl Forest {
         for w in trees.windows(2) {
             for place in w[0]..w[1] {
                 let node = order[place] as usize;
-                if node != place {
-                    let mixed = node < w[0] || node >= w[1];
-                    numbering = if mixed { Numbering::Mixed } else { numbering.max(Numbering::TreeByTree) };
-                }
+                same &= node == place;
+                tree_by_tree &= (w[0]..w[1]).contains(&node);
                 if end[place] as usize == place + 1 {
                     rollouts.push(node as u32);
                 }
             }
             leaf_ends.push(rollouts.len());
         }
+        let numbering = match tree_by_tree {
+            true if same => Numbering::Preorder,
+            true => Numbering::TreeByTree,
+            false => Numbering::Mixed,
+        };
         if rollouts == found {
             rollouts.iter_mut().zip(0..).for_each(|(r, k)| *r = k);
         } else {
@@ -48,11 +51,17 @@ impl Forest {
             }
             rollouts.iter_mut().for_each(|r| *r = rollout_of[*r as usize]);
         }
+        let mut rank = Vec::new();
+        if numbering == Numbering::Mixed {
+            rank.resize(n, 0);
+            for (&node, place) in order.iter().zip(0..) {
+                rank[node as usize] = place;
+            }
+        }
         Ok(Self {
             leaf_ends,
             numbering,
             parents,
-            depth,
             rank,
             order,
             end,
@@ -94,13 +103,12 @@ fn checked(parents: &[i64]) -> Result<(Vec<u32>, bool)> {
     )
 }
 
-/// The depth-first preorder; see the fields of [`Forest`].
+/// The depth-first preorder, see the fields of [`Forest`]; and which nodes have no children.
 struct Shape {
     order: Vec<u32>,
-    rank: Vec<u32>,
     end: Vec<u32>,
-    depth: Vec<u32>,
     trees: Vec<usize>,
+    leaf: Vec<bool>,
 }
 
 /// Where parents come before their children, which is how most make their trees: backwards for the sizes of subtrees, and
@@ -113,54 +121,47 @@ fn rising_shape(parents: &[u32]) -> Shape {
             size[p as usize] += size[v];
         }
     }
+    let leaf = size.iter().map(|&s| s == 1).collect();
     let (mut order, mut end) = (vec![0u32; n], vec![0u32; n]);
-    let (mut rank, mut depth) = (Vec::with_capacity(n), Vec::with_capacity(n));
     // From here on `free[v]` is the place of the next child of `v`; sizes are read before they are overwritten.
     let (mut free, mut trees, mut next_tree) = (size, Vec::new(), 0);
     for (v, &p) in parents.iter().enumerate() {
         let size = free[v];
-        let (place, level) = match p {
-            NONE => {
-                trees.push(next_tree as usize);
-                next_tree += size;
-                (next_tree - size, 0)
-            }
-            p => {
-                let next = &mut free[p as usize];
-                *next += size;
-                (*next - size, depth[p as usize] + 1)
-            }
+        let next = if p == NONE {
+            trees.push(next_tree as usize);
+            &mut next_tree
+        } else {
+            &mut free[p as usize]
         };
+        let place = *next;
+        *next += size;
         free[v] = place + 1;
-        rank.push(place);
-        depth.push(level);
         order[place as usize] = v as u32;
         end[place as usize] = place + size;
     }
     trees.push(n);
-    Shape { order, rank, end, depth, trees }
+    Shape { order, end, trees, leaf }
 }
 
 /// For any numbering.
 fn shape(parents: &[u32]) -> Result<Shape> {
     let n = parents.len();
     let (order, trees) = preorder(parents)?;
-    let (mut rank, mut depth) = (vec![0u32; n], vec![0u32; n]);
-    for (place, &node) in order.iter().enumerate() {
-        rank[node as usize] = place as u32;
-        if let Some(&above) = depth.get(parents[node as usize] as usize) {
-            depth[node as usize] = above + 1;
-        }
+    let mut rank = vec![0u32; n];
+    for (&node, place) in order.iter().zip(0..) {
+        rank[node as usize] = place;
     }
+    let mut leaf = vec![true; n];
     let mut end: Vec<u32> = (1..=n as u32).collect();
     for place in (0..n).rev() {
         let parent = parents[order[place] as usize];
         if parent != NONE {
             let above = rank[parent as usize] as usize;
             end[above] = end[above].max(end[place]);
+            leaf[parent as usize] = false;
         }
     }
-    Ok(Shape { order, rank, end, depth, trees })
+    Ok(Shape { order, end, trees, leaf })
 }
 
 /// Nodes in depth-first preorder, and where each tree starts in it.
@@ -295,8 +296,8 @@ mod tests {
             let above = |i: usize| if seed[i].0 % 5 == 0 { 0 } else { i - seed[i].1 % (i + 1) };
             let parents: Vec<u32> = (0..seed.len()).map(|i| (above(i) as u32).wrapping_sub(1)).collect();
             let (a, b) = (rising_shape(&parents), shape(&parents).unwrap());
-            prop_assert_eq!((a.order, a.rank, a.end), (b.order, b.rank, b.end));
-            prop_assert_eq!((a.depth, a.trees), (b.depth, b.trees));
+            prop_assert_eq!((a.order, a.end), (b.order, b.end));
+            prop_assert_eq!((a.trees, a.leaf), (b.trees, b.leaf));
         }
 
         #[test]
@@ -307,15 +308,16 @@ mod tests {
             let mut parents: Vec<i64> = (0..n).map(|i| flip((seed[i] % (i + 1)) as i64 - 1)).collect();
             parents.reverse();
             let f = Forest::from_parents(&parents, None).unwrap();
+            let rank = |v: usize| f.order().iter().position(|&u| u as usize == v).unwrap();
             for v in 0..n {
-                let place = f.rank[v] as usize;
+                let place = rank(v);
                 for u in 0..n {
                     let (mut at, mut below) = (u as i64, u == v);
                     while parents[at as usize] >= 0 {
                         at = parents[at as usize];
                         below |= at == v as i64;
                     }
-                    let inside = (place..f.end[place] as usize).contains(&(f.rank[u] as usize));
+                    let inside = (place..f.end[place] as usize).contains(&rank(u));
                     prop_assert_eq!(below, inside);
                 }
             }

@@ -49,7 +49,7 @@ impl Up {
     }
 }
 
-/// One value a node (by id) from one value a rollout, in float64.
+/// One value a node (to `out`, by id) from one value a rollout; accumulated in float64.
 ///
 /// `weights` has the weight of each node among its siblings; the subtree of a node of weight 0 is left out, whatever
 /// it holds. Where leaves are averaged, a leaf counts with the product of the weights between it and the node. A node
@@ -67,9 +67,11 @@ pub fn up<T: Real>(
     how: Up,
     weights: Option<&[f64]>,
     empty: f64,
+    out: &mut [T],
     par: Par,
-) -> Result<Vec<f64>> {
+) -> Result<()> {
     forest.check_rollouts("x", x.len())?;
+    forest.check_nodes("out", out.len())?;
     if let Up::LogMeanExpOfChildren { beta } | Up::LeafLogMeanExp { beta } = how
         && (beta.is_nan() || beta < 0.0)
     {
@@ -92,27 +94,29 @@ pub fn up<T: Real>(
     };
     let weights = weights.map(|w| weighted::check(forest, w)).transpose()?.flatten();
     if let Some(weights) = weights {
-        return Ok(weighted::up(forest, leaf, how, weights, empty, par));
+        weighted::up(forest, leaf, how, weights, empty, out, par);
+        return Ok(());
     }
-    let run = |f: fn(&mut [f64]) -> f64| fold_values(forest, |_, r| leaf(r), f, par);
-    Ok(match how {
+    let mut run = |f: fn(&mut [f64]) -> f64| fold_values(forest, |_, r| leaf(r), f, out, par);
+    match how {
         Up::Sum => run(|x| sorted(x, |x| x.iter().sum())),
         Up::MeanOfChildren => run(|x| sorted(x, mean)),
         Up::Max | Up::Any => run(largest),
         Up::Min | Up::All => run(smallest),
-        Up::LeafMean => leaf_mean(forest, leaf, par),
+        Up::LeafMean => leaf_mean(forest, leaf, out, par),
         Up::LogMeanExpOfChildren { beta } => {
             let join = |x: &mut [f64]| sorted(x, |x| log_mean_exp(x, 1.0 / beta));
-            fold_values(forest, |_, r| leaf(r), join, par)
+            fold_values(forest, |_, r| leaf(r), join, out, par);
         }
-        Up::LeafLogMeanExp { .. } => weighted::up(forest, leaf, how, &[], empty, par),
-    })
+        Up::LeafLogMeanExp { .. } => weighted::up(forest, leaf, how, &[], empty, out, par),
+    }
+    Ok(())
 }
 
 /// Sum of the leaves below, their number, and the value that all of them have, or NaN.
 type Leaves = (f64, f64, f64);
 
-fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, par: Par) -> Vec<f64> {
+fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, out: &mut [impl Real], par: Par) {
     let at_leaf = |_, rollout| {
         let x = leaf(rollout);
         (x, 1.0, x)
@@ -135,7 +139,7 @@ fn leaf_mean(forest: &Forest, leaf: impl Fn(u32) -> f64 + Sync, par: Par) -> Vec
         }
     };
     let mean = |(sum, n, same): Leaves| if same.is_nan() { sum / n } else { same };
-    fold(forest, at_leaf, join, mean, par)
+    fold(forest, at_leaf, join, mean, out, par);
 }
 
 /// `f` of the values in ascending order; NaN if one is NaN.

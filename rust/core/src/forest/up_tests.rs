@@ -1,10 +1,24 @@
 use super::*;
 use proptest::prelude::*;
 
+/// Into a new vector.
+fn up<T: Real>(
+    forest: &Forest,
+    x: &[T],
+    how: Up,
+    weights: Option<&[f64]>,
+    empty: f64,
+    par: Par,
+) -> Result<Vec<T>> {
+    let mut out = vec![T::narrow(9.0); forest.len()];
+    super::up(forest, x, how, weights, empty, &mut out, par)?;
+    Ok(out)
+}
+
 #[test]
 fn the_reference_forest() {
     let f = Forest::from_parents(&[-1, 0, 0, 0, 1, 1, 2, 2, 2], None).unwrap();
-    let r = [0.0f32, 1.0, 0.0, 1.0, 1.0, 0.0];
+    let r: [f64; 6] = [0.0, 1.0, 0.0, 1.0, 1.0, 0.0];
     let run = |how| up(&f, &r, how, None, f64::NAN, Par::Serial).unwrap();
     let third = 2.0 / 3.0;
     let mean = run(Up::MeanOfChildren);

@@ -5,7 +5,7 @@ use super::fold::{Children, fold};
 use super::up::Up;
 use crate::error::{Error, Result, check_len};
 use crate::par::Par;
-use crate::real::sort_values;
+use crate::real::{Real, sort_values};
 
 /// What a parent sees of a node.
 #[derive(Clone, Copy, Default)]
@@ -37,8 +37,9 @@ pub(super) fn up(
     how: Up,
     weights: &[f64],
     empty: f64,
+    out: &mut [impl Real],
     par: Par,
-) -> Vec<f64> {
+) {
     let weight = |place: usize| weights.get(forest.order[place] as usize).copied().unwrap_or(1.0);
     let by_leaf = matches!(how, Up::LeafMean | Up::LeafLogMeanExp { .. });
     let branch = |value, place, total: f64, exponent: i64| {
@@ -61,7 +62,7 @@ pub(super) fn up(
             branch(node.value(how) + 0.0, place, node.total, node.exponent)
         }
     };
-    fold(forest, at_leaf, join, |b| b.value, par)
+    fold(forest, at_leaf, join, |b| b.value, out, par);
 }
 
 /// The children that count.

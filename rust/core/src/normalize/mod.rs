@@ -17,10 +17,11 @@ use loo::loo_std;
 use plan::{How, Plan, Stat};
 pub use rules::{Center, EpsPlace, NanPolicy, Rules, Scale, Singleton, ZeroSpread};
 
-/// `(x - center) / (scale with eps)` for each row. Rows that are not `valid` get 0 and enter no statistic.
+/// `(x - center) / (scale with eps)` for each row, to `out`. Rows that are not `valid` get 0 and enter no statistic.
 ///
 /// # Errors
 /// [`Error::Length`] for wrong lengths, [`Error::NonFinite`] and [`Error::Structure`] as `rules` demand.
+#[allow(clippy::too_many_arguments)]
 pub fn normalize<T: Real>(
     groups: &Groups,
     x: &[T],
@@ -28,9 +29,11 @@ pub fn normalize<T: Real>(
     center: Center<'_>,
     scale: Scale<'_>,
     rules: Rules,
+    out: &mut [T],
     par: Par,
-) -> Result<Vec<T>> {
+) -> Result<()> {
     check_rows(groups, x.len(), valid)?;
+    check_len("out", out.len(), x.len(), "len(groups)")?;
     let n_groups = groups.n_groups();
     match center {
         Center::Rows(c) => check_len("center", c.len(), x.len(), "len(groups)")?,
@@ -57,28 +60,24 @@ pub fn normalize<T: Real>(
         sort_values(members);
         *plan = how.plan(g, &Stat::of(members));
     });
-    let mut out = vec![T::narrow(0.0); x.len()];
-    let index = groups.index();
-    let plain = how.is_plain();
-    for_ranges(par, &mut out, 16_384, |start, part| {
+    let (index, plain) = (groups.index(), how.is_plain());
+    for_ranges(par, out, 16_384, |start, part| {
         if plain {
             for ((slot, x), (row, &group)) in
                 part.iter_mut().zip(&x[start..]).zip((start..).zip(&index[start..]))
             {
-                if is_valid(valid, row) {
-                    *slot = T::narrow(plans[group as usize].value(x.wide()));
-                }
+                let value = if is_valid(valid, row) { plans[group as usize].value(x.wide()) } else { 0.0 };
+                *slot = T::narrow(value);
             }
             return;
         }
-        for (k, slot) in part.iter_mut().enumerate() {
-            let row = start + k;
-            if is_valid(valid, row) {
-                *slot = T::narrow(how.value(row, x[row].wide(), plans[index[row] as usize], &loo));
-            }
+        for (row, slot) in (start..).zip(part) {
+            let plan = plans[index[row] as usize];
+            let value = if is_valid(valid, row) { how.value(row, x[row].wide(), plan, &loo) } else { 0.0 };
+            *slot = T::narrow(value);
         }
     });
-    Ok(out)
+    Ok(())
 }
 
 /// Applies the NaN policy; returns a new mask if NaN rows are left out.

@@ -11,8 +11,10 @@ const RULES: Rules = Rules {
 
 fn run(x: &[f64], ids: &[i64], center: Center<'_>, scale: Scale<'_>, rules: Rules) -> Vec<f64> {
     let groups = Groups::from_ids(ids).unwrap();
-    let serial = normalize(&groups, x, None, center, scale, rules, Par::Serial).unwrap();
-    let threads = normalize(&groups, x, None, center, scale, rules, Par::Threads).unwrap();
+    // What was there before must not matter.
+    let (mut serial, mut threads) = (vec![9.0; x.len()], vec![-9.0; x.len()]);
+    normalize(&groups, x, None, center, scale, rules, &mut serial, Par::Serial).unwrap();
+    normalize(&groups, x, None, center, scale, rules, &mut threads, Par::Threads).unwrap();
     let bits = |v: &[f64]| v.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(&serial), bits(&threads));
     serial
@@ -49,7 +51,8 @@ fn singletons() {
     assert!(one(with(Singleton::Nan), Center::Mean, Scale::Std).is_nan());
     let groups = Groups::from_ids(&[0]).unwrap();
     let rules = with(Singleton::Raise);
-    let e = normalize(&groups, &[1.0], None, Center::Mean, Scale::Std, rules, Par::Serial).unwrap_err();
+    let e = normalize(&groups, &[1.0], None, Center::Mean, Scale::Std, rules, &mut [0.0], Par::Serial)
+        .unwrap_err();
     assert!(e.to_string().contains("one valid member"));
 }
 
@@ -67,7 +70,9 @@ fn nan_policies() {
     let groups = Groups::from_ids(&[0, 0, 0, 1]).unwrap();
     let x = [1.0f32, f32::NAN, 3.0, 5.0];
     let go = |nan, x: &[f32]| {
-        normalize(&groups, x, None, Center::Mean, Scale::None, Rules { nan, ..RULES }, Par::Serial)
+        let mut out = vec![9.0; x.len()];
+        normalize(&groups, x, None, Center::Mean, Scale::None, Rules { nan, ..RULES }, &mut out, Par::Serial)
+            .map(|()| out)
     };
     assert!(matches!(go(NanPolicy::Raise, &x), Err(Error::NonFinite { index: 1, .. })));
     assert_eq!(go(NanPolicy::Omit, &x).unwrap(), [-1.0, 0.0, 1.0, 0.0]);
