@@ -129,3 +129,52 @@ def test_block_mask(measure, quick, provider, threads):
         "block_mask", provider, call, shape=f"{n} tokens in blocks of 128", dtype="int32", expected=expected,
         view=lambda mask: mask.to_dense()[0, 0].numpy(), threads=threads,
     )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def deep(prompts: int, rollouts: int, length: int) -> rm.prefix.PrefixBatch:
+    """Rollouts that share 19 of 20 tokens."""
+    rng = np.random.default_rng(0)
+    tokens = np.repeat(rng.integers(0, 1000, (prompts, 1, length)), rollouts, 1)
+    tokens[:, :, length * 19 // 20] = np.arange(rollouts)
+    n = prompts * rollouts
+    groups = np.repeat(np.arange(prompts), rollouts)
+    return rm.prefix.pack(
+        rm.Forest.from_sequences(
+            tokens.ravel(), np.arange(n + 1) * length, groups=groups, prompt_lengths=np.full(n, length // 100)
+        )
+    )
+
+
+@cases(rollmath=1, gathered=1)
+@pytest.mark.parametrize("kind", ["few", "most"])
+def test_merged_loss(measure, quick, provider, threads, kind):
+    """The loss and its gradient, of packed tokens and of gathered ones."""
+    torch = pytest.importorskip("torch")
+    if kind == "most":
+        batch = deep(2, 8, 200) if quick else deep(8, 64, 2000)
+    else:
+        batch = batch_of(step(4, 64) if quick else step(128, 1123))
+    rows = rm.Rows(batch.rollouts, batch.lengths)
+    normalizer, advantages = rm.loss.Normalizer.local(rows), np.random.default_rng(1).normal(size=rows.n_rows)
+    theta = -torch.rand(batch.n_targets, generator=torch.Generator().manual_seed(0))
+    prox = theta + 0.1
+    wide = batch.gather(prox).values
+    theta.requires_grad_()
+    given = {"normalizer": normalizer, "level": "row"}
+
+    def merged():
+        logprobs = rm.LogProbs(theta, prox)
+        return rm.prefix.merged_loss(logprobs, advantages, batch, rows, rm.loss.PPO(), **given).loss
+
+    def gathered():
+        logprobs = rm.LogProbs(batch.gather(theta).values, wide)
+        return rm.loss.policy_loss(logprobs, advantages, rows, rm.loss.PPO(), **given).loss
+
+    def call(loss=merged if provider == "rollmath" else gathered):
+        return torch.autograd.grad(loss(), theta)[0]
+
+    measure(
+        f"merged_loss_{kind}", provider, call, shape=f"{batch.n_targets} targets of {int(batch.offsets[-1])} positions",
+        dtype="float32", expected=torch.autograd.grad(gathered(), theta)[0], rtol=1e-5, threads=threads,
+    )  # fmt: skip

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.m
 LISTS = [[9, 1, 2, 3, 4], [9, 1, 2, 5], [9, 7], [9, 1, 2, 5], [8, 8, 3], [8, 8, 3, 4], [8, 8]]
 PROMPTS = [1, 1, 1, 1, 2, 2, 2]
 KINDS = ["Llama", "Qwen2", "Qwen3"]
+WINDOW = 2
 
 
 def made(peer, kind, attention):
@@ -22,9 +23,12 @@ def made(peer, kind, attention):
 
     transformers = peer("transformers")
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=16, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, attn_implementation=attention,
+    name = {"Gemma3": "Gemma3TextConfig"}.get(kind, f"{kind}Config")
+    # Of Gemma 3, every sixth layer has full attention.
+    given = {"num_hidden_layers": 6, "sliding_window": WINDOW} if kind == "Gemma3" else {"num_hidden_layers": 2}
+    config = getattr(transformers, name)(
+        vocab_size=16, hidden_size=32, intermediate_size=64, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16, attn_implementation=attention, **given,
     )  # fmt: skip
     return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
 
@@ -90,3 +94,29 @@ def test_flex_attention(peer, batch, kind):
         model.set_attn_implementation("sdpa")
         theirs = one_by_one(model)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "flex_attention"])
+def test_a_sliding_window(peer, batch, attention):
+    """A mask for each kind of layer; one for all would replace the window."""
+    import torch
+    from torch.nn.attention.flex_attention import and_masks, create_block_mask
+
+    model, places, n = made(peer, "Gemma3", attention), batch.position_ids(), batch.n_tokens
+
+    def near(_b, _h, q, kv):
+        return places[q] - places[kv] < WINDOW
+
+    if attention == "sdpa":
+        full = batch.dense_mask()[None, None]
+        sliding = full & near(None, None, torch.arange(n)[:, None], torch.arange(n))
+    else:
+        full = batch.block_mask(16)
+        sliding = create_block_mask(and_masks(batch.mask_mod(), near), None, None, n, n, device="cpu", BLOCK_SIZE=16)
+    with torch.no_grad():
+        ours = packed(model, batch, {"full_attention": full, "sliding_attention": sliding})
+        wrong = packed(model, batch, full)
+        model.set_attn_implementation("sdpa")
+        theirs = one_by_one(model)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+    assert (wrong - theirs).abs().max() > 1e-3

@@ -127,6 +127,61 @@ def test_split(make_case, seed, budget):
             assert part.n_tokens + parts[number + 1].saved.packed_per_tree[0] > budget
 
 
+@given(SEEDS, st.integers(1, 30))
+def test_split_keeps_groups_whole(seed, budget):
+    """Sequences one by one are trees of their own, and those of a group are anywhere."""
+    rng = np.random.default_rng(seed)
+    groups, lengths = rng.integers(0, 4, 12), rng.integers(0, 6, 12)
+    forest = Forest.from_sequences(
+        np.arange(lengths.sum()), np.append(0, np.cumsum(lengths)), groups=groups, sampled_jointly=False
+    )
+    batch = pack(forest).take(rng.permutation(12)[:10])
+    parts, oversized = batch.split(budget, unit="group")
+    found = [groups[part.trees].tolist() for part in parts]
+    assert all(sorted(x, key=list(dict.fromkeys(x)).index) == x for x in found)
+    seen = [g for x in found for g in dict.fromkeys(x)]
+    assert seen == list(dict.fromkeys(groups[batch.trees].tolist()))
+    assert sorted(t for part in parts for t in part.trees) == sorted(batch.trees)
+    for number, part in enumerate(parts):
+        assert (part.n_tokens > budget) == (number in oversized)
+        assert part.n_tokens <= budget or len(set(found[number])) == 1
+        again = pickle.loads(pickle.dumps(part))
+        assert part.saved.flat == again.saved.flat
+        assert part.saved.packed_per_tree.tolist() == again.saved.packed_per_tree.tolist()
+
+
+def test_split_is_not_quadratic():
+    n = 400_000
+    spans = (np.zeros(n, int), np.arange(n), np.ones(n, int))
+    parts, oversized = pack(Forest.from_parents(np.full(n, -1), spans=spans, offsets=[0, n])).split(1000)
+    assert (len(parts), len(oversized)) == (400, 0)
+    assert all(part.n_tokens == 1000 for part in parts)
+
+
+def test_turns_that_begin_a_tree():
+    """The tokens and rows of ``Forest.from_messages`` are those of its report; a rollout may be in two trees."""
+    ask = {"prompt": [1, 2], "response": [3]}
+    first, second = {"prompt": [1, 2, 3, 9], "response": [4]}, {"prompt": [1, 2, 9], "response": [5]}
+    forest = Forest.from_messages([[ask, first], [ask, second]], groups=["q", "q"])
+    batch, tokens, rows = pack(forest), forest.report.tokens.values, forest.report.rows
+    assert batch.take_column(tokens).tolist() == [1, 2, 3, 9, 4, 1, 2, 9, 5]
+    assert batch.gather(batch.take_column(tokens)).to_lists() == rows.tokens.to_lists()
+    assert [part.rollouts.tolist() for part in batch.split(1).parts] == [[0, 1], [2]]
+    (whole,), _ = batch.split(1, unit="group")
+    assert rows.take(whole.rollouts).rollouts.index.tolist() == [0, 1, 1]
+
+
+@given(SEEDS)
+def test_a_pruned_forest(make_case, seed):
+    """Fewer rollouts, the same flat tokens."""
+    case = make_case(seed)
+    keep = case.rng.random(len(case.lists)) < 0.5
+    forest, report = case.forest.prune(keep)
+    got = pack(forest)
+    rows = got.gather(got.take_column(case.flat), include_root=True).to_lists()
+    assert rows == [case.lists[i] for i in report.kept_rollouts]
+
+
 @given(SEEDS)
 def test_merge_is_the_way_back(make_case, seed):
     case = make_case(seed)
@@ -263,11 +318,16 @@ def test_a_chain_is_not_quadratic():
 
 WRONG = [
     (lambda _: pack([1]), TypeError, r"pack\(\): 'forest' must be a rollmath.Forest, got an object of type list"),
-    (lambda _: pack(Forest.from_parents([-1, 0])), ValueError, r"pack\(\): 'forest' has no tokens; build it with len"),
+    (lambda _: pack(Forest.from_parents([-1, 0])), ValueError, r"pack\(\): 'forest' does not know where"),
     (
         lambda _: pack(Forest.from_parents([-1, 0], lengths=[1, 1])),
         ValueError,
-        r"pack\(\): 'forest' does not know where its tokens are; build it with spans= and offsets=",
+        r"'forest' does not know where its tokens are; build it with from_sequences or from_messages, or give from_pa",
+    ),
+    (
+        lambda _: pack(Forest.from_paths([["a", "b"]], lengths=[[1, 2]])),
+        ValueError,
+        r"pack\(\): 'forest' does not know where its tokens are",
     ),
     (lambda b: b.take([1]), ValueError, r"PrefixBatch.take\(\): 'trees' must be in \[0, 1\) \(= n_trees\), got 1 to 1"),
     (lambda b: b.take([-1]), ValueError, r"'trees' must be in \[0, 1\)"),
@@ -275,6 +335,12 @@ WRONG = [
     (lambda b: b.take([True, False]), ValueError, r"'trees' as bools must have shape \(1,\) \(= n_trees\), got \(2,\)"),
     (lambda b: b.take([0.0]), TypeError, r"PrefixBatch.take\(\): 'trees' must hold integers, got float64"),
     (lambda b: b.split(0), ValueError, r"PrefixBatch.split\(\): 'max_tokens' must be at least 1, got 0"),
+    (lambda b: b.split(1, unit="rollout"), ValueError, r"'unit' must be one of 'tree', 'group', got 'rollout'"),
+    (
+        lambda b: b.labels([1, 2]),
+        ValueError,
+        r"PrefixBatch.labels\(\): 'flat' must have shape \(11, \.\.\.\) \(= flat tokens\), got \(2,\)",
+    ),
     (lambda b: b.split(1.5), TypeError, r"PrefixBatch.split\(\): 'max_tokens' must be a whole number"),
     (
         lambda b: b.take_column([1, 2]),

@@ -126,14 +126,27 @@ def test_rounds_never_add_twice_to_one_row(make_case, same_bits, seed, name):
 
     batch = make_case(seed).batch
     index = getattr(batch, name)
-    rounds = rounds_of(index, "cpu")
-    for _, items in rounds:
+    on, rounds = torch.from_numpy(index.copy()), rounds_of(index, "cpu")
+    every = [rounds.first, *((places, rounds.shared[slots]) for places, slots in rounds.more)]
+    for places, items in every:
         assert len(items.unique()) == len(items)
-    assert sum(len(items) for _, items in rounds) == len(index)
+        assert torch.equal(items, on[places])
+    assert sorted(torch.cat([places for places, _ in every]).tolist()) == list(range(len(index)))
     g = torch.randn(len(index), 3)
-    on = torch.from_numpy(index.copy())
     got = in_rounds(g.new_zeros(batch.n_tokens, 3), g, rounds)
     same_bits(got, add_rows(g, on, lambda: rounds, batch.n_tokens))
+
+
+def test_halves_are_added_in_float32():
+    """A token with 200 children: bfloat16 could not count them."""
+    tokens = np.stack([np.zeros(200, int), np.arange(200)], 1)
+    forest = rm.Forest.from_sequences(tokens.ravel(), 2 * np.arange(201), groups=[0] * 200, prompt_lengths=[1] * 200)
+    batch = rm.prefix.pack(forest)
+    for dtype in (torch.bfloat16, torch.float16):
+        x = torch.ones(batch.n_tokens, 2, dtype=dtype, requires_grad=True)
+        (batch.shift(x) * (1 + 2**-7)).sum().backward()
+        assert x.grad[0].tolist() == [torch.tensor(200 * (1 + 2**-7), dtype=dtype).item()] * 2
+        assert x.grad[1:].count_nonzero() == 0
 
 
 def test_no_second_derivative(make_case):

@@ -19,6 +19,7 @@ from rollmath.loss import (  # noqa: E402
     Normalizer,
     Objective,
     Quadratic,
+    Staleness,
     TokenLoss,
     Tokens,
     policy_loss,
@@ -150,6 +151,39 @@ def test_tokens_that_nobody_trains_are_not_read():
     assert out.loss.item() == 0.0
 
 
+def test_the_weights_of_nodes_and_of_copies(make_case):
+    """Without gaps the sums are those of nodes, else those of copies; for a part of a forest too, and many pieces."""
+    case = make_case(2, rollouts=40, n_groups=6, longest=30, prompts=True)
+    batch = case.batch.take([3, 0, 4])
+    rows = Rows(batch.rollouts, batch.lengths)
+    normalizer, theta = Normalizer.local(rows), -torch.rand(batch.n_targets, dtype=torch.float64)
+    a = case.rng.normal(size=rows.n_rows).round(0)
+    given = {"normalizer": normalizer, "kl": KL(0.1), "aggregation": "seq_mean_token_mean"}
+    others = [theta + 0.5 * torch.randn_like(theta) for _ in range(3)]
+
+    def gradient(advantages, level):
+        x = theta.clone().requires_grad_()
+        out = merged_loss(LogProbs(x, *others), advantages, batch, rows, PPO(), level=level, **given)
+        return out.loss.detach(), torch.autograd.grad(out.loss, x)[0]
+
+    assert case.forest.n_nodes <= rows.offsets[-1]
+    by_node, by_copy = gradient(a, "row"), gradient(rows.expand(a), "token")
+    torch.testing.assert_close(by_node, by_copy, rtol=1e-12, atol=1e-14)
+    assert by_node[1].count_nonzero() > len(theta) / 2
+
+
+def test_what_is_not_a_number_is_seen(make_case):
+    """Advantages of trained rows must be finite; a NaN log-probability shows even where no advantage does."""
+    batch = pack(Forest.from_sequences([9, 1, 2, 9], [0, 3, 4], groups=[0, 0], prompt_lengths=[1, 1]))
+    rows = Rows([0, 1], batch.lengths)
+    given = {"normalizer": Normalizer.local(rows), "level": "row"}
+    theta = torch.tensor([-1.0, torch.nan])
+    out = merged_loss(LogProbs(theta), [0.0, torch.nan], batch, rows, PPO(), **given)  # the second row has no token
+    assert out.loss.isnan()
+    with pytest.raises(ValueError, match=r"merged_loss\(\): 'advantages' must be finite"):
+        merged_loss(LogProbs(theta), [torch.nan, 0.0], batch, rows, PPO(), **given)
+
+
 class Squared(Objective):
     """Not proportional to A, and does not say so."""
 
@@ -170,6 +204,7 @@ WRONG = [
     ({"kl": GSPO()}, ValueError, r"'kl' must look at one token at a time"),
     ({"kl": 0.1}, TypeError, r"'kl' must be a KL term"),
     ({"correction": Gate("k1", 1.0, level="row")}, ValueError, r"'correction' must look at one token at a time"),
+    ({"correction": Staleness(3, 1)}, ValueError, r"'correction' must not look at versions, which differ between cop"),
     ({"rows": Rows([0, 1], [1, 2])}, ValueError, r"'rows' must have the offsets of the batch, one row a rollout; take"),
     ({"rows": None}, TypeError, r"'rows' must be Rows"),
     ({"batch": 3}, TypeError, r"'batch' must be a PrefixBatch \(see rollmath.prefix.pack\)"),
@@ -200,9 +235,9 @@ def test_wrong_calls(changed, error, text):
 
 def test_a_first_token_cannot_be_trained():
     batch = pack(Forest.from_sequences([1, 2, 1, 3], [0, 2, 4], groups=[0, 0]))
-    rows = Rows([0, 1], batch.lengths)
     text = r"merged_loss\(\): 'rows' must not train the first token of a rollout, which nothing predicts; mask it, or"
-    with pytest.raises(ValueError, match=text):
-        merged_loss(
-            LogProbs(torch.zeros(2)), [1.0, 1.0], batch, rows, PPO(), normalizer=Normalizer.local(rows), level="row"
-        )
+    for rows in (Rows([0, 1], batch.lengths), Rows([0, 1], batch.lengths, mask=[1, 1, 0, 1])):
+        with pytest.raises(ValueError, match=text):
+            merged_loss(
+                LogProbs(torch.zeros(2)), [1.0, 1.0], batch, rows, PPO(), normalizer=Normalizer.local(rows), level="row"
+            )

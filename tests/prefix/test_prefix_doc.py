@@ -46,7 +46,7 @@ def world(make_case, make_model):
 
 @pytest.mark.filterwarnings("error")
 def test_in_a_trainer(world, unpacked_logprobs, capsys):
-    (source, _) = BLOCKS
+    (source, _, _) = BLOCKS
     exec(source.replace("32_768", "20"), world)
     assert "PrefixBatch(" in capsys.readouterr().out
     model, rows = world["model"].inner, world["rows"]
@@ -62,8 +62,27 @@ def test_in_a_trainer(world, unpacked_logprobs, capsys):
         torch.testing.assert_close(g, p.grad, rtol=1e-9, atol=1e-12)
 
 
+def test_a_sliding_window(world):
+    (_, source, _) = BLOCKS
+    case, window = world["case"], 3
+    part = case.batch
+    world |= {"part": part, "window": window}
+    exec(source, world)
+    masks = world["attention_mask"]
+    q, one = torch.arange(part.n_tokens), torch.tensor(0)
+    got = {name: mask.mask_mod(one, one, q[:, None], q) for name, mask in masks.items()}
+    # From the rollouts: which packed tokens are at most so many tokens back.
+    expected = torch.zeros(2, part.n_tokens, part.n_tokens, dtype=torch.bool)
+    for row in part.gather(np.arange(part.n_tokens), include_root=True):
+        for i, at in enumerate(row.tolist()):
+            expected[0, at, row[: i + 1]] = True
+            expected[1, at, row[max(0, i + 1 - window) : i + 1]] = True
+    assert torch.equal(got["full_attention"], expected[0])
+    assert torch.equal(got["sliding_attention"], expected[1])
+
+
 def test_merging(world, packed_logprobs):
-    (_, source) = BLOCKS
+    (_, _, source) = BLOCKS
     case, rows = world["case"], world["rows"]
     batch = case.batch
     lp = packed_logprobs(world["model"].inner, batch, case.flat)

@@ -64,13 +64,13 @@ class Values:
             given = self.values[on(source, self.values)]
         found = self.narrow(given, like)
         if counts is None:
-            self._finite_or_raise(found, given)
+            self.finite_or_raise(found, given)
             return found
         if (counts > 0).all():
-            self._finite_or_raise(found, given)
+            self.finite_or_raise(found, given)
         else:
             live = on(np.flatnonzero(counts), given)
-            self._finite_or_raise(found[live.to(found.device)], given[live])
+            self.finite_or_raise(found[live.to(found.device)], given[live])
         return repeated(found, counts)
 
     def per_row(self, like: torch.Tensor) -> torch.Tensor:
@@ -84,7 +84,8 @@ class Values:
         """In the dtype and on the device of ``like``."""
         return x.to(device=like.device, dtype=like.dtype, non_blocking=x.device.type == "cpu")
 
-    def _finite_or_raise(self, x: torch.Tensor, given: torch.Tensor) -> None:
+    def finite_or_raise(self, x: torch.Tensor, given: torch.Tensor) -> None:
+        """Raises ValueError if ``x``, made of ``given``, is not finite."""
         # Numbers on another device are not looked at: that would wait for it. A NaN there reaches the loss.
         if x.device.type != "cpu" or bool(x.sum(dtype=torch.float64).isfinite()):
             return

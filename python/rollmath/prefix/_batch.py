@@ -22,9 +22,9 @@ def pack(forest: Forest) -> PrefixBatch:
     """A batch of all trees of a forest, in which each token appears once.
 
     Args:
-        forest: built with places of its tokens: ``Forest.from_sequences``, or ``Forest.from_parents`` with ``spans``
-            and ``offsets``. A payload of ``from_sequences`` (expert routing, say) keeps tokens apart that must not be
-            computed together.
+        forest: one that knows where its tokens are: of ``Forest.from_sequences``, ``Forest.from_messages`` (they are in
+            ``forest.report.tokens.values``), or ``Forest.from_parents`` with ``spans`` and ``offsets``; pruned or not.
+            A payload of ``from_sequences`` (expert routing, say) keeps tokens apart that must not be computed together.
 
     Raises:
         ValueError: a forest that does not know where its tokens are.
@@ -78,6 +78,12 @@ class PrefixBatch(Masks):
         batch._fill(forest=forest, trees=frozen(trees), _tensors={})
         return batch
 
+    def _part(self, picked: NDArray[Any] | slice) -> PrefixBatch:
+        made = PrefixBatch._make(self.forest, self.trees[picked])
+        # Known here; to count them again would take a pass over the whole forest for each part.
+        made._fill(_sizes=tuple(frozen(x[picked]) for x in self._sizes))
+        return made
+
     def take(self, trees: ArrayLike) -> PrefixBatch:
         """A batch of some of these trees, in the order given.
 
@@ -94,7 +100,7 @@ class PrefixBatch(Masks):
             if picked.shape != (self.n_trees,):
                 msg = f"{who}(): 'trees' as bools must have shape ({self.n_trees},) (= n_trees), got {picked.shape}"
                 raise ValueError(msg)
-            return PrefixBatch._make(self.forest, self.trees[picked])
+            return self._part(picked)
         picked, _ = integers(who, "trees", picked)
         if len(picked) and (picked.min() < 0 or picked.max() >= self.n_trees):
             msg = f"{who}(): 'trees' must be in [0, {self.n_trees}) (= n_trees), got {picked.min()} to {picked.max()}"
@@ -102,16 +108,22 @@ class PrefixBatch(Masks):
         if len(np.unique(picked)) < len(picked):
             msg = f"{who}(): 'trees' must not repeat; every token of a batch is there once"
             raise ValueError(msg)
-        return PrefixBatch._make(self.forest, self.trees[picked])
+        return self._part(picked)
 
-    def split(self, max_tokens: int) -> Split:
+    def split(self, max_tokens: int, *, unit: Literal["tree", "group"] = "tree") -> Split:
         """Micro-batches of whole trees, in order, each as many as fit ``max_tokens`` packed tokens.
 
         A tree with more tokens is a part of its own; ``oversized`` has the numbers of such parts. With one
         ``Normalizer`` of the whole step, the losses of the parts add up to that of the batch.
 
+        Args:
+            max_tokens: the budget.
+            unit: ``"group"`` keeps the trees of a group in one part, groups in order of first appearance. Needed where
+                a rollout has rows in several trees (``Forest.from_messages``: a turn that does not extend the one
+                before it begins a tree) and the loss looks at whole rollouts.
+
         Raises:
-            ValueError: ``max_tokens`` under 1.
+            ValueError: ``max_tokens`` under 1, an unknown ``unit``.
             TypeError: no integer.
 
         >>> from rollmath import Forest
@@ -120,16 +132,28 @@ class PrefixBatch(Masks):
         Split(parts=(PrefixBatch(4 tokens of 4, 1 rollout, 1 tree), PrefixBatch(2 tokens of 2, 2 rollouts, 2 trees)), \
 oversized=array([0]))
         """
-        budget = whole("PrefixBatch.split", "max_tokens", max_tokens, 1)
-        ends = np.cumsum(self._sizes[1])
-        parts, start = [], 0
-        while start < self.n_trees:
-            done = int(ends[start - 1]) if start else 0
-            stop = max(int(np.searchsorted(ends, done + budget, side="right")), start + 1)
-            parts.append(PrefixBatch._make(self.forest, self.trees[start:stop]))
+        who = "PrefixBatch.split"
+        budget = whole(who, "max_tokens", max_tokens, 1)
+        choice(who, "unit", unit, ("tree", "group"))
+        order = np.arange(self.n_trees)
+        bounds = np.arange(self.n_trees + 1)
+        if unit == "group":
+            _, first, of = np.unique(self.forest.groups.index[self.trees], return_index=True, return_inverse=True)
+            order = np.argsort(first[of], kind="stable")
+            bounds = np.append(np.flatnonzero(np.diff(first[of][order], prepend=-1)), self.n_trees)
+        # Packed tokens before each unit.
+        before = np.append(0, np.cumsum(self._sizes[1][order]))[bounds]
+        parts: list[PrefixBatch] = []
+        oversized: list[int] = []
+        start = 0
+        while start < len(bounds) - 1:
+            fits = int(np.searchsorted(before, before[start] + budget, side="right")) - 1
+            stop = max(fits, start + 1)
+            if fits <= start:
+                oversized.append(len(parts))
+            parts.append(self._part(order[bounds[start] : bounds[stop]]))
             start = stop
-        over = [i for i, part in enumerate(parts) if part.n_tokens > budget]
-        return Split(tuple(parts), np.array(over, np.int64))
+        return Split(tuple(parts), np.array(oversized, np.int64))
 
     def take_column(self, flat: ArrayLike) -> Array:
         """The packed tokens' own of any column of the flat tokens: ``flat[index]``.
@@ -141,22 +165,26 @@ oversized=array([0]))
                 on any device, through which gradients flow.
 
         Raises:
-            ValueError: fewer items than flat tokens.
+            ValueError: not one item a flat token.
             TypeError: no array.
         """
-        who = "PrefixBatch.take_column"
+        return self._select(self._flat("PrefixBatch.take_column", flat), "index")
+
+    def labels(self, flat: ArrayLike) -> Array:
+        """The targets' own of any column of the flat tokens: ``flat[index[targets]]``, ``[n_targets, ...]``.
+
+        Of token ids, the labels. Arguments and errors are those of :meth:`take_column`.
+        """
+        return self._select(self._flat("PrefixBatch.labels", flat), "_target_index")
+
+    def _flat(self, who: str, flat: ArrayLike) -> Array:
         x = flat if is_tensor(flat) else host(who, "flat", flat)[0]
         total = int(self.forest._preorder.offsets[-1])  # type: ignore[index]
         if x.ndim < 1 or len(x) != total:
             got = tuple(x.shape)
             msg = f"{who}(): 'flat' must have shape ({total}, ...) (= flat tokens), got {got}"
             raise ValueError(msg)
-        return self._select(x, "index")
-
-    def labels(self, flat: ArrayLike) -> Array:
-        """The targets' own of a column of the flat tokens: ``flat[index[targets]]``, ``[n_targets]``."""
-        packed = self.take_column(flat)
-        return self._select(packed, "targets")
+        return x
 
     def shift(self, outputs: Array) -> Array:
         """The output of the model that predicts each target: ``outputs[previous[targets]]``, ``[n_targets, ...]``.
@@ -203,8 +231,9 @@ oversized=array([0]))
 
         Returns:
             A :class:`~rollmath.Ragged` of the dtype and kind of ``x``. Gradients flow: that of a packed token is the
-            sum over its copies, added in the order of the rollouts, the same bits in each run. It costs a pass over
-            the flat tokens; on another device than the CPU, a few launches for each of the most copies of a token.
+            sum over its copies, added in the order of the rollouts (float16 and bfloat16 in float32), the same bits in
+            each run. It costs a pass over the flat tokens; on another device than the CPU, three launches for each copy
+            of the token that has most.
 
         Raises:
             ValueError: neither of the two lengths.

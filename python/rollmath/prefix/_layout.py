@@ -116,6 +116,10 @@ class Layout(Immutable):
         return frozen(self.previous[self.targets].astype(np.int64))
 
     @cached_property
+    def _target_index(self) -> NDArray[np.int64]:
+        return frozen(self.index[self.targets])
+
+    @cached_property
     def _target_rows(self) -> NDArray[np.int64]:
         """The number of the target at each position of the rollouts; ``n_targets`` where nothing predicts the token."""
         number = np.full(self.n_tokens, self.n_targets)
@@ -159,7 +163,8 @@ class Layout(Immutable):
     def _range(self) -> NDArray[np.int32]:
         return np.arange(self.n_tokens, dtype=np.int32)
 
-    @property
+    @cached_property
     def _unpredicted(self) -> bool:
         """Whether the rollouts have tokens that nothing predicts."""
-        return bool(self.n_targets < self.n_tokens) and bool((self._target_rows == self.n_targets).any())
+        _, _, _, _, nodes, starts = self._packed
+        return int(np.diff(starts)[self.forest.parents[nodes] >= 0].sum()) > self.n_targets

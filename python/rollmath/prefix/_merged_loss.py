@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 
 from rollmath._arrays import ArrayLike
 from rollmath._logprobs import LogProbs
-from rollmath.loss import Aggregation, Correction, LossMetrics, Normalizer, Objective, PolicyLoss, Tokens
+from rollmath.loss import Aggregation, Correction, LossMetrics, Normalizer, Objective, PolicyLoss, Staleness, Tokens
 from rollmath.loss._aggregate import as_aggregation
 from rollmath.loss._arithmetic import weighted_sum
 from rollmath.loss._check import check_token_loss, require
 from rollmath.loss._closed_form import closed_form, eager
-from rollmath.loss._mismatch_compose import as_correction
-from rollmath.loss._places import Piece
+from rollmath.loss._mismatch_compose import Corrections, as_correction
+from rollmath.loss._places import PIECE
 from rollmath.loss._spans import Spans
 from rollmath.loss._values import Values
 from rollmath.prefix._batch import PrefixBatch
+from rollmath.prefix._merged_weights import indices, merged_weights
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def merged_loss(
     normalizer: Normalizer,
     aggregation: str | Aggregation = "token_mean",
     level: Literal["rollout", "row", "turn", "token"] | None = None,
-    correction: Correction | None = None,
+    correction: Correction | Sequence[Correction] | None = None,
     kl: Objective | None = None,
 ) -> PolicyLoss:
     r"""Policy loss of each packed token once: ``sum_t W+_t L(rho_t, 1) + W-_t L(rho_t, -1) + W_t KL_t``.
@@ -59,8 +61,8 @@ def merged_loss(
         aggregation: as for ``policy_loss``; those over rows and rollouts give their tokens unequal weights, which is
             fine here.
         level: as for ``policy_loss``.
-        correction: a :class:`~rollmath.loss.Correction` that looks at one token at a time, and at no more of the
-            advantage than its sign.
+        correction: a :class:`~rollmath.loss.Correction` or a tuple of them, that look at one token at a time, at no
+            more of the advantage than its sign, and not at versions, which copies of a token do not share.
         kl: a :class:`~rollmath.loss.KL` term, added.
 
     Returns:
@@ -91,6 +93,63 @@ def merged_loss(
     -0.3
     """
     who = "merged_loss"
+    _check(who, logprobs, batch, rows, objective, kl)
+    corrected = _corrections(who, correction)
+    weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
+    merged = merged_weights(
+        who, batch, rows, weights, Values(who, "advantages", advantages, rows, level), total=kl is not None
+    )
+
+    with torch.no_grad():
+        theta = logprobs.theta.detach()
+        dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
+        gradient = torch.zeros(batch.n_targets, dtype=dtype, device=theta.device)
+        terms = {"policy_loss": gradient.new_zeros((), dtype=torch.float64)}
+        if kl is not None:
+            terms["kl_loss"] = torch.zeros_like(terms["policy_loss"])
+
+        def add(name: str, at: slice | NDArray[np.int64], signs: NDArray[Any] | float, weight: NDArray[Any]) -> None:
+            where = at if isinstance(at, slice) else torch.from_numpy(at).to(theta.device)
+            given = {key: x.detach()[where].to(dtype) for key, x in logprobs.given().items()}
+            top = given.pop("theta")
+            a = torch.from_numpy(np.broadcast_to(signs, weight.shape).astype(np.float32)).to(theta.device, dtype)
+            # A weight of 0 takes a token out, even if its loss is infinite.
+            tokens = Tokens(top, a, 1.0, Spans.none(top.device), **given)
+            tokens = tokens.reweighted(torch.from_numpy(weight).to(theta.device, dtype))
+            term = objective
+            if kl is not None and name == "kl_loss":
+                term = kl
+            elif corrected is not None:
+                tokens = tokens.reweighted(corrected.weigh(tokens)[0])
+            out = check_token_loss(who, term.token_loss(tokens), top, name="kl" if term is kl else "objective")
+            if isinstance(where, slice):
+                gradient[where] += out.gradient
+            else:
+                gradient.index_add_(0, where, out.gradient)
+            terms[name] += weighted_sum(tokens, out.loss)
+
+        # Pieces whose temporaries stay in the cache, as policy_loss has them.
+        size = PIECE if theta.device.type == "cpu" else max(batch.n_targets, 1)
+        for start in range(0, batch.n_targets, size):
+            live, positive, negative, total = merged.piece(start, min(start + size, batch.n_targets))
+            up, down = positive != 0, negative != 0
+            # Most tokens have advantages of one sign; the others come again for the second one.
+            add("policy_loss", live, np.where(down & ~up, -1.0, 1.0), np.where(up, positive, negative))
+            if (both := np.flatnonzero(up & down)).size:
+                add("policy_loss", indices(live)[both], -1.0, negative[both])
+            if total is not None:
+                add("kl_loss", live, 0.0, total)
+        metrics = LossMetrics.of_sums(terms, {}, normalizer.tokens)
+        value = (metrics["loss"] * normalizer.scale).to(dtype)
+    return PolicyLoss(closed_form(who, value, (logprobs.theta, gradient), scale=normalizer.scale), metrics)
+
+
+_GATHER = "take policy_loss of PrefixBatch.gather, which is exact for all"
+
+
+def _check(
+    who: str, logprobs: LogProbs, batch: PrefixBatch, rows: Rows, objective: Objective, kl: Objective | None
+) -> None:
     require(who, "logprobs", logprobs, LogProbs, "LogProbs(theta=..., prox=...)")
     require(who, "batch", batch, PrefixBatch, "a PrefixBatch (see rollmath.prefix.pack)")
     require(who, "rows", rows, Rows, "Rows")
@@ -102,44 +161,6 @@ def merged_loss(
     if logprobs.shape != (batch.n_targets,):
         msg = f"{who}(): 'logprobs' must have shape ({batch.n_targets},) (= n_targets), got {logprobs.shape}"
         raise ValueError(msg)
-    corrected = None if correction is None else as_correction(who, correction)
-    if corrected is not None and corrected.coupled:
-        raise ValueError(f"{who}(): 'correction' must look at one token at a time; {_GATHER}")
-    weights = as_aggregation(who, aggregation).weights(rows, normalizer, who=who)
-    merged = _merged(who, batch, rows, weights, Values(who, "advantages", advantages, rows, level))
-
-    with torch.no_grad():
-        theta = logprobs.theta.detach()
-        dtype = torch.float64 if theta.dtype == torch.float64 else torch.float32
-        live = torch.from_numpy(merged.live).to(theta.device)
-        columns = {name: x.detach().index_select(0, live).to(dtype) for name, x in logprobs.given().items()}
-        gradient = torch.zeros_like(columns["theta"])
-        terms: dict[str, torch.Tensor] = {}
-
-        def add(name: str, term: Objective, sign: float, weight: NDArray[np.float64]) -> None:
-            on = torch.from_numpy(weight).to(theta.device, dtype)
-            given = dict(columns)
-            at = given.pop("theta")
-            # A weight of 0 takes a token out, even if its loss is infinite.
-            tokens = Tokens(at, torch.full_like(at, sign), 1.0, Spans.none(at.device), **given).reweighted(on)
-            if name == "policy_loss" and corrected is not None:
-                tokens = tokens.reweighted(corrected.weigh(tokens)[0])
-            out = check_token_loss(who, term.token_loss(tokens), at, name="kl" if name == "kl_loss" else "objective")
-            gradient.add_(out.gradient)
-            found = weighted_sum(tokens, out.loss)
-            terms[name] = terms[name] + found if name in terms else found
-
-        add("policy_loss", objective, 1.0, merged.positive)
-        add("policy_loss", objective, -1.0, merged.negative)
-        if kl is not None:
-            add("kl_loss", kl, 0.0, merged.total)
-        metrics = LossMetrics.of_sums(terms, {}, normalizer.tokens)
-        full = torch.zeros(batch.n_targets, dtype=dtype, device=theta.device).index_copy_(0, live, gradient)
-        value = (metrics["loss"] * normalizer.scale).to(dtype)
-    return PolicyLoss(closed_form(who, value, (logprobs.theta, full), scale=normalizer.scale), metrics)
-
-
-_GATHER = "take policy_loss of PrefixBatch.gather, which is exact for all"
 
 
 def _check_exact(who: str, objective: Objective, kl: Objective | None) -> None:
@@ -156,30 +177,12 @@ def _check_exact(who: str, objective: Objective, kl: Objective | None) -> None:
             raise ValueError(f"{who}(): 'kl' must look at one token at a time; {_GATHER}")
 
 
-class _Merged(NamedTuple):
-    """The targets that some rollout trains, and their weights: of A > 0, of A < 0, and of both."""
-
-    live: NDArray[np.int64]
-    positive: NDArray[np.float64]
-    negative: NDArray[np.float64]
-    total: NDArray[np.float64]
-
-
-def _merged(who: str, batch: PrefixBatch, rows: Rows, weights: NDArray[np.float64], advantages: Values) -> _Merged:
-    where = Piece(rows, range(rows.n_rows)).at((int(rows.offsets[-1]),))
-    of = batch._target_rows[where]
-    if len(of) and of.max() == batch.n_targets:
-        msg = (
-            f"{who}(): 'rows' must not train the first token of a rollout, which nothing predicts; mask it, or build "
-            "the forest with prompt_lengths="
-        )
-        raise ValueError(msg)
-    a = advantages.at(Piece(rows, range(rows.n_rows)), torch.empty(0, dtype=torch.float64)).numpy()
-    weight = np.repeat(weights, rows.trained)
-
-    def add(x: NDArray[np.float64] | None) -> NDArray[np.float64]:
-        return np.bincount(of, weights=x, minlength=batch.n_targets).astype(np.float64, copy=False)
-
-    live = np.flatnonzero(add(None))
-    scaled = weight * a
-    return _Merged(live, add(scaled.clip(min=0))[live], add((-scaled).clip(min=0))[live], add(weight)[live])
+def _corrections(who: str, correction: Correction | Sequence[Correction] | None) -> Corrections | None:
+    if correction is None:
+        return None
+    corrected = as_correction(who, correction)
+    if corrected.coupled:
+        raise ValueError(f"{who}(): 'correction' must look at one token at a time; {_GATHER}")
+    if any(isinstance(part, Staleness) for part in corrected.parts):
+        raise ValueError(f"{who}(): 'correction' must not look at versions, which differ between copies; {_GATHER}")
+    return corrected

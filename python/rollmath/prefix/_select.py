@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +13,19 @@ from rollmath._autograd import first_order_only
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Pairs of places in an index and the items there, of which no pair has an item twice.
-Rounds: TypeAlias = list[tuple[torch.Tensor, torch.Tensor]]
+
+class Rounds(NamedTuple):
+    """The copies of items in an index, so that what is added in one step goes to different rows.
+
+    Attributes:
+        first: places of the first copy of each item, and the items.
+        shared: the items that have a second copy.
+        more: for the second copies, the third ones, ...: their places, and which of ``shared`` they are of.
+    """
+
+    first: tuple[torch.Tensor, torch.Tensor]
+    shared: torch.Tensor
+    more: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 def select(x: torch.Tensor, index: torch.Tensor, rounds: Callable[[], Rounds]) -> torch.Tensor:
@@ -25,31 +36,41 @@ def select(x: torch.Tensor, index: torch.Tensor, rounds: Callable[[], Rounds]) -
 
 
 def rounds_of(index: NDArray[np.int64], device: torch.device | str) -> Rounds:
-    """The first copies of all items, the second ones, ...: what is added in a round goes to different rows."""
-    if not len(index):
-        return []
+    """The copies of the items of an index, on a device."""
     order = np.argsort(index, kind="stable")
     starts = np.flatnonzero(np.diff(index[order], prepend=-1))
     copy = np.arange(len(index)) - np.repeat(starts, np.diff(starts, append=len(index)))
     places = order[np.argsort(copy, kind="stable")]
+    first, *more = np.split(places, np.cumsum(np.bincount(copy, minlength=1))[:-1])
+    shared = index[more[0]] if more else index[:0]
 
     def on(x: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(x).to(device, non_blocking=True)
+        return torch.tensor(x).to(device, non_blocking=True)
 
-    return [(on(part), on(index[part])) for part in np.split(places, np.cumsum(np.bincount(copy))[:-1])]
+    slots = [np.searchsorted(shared, index[part]) for part in more]
+    return Rounds(
+        (on(first), on(index[first])), on(shared), [(on(part), on(at)) for part, at in zip(more, slots, strict=True)]
+    )
 
 
 def add_rows(g: torch.Tensor, index: torch.Tensor, rounds: Callable[[], Rounds], n: int) -> torch.Tensor:
-    """``out[index[i]] += g[i]`` for ``i = 0, 1, ...``."""
+    """``out[index[i]] += g[i]`` for ``i = 0, 1, ...``; sums of float16 and bfloat16 are in float32."""
     out = g.new_zeros((n, *g.shape[1:]))
-    # In the order of the index on a CPU. Elsewhere the threads of a launch race, so none may add to the same row.
-    return out.index_add_(0, index, g) if g.device.type == "cpu" else in_rounds(out, g, rounds())
+    if g.device.type == "cpu" and g.dtype in {torch.float32, torch.float64}:
+        return out.index_add_(0, index, g)  # in the order of the index
+    return in_rounds(out, g, rounds())
 
 
 def in_rounds(out: torch.Tensor, g: torch.Tensor, rounds: Rounds) -> torch.Tensor:
-    """The same, one launch for each copy that an item has at most."""
-    for places, items in rounds:
-        out.index_add_(0, items, g.index_select(0, places))
+    """The same into zeros, a launch for each copy: the threads of a launch race, so none may add to the same row."""
+    places, items = rounds.first
+    out.index_add_(0, items, g.index_select(0, places))
+    if rounds.more:
+        sums = out.index_select(0, rounds.shared)
+        sums = sums if sums.dtype == torch.float64 else sums.float()
+        for places, slots in rounds.more:
+            sums.index_add_(0, slots, g.index_select(0, places).to(sums.dtype))
+        out.index_copy_(0, rounds.shared, sums.to(out.dtype))
     return out
 
 

@@ -31,9 +31,11 @@ pub struct Packed {
 /// [`Error::Structure`] if the forest does not know where its tokens are, for trees that are not there or come twice, or
 /// for more than 2^31 - 1 tokens.
 pub fn pack(forest: &Forest, trees: &[i64], par: Par) -> Result<Packed> {
-    let spans = forest.spans_or_error()?;
-    let (Some((rows, row_starts)), Some(offsets)) = (spans.places(), spans.offsets()) else {
-        let text = "does not know where its tokens are; build it with spans= and offsets=";
+    let spans = forest.spans();
+    let places = spans.and_then(|s| Some((s, s.places()?, s.offsets()?)));
+    let Some((spans, (rows, row_starts), offsets)) = places else {
+        let text = "does not know where its tokens are; build it with from_sequences or from_messages, or give \
+                    from_parents spans= and offsets=";
         return structure("forest", text);
     };
     let plan = Plan::new(forest, spans, trees)?;
@@ -44,14 +46,15 @@ pub fn pack(forest: &Forest, trees: &[i64], par: Par) -> Result<Packed> {
         starts.push(i64::from(plan.places[k as usize].start));
     }
     starts.push(plan.total);
+    let ends = to_usize(&starts);
     let of = |k: usize| &plan.places[plan.token_nodes[k] as usize];
-    let index = filled(&starts, par, |k, part| {
+    let index = filled(&ends, par, |k, part| {
         let v = of(k).node as usize;
         ascending(part, offsets[rows[v] as usize] + row_starts[v], 1);
     })?;
-    let positions = filled(&starts, par, |k, part| ascending(part, of(k).before as i32, 1))?;
-    let end = filled(&starts, par, |k, part| part.fill(of(k).end as i32))?;
-    let previous = filled(&starts, par, |k, part| {
+    let positions = filled(&ends, par, |k, part| ascending(part, of(k).before as i32, 1))?;
+    let end = filled(&ends, par, |k, part| part.fill(of(k).end as i32))?;
+    let previous = filled(&ends, par, |k, part| {
         let place = of(k);
         // The first token follows the last one of the nearest node above that has tokens.
         ascending(part, place.start as i32 - 1, 1);
@@ -94,7 +97,7 @@ pub fn rollout_tokens(
         // A path has fewer than 2^31 tokens, and there are fewer than 2^32 rollouts.
         offsets[i + 1] = offsets[i] + i64::from(leaf.before + leaf.len - skipped);
     }
-    let values = filled(&offsets, par, |i, part| {
+    let values = filled(&to_usize(&offsets), par, |i, part| {
         let (mut k, mut stop) = (ends[i].1, part.len());
         while stop > 0 {
             let place = &plan.places[k as usize];
@@ -148,7 +151,8 @@ impl Plan {
         }
         let lengths = spans.lengths();
         check_len("lengths", lengths.len(), forest.len(), "the number of nodes")?;
-        let (mut places, mut token_nodes, mut total) = (Vec::new(), Vec::new(), 0u64);
+        let size = trees.iter().map(|&t| forest.trees[t as usize + 1] - forest.trees[t as usize]).sum();
+        let (mut places, mut token_nodes, mut total) = (Vec::with_capacity(size), Vec::new(), 0u64);
         for &t in trees {
             let (first, last) = (forest.trees[t as usize], forest.trees[t as usize + 1]);
             let base = places.len();
@@ -191,15 +195,18 @@ fn too_many(got: u64) -> Error {
     Error::Structure { arg: "forest", reason }
 }
 
+fn to_usize(offsets: &[i64]) -> Vec<usize> {
+    offsets.iter().map(|&o| o as usize).collect()
+}
+
 /// A vector of pieces `offsets[k]..offsets[k + 1]` that `f(k, piece)` has filled.
 fn filled<T: Copy + Default + Send>(
-    offsets: &[i64],
+    offsets: &[usize],
     par: Par,
     f: impl Fn(usize, &mut [T]) + Sync,
 ) -> Result<Vec<T>> {
-    let ends: Vec<usize> = offsets.iter().map(|&o| o as usize).collect();
-    let mut out = zeros(ends[ends.len() - 1], "tokens")?;
-    fill(&ends, &mut out, par, f);
+    let mut out = zeros(offsets[offsets.len() - 1], "tokens")?;
+    fill(offsets, &mut out, par, f);
     Ok(out)
 }
 
