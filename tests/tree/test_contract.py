@@ -14,7 +14,10 @@ from rollmath import Forest, ops, tree
 
 
 class Row(NamedTuple):
-    """A call of a forest and one number a rollout or a node, and what there is to know about it."""
+    """A call of a forest and one number a rollout or a node, and what there is to know about it.
+
+    ``nan``: such a number ``"raises"``, ``"spreads"`` into the result, or ``"counts"`` as an ordinary input.
+    """
 
     call: Any
     argument: str = "rewards"
@@ -68,7 +71,6 @@ ROWS = {
     "root": of_nodes(ops.root, "x", nan="spreads"),
     **{f"down {how}": of_nodes(partial(ops.down, how=how), "x", nan="spreads") for how in ("sum", "mean", "max")},
     "down last": of_nodes(partial(ops.down, how="last"), "x", nan="counts"),
-    "leaf_stat": Row(partial(ops.leaf_stat, how="mean"), "leaf_values", nan="spreads"),
     **{
         f"leaf_stat {how}": Row(partial(ops.leaf_stat, how=how, **more), "leaf_values", nan="spreads")
         for how, more in STAT.items()

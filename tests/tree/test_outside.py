@@ -214,5 +214,6 @@ def test_errors():
         probe_only_fresh(forest, [0, 0, 0, 0, 1, 1, 0, 0, 0])
     with pytest.raises(ValueError, match=r"probe_only_fresh\(\): 'original' must have length 9"):
         probe_only_fresh(forest, [True])
-    with pytest.raises(TypeError, match=r"probe_only_fresh\(\): 'original' must be bool or integer"):
-        probe_only_fresh(forest, np.zeros(9))
+    for bad in (None, np.zeros(9)):
+        with pytest.raises(TypeError, match=r"probe_only_fresh\(\): 'original' must be bool or integer"):
+            probe_only_fresh(forest, bad)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice, floats, mask_bytes
+from rollmath._arrays import Array, ArrayLike, choice, floats
+from rollmath._checks import required_mask
 from rollmath.forest import Forest, as_forest
 from rollmath.ops import down, gather, parent, segment_sum, segment_weighted_mean, up
 from rollmath.tree._common import leaf_rewards
@@ -148,8 +149,7 @@ def probe_only_fresh(forest: Forest, original: ArrayLike) -> Array:
     """
     who = "probe_only_fresh"
     made = as_forest(who, forest)
-    marked = mask_bytes(who, "original", original, length=made.n_nodes, why="forest.n_nodes")
-    first = np.asarray(marked) != 0
+    first = required_mask(who, "original", original, made.n_nodes, "forest.n_nodes")
     siblings = made.siblings
     twice = np.bincount(siblings.index[first], minlength=siblings.n_groups) > 1
     if twice.any():

@@ -77,9 +77,10 @@ def tree_rl(
     The baseline of a rollout averages others that share its first steps, so it depends on the very steps that it is to
     judge; that of :func:`outside_subtree` does not.
 
-    Source: TreeRL, arXiv 2506.11902; the sum of both terms as a question at THUDM/TreeRL (issue 2) quotes equations 2
-    to 4, the place of the paper's square root from a secondary description, unverified. The code, THUDM/TreeRL, was
-    executed and agrees, with its place of the root and without.
+    Source: TreeRL, arXiv 2506.11902; the sum of both terms from a question at THUDM/TreeRL (issue 2), which quotes
+    equations 2 to 4. The place of the paper's square root is from secondary descriptions (Tree-GRPO's code, which names
+    TreeRL, also divides the sum), unverified. The code, THUDM/TreeRL, was executed and agrees, with its place of the
+    root and without.
 
     >>> forest = Forest.from_parents([-1, 0, 0, 1, 1])
     >>> tree_rl(forest, [0.0, 1.0, 0.0]).round(3).tolist()
