@@ -83,9 +83,9 @@ pub fn rollout_tokens(
     for &t in trees {
         let t = t as usize;
         let (first, last) = (forest.trees[t], forest.trees[t + 1]);
-        for &rollout in &forest.rollouts[forest.leaf_ends[t]..forest.leaf_ends[t + 1]] {
-            let leaf = forest.leaves[rollout as usize] as usize;
-            ends.push((rollout, (forest.rank[leaf] as usize - first + base) as u32));
+        let leaves = (first..last).filter(|&place| forest.end[place] as usize == place + 1);
+        for (place, &rollout) in leaves.zip(&forest.rollouts[forest.leaf_ends[t]..]) {
+            ends.push((rollout, (place - first + base) as u32));
         }
         base += last - first;
     }
@@ -156,7 +156,10 @@ impl Plan {
         for &t in trees {
             let (first, last) = (forest.trees[t as usize], forest.trees[t as usize + 1]);
             let base = places.len();
-            for &node in &forest.order[first..last] {
+            // Places of the nodes above, in this tree.
+            let mut path: Vec<usize> = Vec::new();
+            for place in first..last {
+                let node = forest.order[place];
                 let v = node as usize;
                 let len = lengths[v] as u64;
                 let (start, k) = (total, places.len());
@@ -165,10 +168,13 @@ impl Plan {
                     return Err(too_many(total));
                 }
                 let (len, start) = (len as u32, start as u32);
-                let (before, prompt, above) = match forest.parents[v] {
-                    NONE => (0, len, NONE),
-                    parent => {
-                        let p = forest.rank[parent as usize] as usize - first + base;
+                while path.last().is_some_and(|&above| forest.end[above] as usize <= place) {
+                    path.pop();
+                }
+                let (before, prompt, above) = match path.last() {
+                    None => (0, len, NONE),
+                    Some(parent) => {
+                        let p = parent - first + base;
                         let parent: &Place = &places[p];
                         let above = if parent.len > 0 { p as u32 } else { parent.above };
                         (parent.before + parent.len, parent.prompt, above)
@@ -177,6 +183,7 @@ impl Plan {
                 if len > 0 {
                     token_nodes.push(k as u32);
                 }
+                path.push(place);
                 places.push(Place { node, len, start, end: 0, before, prompt, above });
             }
             for k in base..places.len() {
