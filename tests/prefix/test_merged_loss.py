@@ -191,6 +191,13 @@ class Squared(Objective):
         return TokenLoss(tokens.advantages**2 * tokens.theta, tokens.weighted(tokens.advantages**2))
 
 
+class Warped(PPO):
+    """Another loss than PPO's; that one being homogeneous says nothing about it."""
+
+    def token_loss(self, tokens):
+        return super().token_loss(tokens.with_advantages(tokens.advantages**3))
+
+
 WRONG = [
     ({"objective": GSPO()}, ValueError, r"'objective' must look at one token at a time, but GSPO is sequence-coupled"),
     ({"objective": ClipCov()}, ValueError, r"'objective' must look at .*, but ClipCov is batch-coupled; take policy_l"),
@@ -200,6 +207,7 @@ WRONG = [
         r"'objective' must be proportional to the size of the advantage \(homogeneous\), but Quadratic is not; take",
     ),
     ({"objective": Squared()}, ValueError, r"'objective' must be proportional .*, but Squared is not"),
+    ({"objective": Warped()}, ValueError, r"'objective' must be proportional .*, but Warped is not"),
     ({"objective": "ppo"}, TypeError, r"'objective' must be an Objective, such as PPO\(\), got an object of type str"),
     ({"kl": GSPO()}, ValueError, r"'kl' must look at one token at a time"),
     ({"kl": 0.1}, TypeError, r"'kl' must be a KL term"),

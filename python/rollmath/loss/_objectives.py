@@ -46,11 +46,16 @@ class Objective:
             step, which two passes give.
         homogeneous: True if the loss is proportional to the size of the advantage: ``L(c A) = c L(A)`` for ``c > 0``,
             for any sign of A. Copies of a token in several rollouts can then be summed, as
-            :func:`rollmath.prefix.merged_loss` does.
+            :func:`rollmath.prefix.merged_loss` does. A subclass with a ``token_loss`` of its own must say so itself.
     """
 
     coupling: ClassVar[Literal["separable", "sequence", "batch"]] = "separable"
     homogeneous: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "token_loss" in cls.__dict__ and "homogeneous" not in cls.__dict__:
+            cls.homogeneous = False
 
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token."""
