@@ -129,9 +129,7 @@ def forest_up(
     weights: NDArray[np.float64] | None = None,
     empty: float = ...,
 ) -> NDArray[np.float64]: ...
-def forest_backup(
-    who: str, name: str, forest: Preorder, x: NDArray[Any], gamma: float, how: str
-) -> NDArray[Any]: ...
+def forest_backup(who: str, name: str, forest: Preorder, x: NDArray[Any], gamma: float, how: str) -> NDArray[Any]: ...
 def forest_down(who: str, name: str, forest: Preorder, x: NDArray[Any], how: str) -> NDArray[Any]: ...
 def forest_leaf_stat(
     who: str, name: str, forest: Preorder, x: NDArray[Any], how: str, parameter: float = 0.0
@@ -208,7 +206,7 @@ def order_project(
     edges: tuple[NDArray[np.int64], NDArray[np.int64]],
     margin: float | NDArray[np.float64],
     norm: str,
-    radius: float | NDArray[np.float64] | None,
+    radius: float | NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8]]: ...
 
 @final
