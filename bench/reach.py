@@ -155,12 +155,12 @@ LINES = [
     Line(
         "staged_soft_sample",
         "Tree-OPO soft, 200 groups, against SLSQP",
-        faster("staged_soft_sample", "scipy slsqp", 40),
+        faster("staged_soft_sample", "scipy slsqp", 20),
     ),
     Line(
         "staged_hard_sample",
         "Tree-OPO hard, 200 groups, against SLSQP",
-        faster("staged_hard_sample", "scipy slsqp", 40),
+        faster("staged_hard_sample", "scipy slsqp", 20),
     ),
     Line("isotonic_chain", "an order that is a chain of 1,000,000 rows", within(1000)),
     Line("tree_tokens", "100 million tokens of tree rollouts, out=", times_of("tree_tokens", "probe write", 1 / 0.6)),

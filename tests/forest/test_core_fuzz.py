@@ -57,6 +57,7 @@ def use(forest, data):
             attempt(_core.forest_up, "f", "x", forest, x, how, draw(st.floats()), weights, draw(st.floats()))
         for how in ("sum", "mean", "max", "min", "last", "first"):
             attempt(_core.forest_down, "f", "x", forest, x, how)
+            attempt(_core.forest_down, "f", "x", forest, x, how, weights)
         for how in STATS:
             attempt(_core.forest_leaf_stat, "f", "x", forest, x, how, draw(st.floats()))
         attempt(_core.forest_root, "f", "x", forest, x)

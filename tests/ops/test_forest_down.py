@@ -31,6 +31,32 @@ def test_against_the_oracle(oracle, tolerance, size, how, dtype, holes):
     assert_same(ops.root(forest, x), wide[forest.roots[forest.tree]])
 
 
+@given(SIZES, st.sampled_from(["sum", "mean"]), st.sampled_from([np.float64, np.float32]))
+def test_weights_against_the_oracle(oracle, tolerance, size, how, dtype):
+    parents = oracle("forest.py", "random_parents")(*size)
+    forest, rng = Forest.from_parents(parents), np.random.default_rng(size[0])
+    x = rng.normal(3, 2, len(parents)).astype(dtype)
+    weights = rng.choice([0.0, 0.25, 1.0, 3.0], len(parents))
+    x[(weights == 0) & (rng.random(len(parents)) < 0.5)] = np.nan
+    got = ops.down(forest, x, how=how, weights=weights)
+    expected = oracle("ops/forest_down.py", "down")(parents, x, how, weights)
+    np.testing.assert_allclose(got, expected, **tolerance(np.dtype(dtype).name))
+    ones = ops.down(forest, np.nan_to_num(x), how=how, weights=np.ones(len(parents)))
+    assert_same(ones, ops.down(forest, np.nan_to_num(x), how=how))
+    level = ops.down(forest, np.full(len(parents), 0.7, dtype), how="mean", weights=weights)
+    assert np.isin(level[~np.isnan(level)], [np.dtype(dtype).type(0.7)]).all()
+
+
+def test_weights_that_are_wrong():
+    forest = Forest.from_parents(F1)
+    with pytest.raises(ValueError, match=r"down\(\): 'weights' go with how='sum' or 'mean', got how='max'"):
+        ops.down(forest, np.ones(9), how="max", weights=np.ones(9))
+    with pytest.raises(ValueError, match=r"down\(\): 'weights' must have length 9 \(= forest.n_nodes\), got 8"):
+        ops.down(forest, np.ones(9), how="sum", weights=np.ones(8))
+    with pytest.raises(ValueError, match=r"down\(\): 'weights' must be finite and not negative, got -1.* at index 0"):
+        ops.down(forest, np.ones(9), how="sum", weights=-np.ones(9))
+
+
 def assert_same(a, b):
     assert np.array_equal(a, np.asarray(b), equal_nan=True)
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
+
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice, floats, number
 from rollmath.forest import Forest, as_forest
 
 
-def down(forest: Forest, x: ArrayLike, *, how: Literal["sum", "mean", "max", "min", "last"]) -> Array:
+def down(
+    forest: Forest,
+    x: ArrayLike,
+    *,
+    how: Literal["sum", "mean", "max", "min", "last"],
+    weights: ArrayLike | None = None,
+) -> Array:
     """One value a node from those on its path from the root, both ends included.
 
     With the path ``root = u_0, ..., u_d = v``: ``sum_k x(u_k)``, ``sum_k x(u_k) / (d + 1)``, ``max_k x(u_k)``,
@@ -19,6 +27,8 @@ def down(forest: Forest, x: ArrayLike, *, how: Literal["sum", "mean", "max", "mi
         forest: a :class:`~rollmath.Forest`.
         x: ``[n_nodes]``, by node id.
         how: ``"sum"``, ``"mean"``, ``"max"``, ``"min"`` or ``"last"``.
+        weights: ``[n_nodes]``, finite and not negative, for ``"sum"``, which is ``sum_k w_k x(u_k)``, and ``"mean"``,
+            that over ``sum_k w_k`` and NaN where this is 0. A node of weight 0 is left out, whatever it holds.
 
     Returns:
         ``[n_nodes]``, in the kind and float type of ``x``, accumulated in float64 from the root on. The mean of equal
@@ -26,7 +36,7 @@ def down(forest: Forest, x: ArrayLike, *, how: Literal["sum", "mean", "max", "mi
         whole path is NaN.
 
     Raises:
-        ValueError: wrong length, or an unknown ``how``.
+        ValueError: wrong length, an unknown ``how``, weights with another one or that are negative or not finite.
 
     >>> from rollmath import Forest
     >>> forest = Forest.from_parents([-1, 0, 0, 1])
@@ -38,7 +48,13 @@ def down(forest: Forest, x: ArrayLike, *, how: Literal["sum", "mean", "max", "mi
     made = as_forest("down", forest)
     choice("down", "how", how, ("sum", "mean", "max", "min", "last"))
     values, kind = floats("down", "x", x, length=made.n_nodes, why="forest.n_nodes")
-    return kind.wrap(_core.forest_down("down", "x", made._preorder, values, how))
+    if weights is None:
+        return kind.wrap(_core.forest_down("down", "x", made._preorder, values, how))
+    if how not in {"sum", "mean"}:
+        msg = f"down(): 'weights' go with how='sum' or 'mean', got how={how!r}"
+        raise ValueError(msg)
+    w = floats("down", "weights", weights, length=made.n_nodes, why="forest.n_nodes")[0].astype(np.float64, copy=False)
+    return kind.wrap(_core.forest_down("down", "x", made._preorder, values, how, w))
 
 
 def parent(forest: Forest, x: ArrayLike, *, root: float = 0.0) -> Array:

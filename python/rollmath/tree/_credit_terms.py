@@ -131,10 +131,8 @@ def _against_nodes(who: str, forest: Forest, x: Floats, weights: Floats | None, 
     counts = up(forest, np.ones(len(x)), how="sum", weights=weights)
     if "ancestors" in rule.baseline:
         seen = ~np.isnan(values) & (counts > 1 if rule.baseline == "shared_ancestors" else True)
-        total = parent(forest, down(forest, np.where(seen, values, 0.0), how="sum"))
-        n = parent(forest, down(forest, seen.astype(np.float64), how="sum"))
-        mean = np.divide(total, n, out=np.zeros(len(n)), where=n > 0)
-        return np.where(n > 0, values - mean, _lone(values, rule))
+        mean = parent(forest, down(forest, values, how="mean", weights=seen), root=np.nan)
+        return np.where(np.isnan(mean), _lone(values, rule), values - mean)
 
     own = np.ones(forest.n_nodes) if weights is None else weights
     own = np.where(np.isnan(values) | (forest.parents < 0), 0.0, own)

@@ -194,12 +194,10 @@ def _less_subtrees(forest: Forest, value: Floats, weights: NDArray[np.generic], 
     """
     w = weights.astype(np.float64)
     w[forest.roots] = prompt
-    total = down(forest, w, how="sum")
-    w[forest.roots] = 0.0
+    at = value[forest.leaves]  # before the prompt, which a leaf may be
+    value[forest.roots] = 0.0
     with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
-        w *= value
-        value -= np.divide(down(forest, w, how="sum"), total, out=total)
-    return value[forest.leaves]
+        return np.asarray(at - down(forest, value, how="mean", weights=w)[forest.leaves])
 
 
 def _size(forest: Forest) -> Floats:

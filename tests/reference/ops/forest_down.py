@@ -11,10 +11,15 @@ def path(parents, v):
     return nodes[::-1]
 
 
-def down(parents, x, how):
+def down(parents, x, how, weights=None):
     """One value a node; sums are exact before they are rounded."""
     out = []
     for v in range(len(parents)):
+        if weights is not None:
+            terms = [(float(weights[u]), float(x[u])) for u in path(parents, v) if weights[u] > 0]
+            total = math.fsum(w for w, _ in terms) if how == "mean" else 1.0
+            out.append(math.fsum(w * value for w, value in terms) / total if total else math.nan)
+            continue
         values = [float(x[u]) for u in path(parents, v)]
         if how == "last":
             known = [value for value in values if not math.isnan(value)]

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::fold::{Pass, by_node, carry};
-use super::{Forest, NONE};
+use super::{Forest, NONE, weighted};
 use crate::error::Result;
 use crate::par::{Par, for_ranges};
 use crate::real::Real;
@@ -25,11 +25,28 @@ pub enum Down {
 
 /// One value a node (to `out`, by id) from those on its path from the root; accumulated in float64.
 ///
+/// With `weights`, one a node, a sum is that of `w x`, and a mean is divided by the sum of `w`: exactly the common value
+/// if all that weigh are equal, NaN if nothing weighs. What has weight 0 is not looked at. Other folds take none.
+///
 /// # Errors
-/// [`Error::Length`](crate::Error::Length) if `x` is not of one value a node.
-pub fn down<T: Real>(forest: &Forest, x: &[T], how: Down, out: &mut [T], par: Par) -> Result<()> {
+/// [`Error::Length`](crate::Error::Length) if `x` or `weights` is not of one value a node,
+/// [`Error::Range`](crate::Error::Range) for a weight that is negative or not finite.
+pub fn down<T: Real>(
+    forest: &Forest,
+    x: &[T],
+    how: Down,
+    weights: Option<&[f64]>,
+    out: &mut [T],
+    par: Par,
+) -> Result<()> {
     forest.check_nodes("x", x.len())?;
     forest.check_nodes("out", out.len())?;
+    if let Some(weights) = weights.map(|w| weighted::check(forest, w)).transpose()?.flatten()
+        && matches!(how, Down::Sum | Down::Mean)
+    {
+        down_weighted(forest, x, how, weights, out, par);
+        return Ok(());
+    }
     let at = |node: usize| x[node].wide() + 0.0;
     let mut run = |step: fn(f64, f64) -> f64| {
         carry(forest, at, |above, v| step(above, at(v)), |value| value, out, par);
@@ -49,6 +66,25 @@ pub fn down<T: Real>(forest: &Forest, x: &[T], how: Down, out: &mut [T], par: Pa
         }
     }
     Ok(())
+}
+
+fn down_weighted<T: Real>(forest: &Forest, x: &[T], how: Down, weights: &[f64], out: &mut [T], par: Par) {
+    // The sum, the sum of the weights, and the value that all so far have had, or NaN.
+    let step = |(sum, total, same): (f64, f64, f64), v: usize| {
+        let (w, x) = (weights[v], x[v].wide() + 0.0);
+        match w > 0.0 {
+            false => (sum, total, same),
+            true if total > 0.0 => (sum + w * x, total + w, if x == same { same } else { f64::NAN }),
+            true => (w * x, w, x),
+        }
+    };
+    let last = |(sum, total, same): (f64, f64, f64)| match how {
+        Down::Sum => sum,
+        _ if total > 0.0 && same.is_nan() => sum / total,
+        _ if total > 0.0 => same,
+        _ => f64::NAN,
+    };
+    carry(forest, |v| step((0.0, 0.0, f64::NAN), v), step, last, out, par);
 }
 
 /// The value of each node's parent (to `out`, by id); `root` for roots.
@@ -109,7 +145,7 @@ mod tests {
         let x = [1.0f32, 2.0, f32::NAN, 0.5, -1.0, 2.0, f32::NAN, 4.0, 0.0];
         let run = |how| {
             let mut out = [9.0; 9];
-            down(&f, &x, how, &mut out, Par::Serial).unwrap();
+            down(&f, &x, how, None, &mut out, Par::Serial).unwrap();
             out
         };
         assert_eq!(run(Down::Last), [1.0, 2.0, 1.0, 0.5, -1.0, 2.0, 1.0, 4.0, 0.0]);
@@ -135,8 +171,15 @@ mod tests {
             parent_values(&f, &x, -1, &mut out, par).unwrap();
             assert_eq!(out, [2, 4, -1, 2, -1]);
             let mut out = [9.0; 5];
-            down(&f, &[0.0, 1.0, 2.0, 3.0, 4.0], Down::Sum, &mut out, par).unwrap();
+            down(&f, &[0.0, 1.0, 2.0, 3.0, 4.0], Down::Sum, None, &mut out, par).unwrap();
             assert_eq!(out, [2.0, 5.0, 2.0, 5.0, 4.0]);
+            let (x, w) = ([0.0, f64::NAN, 2.0, 3.0, 4.0], [1.0, 0.0, 3.0, 0.0, 0.0]);
+            down(&f, &x, Down::Mean, Some(&w), &mut out, par).unwrap();
+            assert_eq!([out[0], out[2], out[3]], [1.5, 2.0, 2.0]);
+            assert!(out[1].is_nan() && out[4].is_nan());
+            down(&f, &x, Down::Sum, Some(&w), &mut out, par).unwrap();
+            assert_eq!(out, [6.0, 0.0, 6.0, 6.0, 0.0]);
+            assert!(down(&f, &x, Down::Sum, Some(&[-1.0; 5]), &mut out, par).is_err());
         }
     }
 }

@@ -62,8 +62,9 @@ fn forest_backup<'py>(
     })
 }
 
-/// One float a node from the floats of the nodes between its root and itself.
+/// One float a node from the floats of the nodes between its root and itself; `weights` (float64) are by node.
 #[pyfunction]
+#[pyo3(signature = (who, name, forest, x, how, weights=None))]
 fn forest_down<'py>(
     py: Python<'py>,
     who: &str,
@@ -71,15 +72,18 @@ fn forest_down<'py>(
     forest: &Preorder,
     x: &Bound<'py, PyAny>,
     how: &str,
+    weights: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let call = Call::named(who, name);
     let how = choose!(call, "how", how, {
         "sum" => Down::Sum, "mean" => Down::Mean, "max" => Down::Max, "min" => Down::Min, "last" => Down::Last,
     });
     let x = floats(&call, name, x)?;
+    let weights = weights.map(|w| array1::<f64>(&call, "weights", w)).transpose()?;
+    let weights = weights.as_ref().map(|w| slice(&call, "weights", w)).transpose()?;
     let forest = &forest.forest;
     with_floats!(&x, call, name, |x| {
-        by_node(py, &call, forest, x, |x, out, par| forest::down(forest, x, how, out, par))
+        by_node(py, &call, forest, x, |x, out, par| forest::down(forest, x, how, weights, out, par))
     })
 }
 
