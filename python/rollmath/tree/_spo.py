@@ -23,10 +23,10 @@ def spo(
     convention: Convention | Framework = SPO,
     **override: Unpack[Override],
 ) -> Array:
-    """Segment policy optimisation on trees: what the step from its parent to a node has gained.
+    """SPO on trees, ``A(v) = V(v) - V(parent(v))``: what the step from its parent to a node has gained.
 
-    ``A(v) = V(v) - V(parent(v))`` with ``V`` the reward at leaves and the mean of the children above. Variants, over
-    the ``b`` children ``c`` of the parent (``v`` among them):
+    ``V`` is the reward at leaves and the mean of the children above. Variants, over the ``b`` children ``c`` of the
+    parent (``v`` among them):
 
     - ``edge="normalized"``: ``A(v) = (V(v) - V(parent)) / (std_c(V(c)) + eps)``
     - ``leave_one_out=True``: ``V(v) - mean_{c != v}(V(c)) = b / (b - 1) (V(v) - V(parent))`` instead of the difference,
