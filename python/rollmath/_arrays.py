@@ -63,6 +63,11 @@ def describe(x: object) -> str:
     return f"an object of type {type(x).__name__}"
 
 
+def counted(n: int, what: str) -> str:
+    """``1 node``, ``2 nodes``."""
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
 def host(who: str, name: str, x: ArrayLike) -> tuple[NDArray[Any], Kind]:
     """Any array as NumPy, bfloat16 widened; lists become arrays.
 

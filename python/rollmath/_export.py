@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -216,7 +217,7 @@ class Export(Layout):
         if given is None:
             return []
         x, _ = floats(who, "rewards", given, length=self.n_leaves, why="forest.n_leaves")
-        return [(v, r) for v, r in zip(self.leaves.tolist(), x.tolist(), strict=True) if r == r]  # noqa: PLR0124
+        return [(v, r) for v, r in zip(self.leaves.tolist(), x.tolist(), strict=True) if not math.isnan(r)]
 
     def _own_tokens(self, who: str, tokens: ArrayLike) -> list[list[int]]:
         spans, offsets = self.spans, self._preorder.offsets

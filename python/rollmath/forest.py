@@ -15,6 +15,7 @@ from rollmath._arrays import (
     check_vector,
     choice,
     contiguous,
+    counted,
     describe,
     floats,
     frozen,
@@ -357,12 +358,9 @@ class Forest(Builders, Export):
         return self.expand(1.0 / self.leaf_counts, per=per, include_root=include_root)
 
     def __repr__(self) -> str:
-        def count(n: int, what: str) -> str:
-            return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-        parts = [count(self.n_nodes, "node"), count(self.n_leaves, "rollout"), count(self.n_trees, "tree")]
+        parts = [counted(self.n_nodes, "node"), counted(self.n_leaves, "rollout"), counted(self.n_trees, "tree")]
         if self.lengths is not None:
-            parts.append(count(int(self.lengths.sum()), "token"))
+            parts.append(counted(int(self.lengths.sum()), "token"))
         return f"Forest({', '.join(parts)})"
 
     def __reduce__(self) -> tuple[Any, ...]:

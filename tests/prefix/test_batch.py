@@ -223,6 +223,10 @@ def test_a_first_token_without_a_prompt():
     got = batch.gather(np.array([0.5, 0.25]))
     np.testing.assert_array_equal(got.values, [np.nan, 0.5, np.nan, 0.25])
     assert batch.gather(np.array([0.5, 0.25]), fill=0).values.tolist() == [0, 0.5, 0, 0.25]
+    got = batch.gather(np.array([0.5, 0.25], np.float32), fill=np.float32("nan")).values
+    assert np.isnan(got).tolist() == [True, False, True, False]
+    with pytest.raises(TypeError, match=r"PrefixBatch.gather\(\): 'fill' must be"):
+        batch.gather(np.array([0.5, 0.25]), fill="0")
     assert batch.merge(got).tolist() == [0.5, 0.25]
     torch = pytest.importorskip("torch")
     x = torch.tensor([0.5, 0.25], requires_grad=True)

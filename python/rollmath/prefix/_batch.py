@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, describe, floats, frozen, host, integers, is_tensor
+from rollmath._arrays import Array, ArrayLike, choice, counted, describe, floats, frozen, host, integers, is_tensor
 from rollmath._checks import real, whole
 from rollmath.forest import Forest, as_forest
 from rollmath.prefix._masks import Masks
@@ -179,7 +179,9 @@ oversized=array([0]))
 
     def _flat(self, who: str, flat: ArrayLike) -> Array:
         x = flat if is_tensor(flat) else host(who, "flat", flat)[0]
-        total = int(self.forest._preorder.offsets[-1])  # type: ignore[index]
+        offsets = self.forest._preorder.offsets
+        assert offsets is not None  # pack() asked for them
+        total = int(offsets[-1])
         if x.ndim < 1 or len(x) != total:
             got = tuple(x.shape)
             msg = f"{who}(): 'flat' must have shape ({total}, ...) (= flat tokens), got {got}"
@@ -253,8 +255,8 @@ oversized=array([0]))
             msg = f"{who}(): 'x' must have length {self.n_tokens} (= n_tokens){also}, got {len(x)}"
             raise ValueError(msg)
         if self._unpredicted:
-            number = real(who, "fill", fill) if fill == fill else math.nan  # noqa: PLR0124 - NaN is NaN
-            x = _with_last(x, number)
+            missing = isinstance(fill, (float, np.floating)) and math.isnan(fill)
+            x = _with_last(x, fill if missing else real(who, "fill", fill))
         return Ragged._make(self._select(x, "_target_rows"), self.offsets)
 
     def merge(self, x: Ragged | Array, *, how: Literal["same", "sum"] = "same", tolerance: float = 0.0) -> Array:
@@ -318,16 +320,14 @@ oversized=array([0]))
             key, kept = (f"rounds of {name}", str(x.device)), self._tensors
             if key not in kept:
                 kept[key] = rounds_of(getattr(self, name), x.device)
-            return kept[key]  # type: ignore[no-any-return]
+            made: Rounds = kept[key]
+            return made
 
         return select(x, self._tensor(name, x.device), rounds)
 
     def __repr__(self) -> str:
-        def count(n: int, what: str) -> str:
-            return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-        tokens = f"{count(self.n_tokens, 'token')} of {int(self._sizes[0].sum())}"
-        return f"PrefixBatch({tokens}, {count(self.n_rollouts, 'rollout')}, {count(self.n_trees, 'tree')})"
+        tokens = f"{counted(self.n_tokens, 'token')} of {int(self._sizes[0].sum())}"
+        return f"PrefixBatch({tokens}, {counted(self.n_rollouts, 'rollout')}, {counted(self.n_trees, 'tree')})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PrefixBatch._make, (self.forest, np.array(self.trees))

@@ -80,10 +80,9 @@ def _intervals(forest: Forest) -> tuple[Ints, Ints]:
 
 
 def center(who: str, rewards: NDArray[np.float64], groups: Groups) -> NDArray[np.float64]:
-    """Rewards less their group's mean; the second pass is for what rounding of large rewards leaves."""
-    for _ in range(2):
-        rewards = normalize(rewards, groups, center="mean", scale="none", singleton="zero", name="rewards", who=who)
-    return rewards
+    """Rewards less their group's mean."""
+    out = normalize(rewards, groups, center="mean", scale="none", singleton="zero", name="rewards", who=who)
+    return np.asarray(out)
 
 
 def value(samples: Samples, rewards: NDArray[np.float64], baseline: str, success: float) -> NDArray[np.float64]:
