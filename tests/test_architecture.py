@@ -21,9 +21,10 @@ LAYERS = [
     {"groups", "ragged", "conventions"},
     {"_columns", "_layout", "_logprobs", "_paths", "_token_rows", "_turns_report"},
     {"_draw", "_export", "_texts"},
+    {"_step_keys", "_step_merge", "_step_graph", "_step_draw", "_step_messages", "steps"},
     {"rows", "_turns", "_messages", "_builders", "forest"},
     {"ops"},
-    {"group", "temporal", "tree", "loss", "select", "vocab"},
+    {"group", "temporal", "tree", "graph", "loss", "select", "vocab"},
     {"_audit_inputs"},
     {"_audit_reasons", "_audit_match"},
     {"_audit_findings", "_audit_summary", "_audit_text"},
@@ -34,7 +35,7 @@ LAYERS = [
     {"demo", "cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-METHODS = ["group", "temporal", "tree", "loss", "select", "vocab"]
+METHODS = ["group", "temporal", "tree", "graph", "loss", "select", "vocab"]
 SOURCES = [
     p
     for folder in ("python", "rust", "kernels", "tests", "bench", "examples")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         adapters,
         conventions,
         distributed,
+        graph,
         group,
         loss,
         metrics,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rollmath.groups import Groups, GroupStats
     from rollmath.ragged import Ragged
     from rollmath.rows import Rows
+    from rollmath.steps import Steps
 
 #: Loaded when first used: an import should cost little (pytest imports the package to find its plugin), and torch may
 #: be missing.
@@ -46,6 +48,7 @@ _LAZY = (
     "adapters",
     "conventions",
     "distributed",
+    "graph",
     "group",
     "loss",
     "metrics",
@@ -68,6 +71,7 @@ _LATE = {
     "LogProbs": "_logprobs",
     "Ragged": "ragged",
     "Rows": "rows",
+    "Steps": "steps",
     "audit": "_audit",
 }
 
@@ -80,11 +84,13 @@ __all__ = [
     "LogProbs",
     "Ragged",
     "Rows",
+    "Steps",
     "__version__",
     "adapters",
     "audit",
     "conventions",
     "distributed",
+    "graph",
     "group",
     "loss",
     "metrics",
