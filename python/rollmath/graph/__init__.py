@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from rollmath.graph._gigpo import gigpo, gigpo_episode, gigpo_step
     from rollmath.graph._hgpo import hgpo
     from rollmath.graph._salt import salt
-    from rollmath.graph._step_returns import step_returns
+    from rollmath.graph._step_reinforce import step_reinforce
+    from rollmath.graph._step_returns import segment_returns, step_returns
 
 _load, __dir__ = lazy(
     __name__,
@@ -19,7 +20,8 @@ _load, __dir__ = lazy(
         "_gigpo": ("gigpo", "gigpo_episode", "gigpo_step"),
         "_hgpo": ("hgpo",),
         "_salt": ("salt",),
-        "_step_returns": ("step_returns",),
+        "_step_reinforce": ("step_reinforce",),
+        "_step_returns": ("segment_returns", "step_returns"),
     },
 )
 
@@ -29,6 +31,8 @@ __all__ = [
     "gigpo_step",
     "hgpo",
     "salt",
+    "segment_returns",
+    "step_reinforce",
     "step_returns",
 ]
 
