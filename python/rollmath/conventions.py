@@ -289,6 +289,12 @@ TREE_RL = Framework(
     known="golden",
     options={"tree_rl": {"global_term": "value", "sqrt": "code", "zero_fill": True}},
 )
+#: Methods on step graphs. ``singleton`` is for a task of one trajectory, whose reward stays; a state visited once gets 0.
+G2PO = Framework("G2PO", {"g2po": _RAW}, version="G2PO, 2026", known="golden")
+GRAPHGPO = Framework("GRAPHGPO", {"graphgpo": _RAW}, version="GraphGPO, 2026", known="golden")
+REWARDFLOW = Framework("REWARDFLOW", {"rewardflow": _RAW}, version="RewardFlow, 2026", known="golden")
+#: Among the steps from a state. A lone one keeps its sign; ddof and eps are ours.
+GRAFT = Framework("GRAFT", {"graft": Convention(singleton="abs")}, version="GRAFT, 2026", known="paper")
 
 
 def frameworks() -> dict[str, Framework]:
@@ -325,6 +331,9 @@ def table(method: str | None = None) -> ConventionTable:
 __all__ = [
     "AREAL",
     "DEFAULT",
+    "G2PO",
+    "GRAFT",
+    "GRAPHGPO",
     "GRPO_COMPOSER",
     "NEMO_RL",
     "OPENRLHF",
@@ -332,6 +341,7 @@ __all__ = [
     "PAPER",
     "PODS",
     "PRIME_RL",
+    "REWARDFLOW",
     "RLLM",
     "ROLL",
     "SKYRL",

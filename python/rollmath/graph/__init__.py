@@ -8,16 +8,36 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.graph._g2po import g2po
+    from rollmath.graph._graft import graft, graft_values
+    from rollmath.graph._graphgpo import graphgpo
+    from rollmath.graph._rewardflow import rewardflow, rewardflow_values
+    from rollmath.graph._rtmc import rtmc
     from rollmath.graph._salt import salt
+    from rollmath.graph._values import StepValues
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_g2po": ("g2po",),
+        "_graft": ("graft", "graft_values"),
+        "_graphgpo": ("graphgpo",),
+        "_rewardflow": ("rewardflow", "rewardflow_values"),
+        "_rtmc": ("rtmc",),
         "_salt": ("salt",),
+        "_values": ("StepValues",),
     },
 )
 
 __all__ = [
+    "StepValues",
+    "g2po",
+    "graft",
+    "graft_values",
+    "graphgpo",
+    "rewardflow",
+    "rewardflow_values",
+    "rtmc",
     "salt",
 ]
 
