@@ -9,16 +9,9 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike
 from rollmath._checks import mask, real
 from rollmath.conventions import G2PO, Convention, Framework, Override, resolve
-from rollmath.graph._common import (
-    Scale,
-    Statistics,
-    among,
-    discounted_returns,
-    episode_term,
-    split_lost,
-    trajectory_values,
-)
-from rollmath.ops import gather, segment_mean
+from rollmath.graph._common import per_trajectory, returns_of
+from rollmath.graph._terms import Scale, Statistics, among, episode_term, rewards_of
+from rollmath.ops import segment_broadcast
 from rollmath.steps import Steps, as_steps
 
 
@@ -31,7 +24,7 @@ def g2po(
     invalid: ArrayLike | None = None,
     invalid_penalty: float = 0.1,
     scale: Scale = "std",
-    step_weight: float = 1.0,
+    weight: float = 1.0,
     statistics: Statistics = "trajectories",
     advantages: ArrayLike | None = None,
     convention: Convention | Framework = G2PO,
@@ -52,7 +45,7 @@ def g2po(
             ``V(s')`` in ``z_state``, and there alone.
         invalid_penalty: how much.
         scale: ``"std"``, or ``"none"`` for ``x - mean`` in all three terms (``mean_norm`` in the code).
-        step_weight: ``w``.
+        weight: ``w``.
         statistics: of the first term: over the ``"trajectories"`` of the task, or, as the code has it, over its
             ``"step_rows"``, where a trajectory counts once for each of its steps.
         advantages: one a trajectory, instead of the first term.
@@ -79,18 +72,16 @@ def g2po(
     who = "g2po"
     made = as_steps(who, steps)
     rules = resolve(who, "g2po", convention, override)
-    discount = real(who, "gamma", gamma, 0.0, 1.0)
-    weight, penalty = real(who, "step_weight", step_weight), real(who, "invalid_penalty", invalid_penalty)
+    omega, penalty = real(who, "weight", weight), real(who, "invalid_penalty", invalid_penalty)
     refused = None if invalid is None else mask(who, "invalid", invalid, len(made), "the number of rows")
-    given, back = trajectory_values(who, "rewards", rewards, made, propagate=rules.nan == "propagate")
-    r, lost = split_lost(made, given)
-    after = r if terminal is None else trajectory_values(who, "terminal", terminal, made)[0]
+    r, lost, back = rewards_of(who, made, rewards, rules)
+    after = r if terminal is None else per_trajectory(who, made, "terminal", terminal, None)[0]
 
     states = made.groups(by="state")
-    v = gather(segment_mean(discount * discounted_returns(made, r, discount), states), states)
-    ahead = made.gather(after)
-    ahead[~made.last] = v[made.next[~made.last]]
-    out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
+    outcome = np.where(made.last, r[made.trajectory_index], 0.0)
+    v = np.asarray(segment_broadcast(gamma * returns_of(who, made, outcome, gamma), states))
+    ahead = np.where(made.last, after[made.trajectory_index], v[made.next])
     local = ahead if refused is None else np.where(refused, ahead - penalty, ahead)
     step = among(who, local, states, rules, scale) + among(who, ahead - v, made.row_groups, rules, scale)
-    return back(np.where(lost, np.nan, out + weight * step))
+    out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
+    return back(np.where(lost, np.nan, out + omega * step))

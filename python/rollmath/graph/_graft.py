@@ -10,7 +10,8 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real
 from rollmath._step_graph import StepGraph
 from rollmath.conventions import GRAFT, Convention, Framework, Override, resolve
-from rollmath.graph._common import Scale, at_ends, graph_of, row_values, split_lost, trajectory_values
+from rollmath.graph._common import per_step, per_trajectory
+from rollmath.graph._terms import Scale, added, at_ends, graph_of, rewards_of
 from rollmath.graph._values import StepValues
 from rollmath.groups import Groups
 from rollmath.ops import graph_backup, normalize, segment_mean, segment_sum
@@ -48,7 +49,7 @@ def graft_values(
     who = "graft_values"
     made = as_steps(who, steps)
     discount = real(who, "gamma", gamma, 0.0, 1.0)
-    r, back = trajectory_values(who, "rewards", rewards, made)
+    r, back = per_trajectory(who, made, "rewards", rewards, None)
     graph = graph_of(who, made, r, truncated)
     v = np.asarray(graph_backup(graph, at_ends(graph, r, np.nan), gamma=discount))
     return StepValues(back(v[graph.node_of_row]), back(v[graph.next_of_row]))
@@ -115,9 +116,7 @@ def graft(
     discount = real(who, "gamma", gamma, 0.0, 1.0)
     decay = None if lam is None else real(who, "lam", lam, 0.0, 1.0)
     choice(who, "scale", scale, ("std", "none"))
-    propagate = rules.nan == "propagate"
-    given, back = trajectory_values(who, "rewards", rewards, made, propagate=propagate)
-    r, lost = split_lost(made, given)
+    r, lost, back = rewards_of(who, made, rewards, rules)
     graph = graph_of(who, made, r, truncated)
     states = made.groups(by="state")
     v = at_ends(graph, r, np.nan)
@@ -125,19 +124,19 @@ def graft(
         v = np.asarray(graph_backup(graph, v, gamma=discount))
     else:
         v = np.where(graph.ends, v, 0.0)
-        v[graph.node_of_row[states.first]] = segment_mean(row_values(who, "values", values, made), states)
+        v[graph.node_of_row[states.first]] = segment_mean(per_step(who, made, "values", values, None)[0], states)
     out = discount * v[graph.next_of_row] - v[graph.node_of_row]
     if decay and values is not None:
         out += _further_on(made, graph, out, discount * decay)
     if scale == "std":
         out = np.asarray(normalize(out, states, convention=rules, name="rewards", who=who))
     if advantages is not None:
-        out = out + made.gather(trajectory_values(who, "advantages", advantages, made, propagate=propagate)[0])
+        out = out + added(who, made, advantages, rules)
     return back(np.where(lost, np.nan, out))
 
 
 def _further_on(steps: Steps, graph: StepGraph, residual: Array, decay: float) -> Array:
-    """``sum_k decay^k mean_k`` for each row, ``mean_k`` over the rows that leave what is ``k - 1`` steps from its s'."""
+    """``sum_k decay^k mean_k`` for each row, ``mean_k`` over the rows that leave what is ``k - 1`` steps on."""
     sources = Groups(graph.node_of_row)
     at = graph.node_of_row[sources.first]
     total, count = np.zeros(graph.n_nodes), np.zeros(graph.n_nodes)

@@ -9,18 +9,9 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import mask, real
 from rollmath.conventions import GRAPHGPO, Convention, Framework, Override, resolve
-from rollmath.graph._common import (
-    Scale,
-    Statistics,
-    among,
-    at_ends,
-    episode_term,
-    graph_of,
-    row_values,
-    split_lost,
-    trajectory_values,
-)
-from rollmath.ops import gather, graph_distance, segment_max
+from rollmath.graph._common import per_step
+from rollmath.graph._terms import Scale, Statistics, among, at_ends, episode_term, graph_of, rewards_of
+from rollmath.ops import graph_distance, segment_broadcast
 from rollmath.steps import Steps, as_steps
 
 
@@ -96,14 +87,13 @@ def graphgpo(
     base, factor = real(who, "omega", omega, high=1.0, above=0.0), real(who, "success_reward", success_reward)
     choice(who, "formula", formula, ("code", "paper", "progress"))
     weights = real(who, "beta_e", beta_e), real(who, "beta_g", beta_g)
-    given, back = trajectory_values(who, "rewards", rewards, made, propagate=rules.nan == "propagate")
-    r, lost = split_lost(made, given)
+    r, lost, back = rewards_of(who, made, rewards, rules)
     won = r > 0 if success is None else mask(who, "success", success, made.n_trajectories, "steps.n_trajectories")
     graph = graph_of(who, made, won, truncated)
 
     cost, edges = np.ones(len(made)), None
     if costs is not None:
-        cost = row_values(who, "costs", costs, made)
+        cost, _ = per_step(who, made, "costs", costs, None)
         if len(bad := np.flatnonzero(cost < 0)):
             msg = f"{who}(): 'costs' must not be negative, got {cost[bad[0]]:g} at index {bad[0]}"
             raise ValueError(msg)
@@ -111,7 +101,7 @@ def graphgpo(
         np.minimum.at(edges, graph.edge_of_row, cost)
     d = np.asarray(graph_distance(graph, at_ends(graph, won, False), costs=edges))
     known = np.where(np.isfinite(d), d, 0.0)
-    d = np.where(np.isfinite(d), d, 1.0 + gather(segment_max(known, graph.node_groups), graph.node_groups))
+    d = np.where(np.isfinite(d), d, 1.0 + np.asarray(segment_broadcast(known, graph.node_groups, how="max")))
 
     power = d[graph.next_of_row] + cost
     power -= {"code": 1.0, "paper": 0.0, "progress": d[graph.node_of_row]}[formula]

@@ -9,16 +9,8 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real
 from rollmath.conventions import REWARDFLOW, Convention, Framework, Override, resolve
-from rollmath.graph._common import (
-    Scale,
-    Statistics,
-    among,
-    at_ends,
-    episode_term,
-    graph_of,
-    split_lost,
-    trajectory_values,
-)
+from rollmath.graph._common import per_trajectory
+from rollmath.graph._terms import Scale, Statistics, among, at_ends, episode_term, graph_of, rewards_of
 from rollmath.graph._values import StepValues
 from rollmath.ops import graph_backup
 from rollmath.steps import Steps, as_steps
@@ -56,7 +48,7 @@ def rewardflow_values(
     who = "rewardflow_values"
     made = as_steps(who, steps)
     discount = real(who, "gamma", gamma, 0.0, 1.0)
-    r, back = trajectory_values(who, "rewards", rewards, made)
+    r, back = per_trajectory(who, made, "rewards", rewards, None)
     v, ahead = _values(who, made, r, discount, truncated)
     return StepValues(back(v), back(ahead))
 
@@ -69,7 +61,7 @@ def rewardflow(
     last: Literal["value", "reward"] = "value",
     truncated: ArrayLike | None = None,
     scale: Scale = "none",
-    step_weight: float = 1.0,
+    weight: float = 1.0,
     statistics: Statistics = "trajectories",
     advantages: ArrayLike | None = None,
     convention: Convention | Framework = REWARDFLOW,
@@ -88,7 +80,7 @@ def rewardflow(
             trajectories that are shorter than the longest of the batch and the latter for the longest.
         truncated: as for :func:`rewardflow_values`; the last step of these earns ``V(s') - V(s)``.
         scale: ``"none"``, or ``"std"`` for ``(x - mean) / (std + eps)`` in both terms.
-        step_weight: ``w``.
+        weight: ``w``.
         statistics: of the first term: over the ``"trajectories"`` of the task, or, as the code has it, over its
             ``"step_rows"``, where a trajectory counts once for each of its steps.
         advantages: one a trajectory, instead of the first term.
@@ -117,17 +109,16 @@ def rewardflow(
     made = as_steps(who, steps)
     rules = resolve(who, "rewardflow", convention, override)
     discount = real(who, "gamma", gamma, 0.0, 1.0)
-    weight = real(who, "step_weight", step_weight)
+    omega = real(who, "weight", weight)
     choice(who, "last", last, ("value", "reward"))
-    given, back = trajectory_values(who, "rewards", rewards, made, propagate=rules.nan == "propagate")
-    r, lost = split_lost(made, given)
+    r, lost, back = rewards_of(who, made, rewards, rules)
     v, ahead = _values(who, made, r, discount, truncated)
     reward = ahead - v
     if last == "reward":
         reward = np.where(made.last, made.gather(r), reward)
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
     step = among(who, reward, made.groups(by="state"), rules, scale)
-    return back(np.where(lost, np.nan, out + weight * step))
+    return back(np.where(lost, np.nan, out + omega * step))
 
 
 def _values(who: str, steps: Steps, rewards: Array, gamma: float, truncated: ArrayLike | None) -> tuple[Array, Array]:

@@ -8,15 +8,16 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real
-from rollmath.graph._common import discounted_returns, row_values, trajectory_values
+from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps
+from rollmath.graph._terms import added
 from rollmath.groups import Groups
-from rollmath.ops import gather, segment_count, segment_mean, segment_min, segment_sum
+from rollmath.ops import gather, segment_broadcast, segment_count, segment_sum
 from rollmath.steps import Steps, as_steps
 
 
 def rtmc(
     steps: Steps,
-    rewards: ArrayLike,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 0.99,
@@ -32,8 +33,9 @@ def rtmc(
 
     Args:
         steps: a :class:`~rollmath.Steps`.
-        rewards: one number a trajectory, received with its last step.
-        step_rewards: one a row, besides.
+        rewards: the outcome, one number a trajectory, ``[n_trajectories]``, at its last step; None with
+            ``step_rewards``.
+        step_rewards: one number a row instead, all that the step has earned.
         gamma: discount per step, in [0, 1].
         visits: ``"first"``: in each trajectory the first time that it takes the action in the state, so that every
             trajectory counts once; ``"every"``: every time.
@@ -41,12 +43,12 @@ def rtmc(
         advantages: of the trajectories, to be added, such as those of :func:`rollmath.group.grpo`.
 
     Returns:
-        ``[n_rows]``, in the kind and float type of ``rewards``. With ``n_prior=0`` the advantages of the counted visits
-        of a state sum to 0, and a state in which all took the same action gives 0. ``m`` is not discounted.
+        ``[n_rows]``, in the kind and float type of what was given. With ``n_prior=0`` the advantages of the counted
+        visits of a state sum to 0, and a state in which all took the same action gives 0. ``m`` is not discounted.
 
     Raises:
-        ValueError: wrong lengths; rewards that are not finite or that require grad; ``gamma`` or ``n_prior`` out of
-            range.
+        ValueError: wrong lengths; both or none of the rewards; rewards that are not finite or that require grad;
+            ``gamma`` or ``n_prior`` out of range.
 
     The paper divides by the standard deviation of the task's advantages as an option:
     ``ops.normalize(a, steps.row_groups, center="none")``.
@@ -61,32 +63,28 @@ def rtmc(
     """
     who = "rtmc"
     made = as_steps(who, steps)
-    discount = real(who, "gamma", gamma, 0.0, 1.0)
     choice(who, "visits", visits, ("first", "every"))
     prior = real(who, "n_prior", n_prior, 0.0)
-    r, back = trajectory_values(who, "rewards", rewards, made)
-    dense = None if step_rewards is None else row_values(who, "step_rewards", step_rewards, made)
-    returns = discounted_returns(made, r, discount, dense)
+    r, back = reward_of_steps(who, made, rewards, step_rewards, None)
+    returns = returns_of(who, made, r, gamma)
 
     pairs, states = made.groups(by="action"), made.groups(by="state")
     counted = np.ones(len(made), bool)
     if visits == "first":
         own = Groups.product(pairs, made.trajectory_index)
-        counted = made.position == gather(segment_min(made.position, own), own)
-    q = gather(segment_mean(returns, pairs, valid=counted), pairs)
-    v = gather(segment_mean(returns, states, valid=counted), states)
+        counted = made.position == segment_broadcast(made.position, own, how="min")
+    q = segment_broadcast(returns, pairs, valid=counted)
+    v = segment_broadcast(returns, states, valid=counted)
     if prior:
-        total = r if dense is None else r + _per_trajectory(made, dense)
-        m = made.gather(gather(segment_mean(total, made.trajectory_groups), made.trajectory_groups))
+        total = _total(made, r) if rewards is None else per_trajectory(who, made, "rewards", rewards, None)[0]
+        m = np.asarray(segment_broadcast(total, made.trajectory_groups))[made.trajectory_index]
         n = gather(segment_count(states, valid=counted), states)
         v = (n * v + prior * m) / (n + prior)
     out = q - v
-    if advantages is not None:
-        out = out + made.gather(trajectory_values(who, "advantages", advantages, made)[0])
-    return back(out)
+    return back(out if advantages is None else out + added(who, made, advantages, None))
 
 
-def _per_trajectory(steps: Steps, x: Array) -> Array:
+def _total(steps: Steps, x: Array) -> Array:
     """The sum over the rows of each trajectory, 0 for one without rows."""
     present = Groups(steps.trajectory_index)
     out = np.zeros(steps.n_trajectories)
