@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from rollmath.graph._salt import salt
     from rollmath.graph._step_returns import step_returns
     from rollmath.graph._values import StepValues
+    from rollmath.graph._step_reinforce import step_reinforce
+    from rollmath.graph._step_returns import segment_returns, step_returns
 
 _load, __dir__ = lazy(
     __name__,
@@ -32,6 +34,8 @@ _load, __dir__ = lazy(
         "_salt": ("salt",),
         "_step_returns": ("step_returns",),
         "_values": ("StepValues",),
+        "_step_reinforce": ("step_reinforce",),
+        "_step_returns": ("segment_returns", "step_returns"),
     },
 )
 
@@ -49,6 +53,8 @@ __all__ = [
     "rewardflow_values",
     "rtmc",
     "salt",
+    "segment_returns",
+    "step_reinforce",
     "step_returns",
 ]
 

@@ -32,11 +32,11 @@ def hgpo(
     convention: Convention | Framework = HGPO,
     **override: Unpack[Override],
 ) -> Array:
-    """HGPO: ``A_t = sum_k w_k a_k / (sum_k w_k + eps)``, with ``w_k = (k + 1)^alpha``, over levels ``k`` of shared past.
+    """HGPO: ``A_t = sum_k w_k a_k / (sum_k w_k + eps)``, ``w_k = (k + 1)^alpha``, over levels ``k`` of shared past.
 
-    ``a_k = (G_t - mean(G)) / (std(G) + eps)`` compares the discounted return ``G_t`` with those of the rows of the task whose last ``k`` states, the
-    current one included, are the same: level 1 is the state itself (GiGPO's step term), level ``history + 1`` the state
-    and all ``history`` states before it. A level counts where at least two rows share it.
+    ``a_k = (G_t - mean(G)) / (std(G) + eps)`` compares the discounted return ``G_t`` with those of the rows of the task
+    whose last ``k`` states, the current one included, are the same: level 1 is the state itself (GiGPO's step term),
+    level ``history + 1`` the state and all ``history`` states before it. A level counts where two rows share it.
 
     Args:
         steps: a :class:`~rollmath.Steps`.
@@ -67,7 +67,8 @@ def hgpo(
         TypeError: ``steps`` that are no Steps; a wrong dtype or rank.
 
     Source: HGPO, arXiv 2602.22817, the paper not read. The authors' recipe was executed and agrees for both scales,
-    with and without its base group; it computes in float32, where rounding decides whether an advantage is exactly 0.
+    with and without its base group. It computes in float32, where rounding decides which advantages are exactly 0:
+    equal returns may leave a residue, which then has its weight; here they are exactly 0.
 
     >>> steps = Steps([0, 0, 1, 1, 2, 2], ["a", "c", "a", "c", "b", "c"], groups=[0, 0, 0])
     >>> hgpo(steps, [1.0, 0.0, 0.0], history=1, scale="none", gamma=1.0, eps=0.0).round(4).tolist()

@@ -1,7 +1,7 @@
 """G2PO as its code goes: values of states, values of where steps lead, three normalised terms."""
 
 from definitions import mean
-from step_tables import by_row, episode, returns, z
+from graph_tables import by_row, episode, returns, z
 
 
 def g2po(

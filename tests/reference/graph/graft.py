@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from definitions import mean
-from step_tables import END, by_row, transitions, z
+from graph_tables import END, by_row, transitions, z
 
 
 def values_of_nodes(moves, gamma):

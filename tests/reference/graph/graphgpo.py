@@ -2,7 +2,7 @@
 
 import math
 
-from step_tables import END, by_row, episode, transitions, z
+from graph_tables import END, by_row, episode, transitions, z
 
 
 def graphgpo(

@@ -1,6 +1,6 @@
 """RewardFlow as its code goes: sweeps over the graph until nothing changes, then two normalised terms."""
 
-from step_tables import END, by_row, episode, transitions, z
+from graph_tables import END, by_row, episode, transitions, z
 
 
 def values_of_nodes(moves, gamma):

@@ -1,7 +1,7 @@
 """RTMC as its formulas go: lists of the returns of each state and of each pair."""
 
 from definitions import mean
-from step_tables import by_row, returns
+from graph_tables import by_row, returns
 
 
 def rtmc(table, rewards, *, step_rewards=None, gamma=0.99, visits="first", n_prior=2.0):
