@@ -12,7 +12,6 @@ from rollmath import _core
 from rollmath._arrays import (
     Array,
     ArrayLike,
-    Immutable,
     check_vector,
     choice,
     describe,
@@ -25,6 +24,7 @@ from rollmath._arrays import (
 from rollmath._checks import flag, whole
 from rollmath._step_keys import number_keys
 from rollmath._step_merge import Count, MergedSteps, pair, window
+from rollmath._step_messages import FromMessages
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 By = Literal["task", "trajectory", "state", "action", "transition"]
 
 
-class Steps(Immutable):
+class Steps(FromMessages):
     """What agents saw and did: one row per (trajectory, step), with keys that tell when two of them are the same.
 
     Keys are always those of a *task*: rows of different groups never merge, whatever their keys are.
