@@ -79,6 +79,9 @@ class Steps(FromMessages):
     action_index: NDArray[np.int64]
     next_index: NDArray[np.int64]
     n_states: int
+    #: Rank of each state (action) number by task, then by key: within a task the same for any order of the rows.
+    _state_rank: NDArray[np.int64]
+    _action_rank: NDArray[np.int64]
 
     def __init__(
         self,
@@ -178,16 +181,17 @@ class Steps(FromMessages):
 
     def _read(self, who: str, state: Any, action: Any, next_state: Any) -> None:
         columns = {"state": state} if next_state is None else {"state": state, "next_state": next_state}
-        numbers, n_states = number_keys(who, self.row_groups, columns)
-        self._fill(state_index=frozen(numbers["state"]), n_states=n_states)
+        numbers, rank = number_keys(who, self.row_groups, columns)
+        self._fill(state_index=frozen(numbers["state"]), n_states=len(rank), _state_rank=frozen(rank))
         if next_state is None:
             after = np.where(self.next < 0, -1, numbers["state"][self.next]) if len(self) else self.next
         else:
             after = numbers["next_state"]
-        acts = np.zeros(len(self), np.int64)
+        acts, rank = np.zeros(len(self), np.int64), np.zeros(min(len(self), 1), np.int64)
         if action is not None:
-            acts = number_keys(who, self.row_groups, {"action": action})[0]["action"]
-        self._fill(next_index=frozen(after), action_index=frozen(acts))
+            made, rank = number_keys(who, self.row_groups, {"action": action})
+            acts = made["action"]
+        self._fill(next_index=frozen(after), action_index=frozen(acts), _action_rank=frozen(rank))
 
     def take(self, keep: ArrayLike) -> Steps:
         """The steps of some trajectories, in the order of the rows; numbers of states and actions stay.
@@ -211,6 +215,8 @@ class Steps(FromMessages):
             action_index=frozen(self.action_index[rows]),
             next_index=frozen(self.next_index[rows]),
             n_states=self.n_states,
+            _state_rank=self._state_rank,
+            _action_rank=self._action_rank,
         )
         return steps
 
