@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 #: Height that a box takes in its column, a line that passes through it, and each label of the lines at a box.
@@ -28,18 +28,10 @@ class Layout(NamedTuple):
     y: list[float]
 
 
-def layers(source: Sequence[int], target: Sequence[int], starts: Sequence[bool], ends: Sequence[bool]) -> list[int]:
-    """The longest way from a start, where the edges of cycles that lead nearer to the start, or no farther, are left out.
-
-    So all edges of a graph without cycles lead on. Ends are in a column of their own, behind all others.
-    """
-    edges = list(zip(source, target, strict=True))
-    after: list[list[int]] = [[] for _ in starts]
-    for u, v in edges:
-        after[u].append(v)
-    distance, order, done = [-1] * len(starts), list[int](), 0
-    # Given next states may leave states that no start leads to.
-    for roots in ([v for v, start in enumerate(starts) if start], range(len(starts))):
+def _nearest(after: list[list[int]], starts: Sequence[bool]) -> tuple[list[int], list[int]]:
+    """Steps from the nearest start, and all nodes in this order; what no start leads to is a start itself."""
+    distance, order, done = [-1] * len(after), list[int](), 0
+    for roots in ([v for v, start in enumerate(starts) if start], range(len(after))):
         fresh = [v for v in roots if distance[v] < 0]
         order += fresh
         for v in fresh:
@@ -50,22 +42,36 @@ def layers(source: Sequence[int], target: Sequence[int], starts: Sequence[bool],
                 if distance[v] < 0:
                     distance[v] = distance[u] + 1
                     order.append(v)
+    return distance, order
+
+
+def _next(n: int, edges: Sequence[tuple[int, int]]) -> list[list[int]]:
+    after: list[list[int]] = [[] for _ in range(n)]
+    for u, v in edges:
+        after[u].append(v)
+    return after
+
+
+def layers(source: Sequence[int], target: Sequence[int], starts: Sequence[bool], ends: Sequence[bool]) -> list[int]:
+    """The longest way from a start, where edges of cycles that lead nearer to the start, or no farther, do not count.
+
+    So all edges of a graph without cycles lead on. Ends are in a column of their own, behind all others.
+    """
+    n, edges = len(starts), list(zip(source, target, strict=True))
+    after = _next(n, edges)
+    distance, order = _nearest(after, starts)
     # What each node leads to, as bits; backwards, so that few rounds are enough.
-    leads = [1 << v for v in range(len(starts))]
-    before: list[int] | None = None
+    leads, before = [1 << v for v in range(n)], list[int]()
     while before != leads:
         before = leads.copy()
         for u in reversed(order):
             for v in after[u]:
                 leads[u] |= leads[v]
-    on = [(u, v) for u, v in edges if not (leads[v] >> u & 1 and distance[v] <= distance[u])]
-    after = [[] for _ in starts]
-    waits = [0] * len(starts)
-    for u, v in on:
-        after[u].append(v)
+    after = _next(n, [(u, v) for u, v in edges if not (leads[v] >> u & 1 and distance[v] <= distance[u])])
+    layer, waits = [0] * n, [0] * n
+    for v in chain.from_iterable(after):
         waits[v] += 1
-    layer = [0] * len(starts)
-    todo = [v for v, n in enumerate(waits) if not n]
+    todo = [v for v, count in enumerate(waits) if not count]
     for u in todo:
         for v in after[u]:
             layer[v] = max(layer[v], layer[u] + 1)

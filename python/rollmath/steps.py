@@ -26,6 +26,7 @@ from rollmath._step_graph import StepGraph, build
 from rollmath._step_keys import number_keys
 from rollmath._step_merge import Count, MergedSteps, pair, window
 from rollmath._step_messages import FromMessages
+from rollmath._step_summary import Summary
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 By = Literal["task", "trajectory", "state", "action", "transition"]
 
 
-class Steps(FromMessages):
+class Steps(FromMessages, Summary):
     """What agents saw and did: one row per (trajectory, step), with keys that tell when two of them are the same.
 
     Keys are always those of a *task*: rows of different groups never merge, whatever their keys are.
