@@ -1,4 +1,4 @@
-"""Step graphs as SVG: states in columns by their distance from the start, steps as arrows between them."""
+"""Step graphs as SVG: states in columns by the longest way from the start, steps as arrows between them."""
 
 from __future__ import annotations
 

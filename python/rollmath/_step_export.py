@@ -88,11 +88,11 @@ class StepPictures(Immutable):
         max_label: int = 24,
         max_nodes: int = 100,
     ) -> str:
-        """One task as a self-contained SVG: states in columns by their distance from the start, steps as arrows.
+        """One task as a self-contained SVG: states in columns by the longest way from the start, steps as arrows.
 
-        States where trajectories start have a thick rim, ends are dark, and steps that lead back to a state as near to
-        the start, or nearer, are dashed and run below. Arrows are as thick as they have visits. The mouse shows whole
-        labels, and the numbers of a step.
+        States where trajectories start have a thick rim, and ends are dark. Steps of a cycle that lead back are dashed
+        and run below everything. Arrows are as thick as they have visits. The mouse shows whole labels, and the numbers
+        of a step.
 
         Args:
             advantages: one number a row of the steps; the colour of an arrow is the mean over its rows: blue above 0,
