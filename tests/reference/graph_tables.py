@@ -32,9 +32,7 @@ def draw(seed, *, any_order=True):
             times[i] += 1
     order = list(dict.fromkeys(i for i, _ in places))
     at = {place: row for row, place in enumerate(places)}
-    table = [
-        {**drawn[i], "rows": [(at[i, t], *seen) for t, seen in enumerate(drawn[i]["seen"])]} for i in order
-    ]
+    table = [{**drawn[i], "rows": [(at[i, t], *seen) for t, seen in enumerate(drawn[i]["seen"])]} for i in order]
     return SimpleNamespace(
         table=table,
         trajectory=[f"t{i}" for i, _ in places],
