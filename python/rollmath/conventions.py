@@ -289,6 +289,17 @@ TREE_RL = Framework(
     known="golden",
     options={"tree_rl": {"global_term": "value", "sqrt": "code", "zero_fill": True}},
 )
+#: The trajectory of a task with no other keeps its reward, a state that one row has seen gets 0. The options are those
+#: of the official code, which takes statistics over the steps of a task; the paper takes them over its trajectories.
+GIGPO = Framework(
+    "GIGPO",
+    {"gigpo": _RAW, "gigpo_episode": _RAW, "gigpo_step": DEFAULT},
+    version="GiGPO, 2025",
+    known="golden",
+    options={"gigpo": {"statistics": "step_rows"}, "gigpo_episode": {"statistics": "step_rows"}},
+)
+#: Population standard deviation of the rows with the same state and history.
+HGPO = Framework("HGPO", {"hgpo": Convention(ddof=0)}, version="HGPO, 2026", known="golden")
 
 
 def frameworks() -> dict[str, Framework]:
@@ -325,7 +336,9 @@ def table(method: str | None = None) -> ConventionTable:
 __all__ = [
     "AREAL",
     "DEFAULT",
+    "GIGPO",
     "GRPO_COMPOSER",
+    "HGPO",
     "NEMO_RL",
     "OPENRLHF",
     "OPEN_INSTRUCT",
