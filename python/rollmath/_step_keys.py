@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def number_keys(who: str, scope: Groups, columns: Mapping[str, ArrayLike]) -> tuple[dict[str, NDArray[np.int64]], int]:
+def number_keys(
+    who: str, scope: Groups, columns: Mapping[str, ArrayLike]
+) -> tuple[dict[str, NDArray[np.int64]], NDArray[np.int64]]:
     """Columns of one kind of key, one element a row of ``scope`` each, numbered together within each of its groups.
 
     Returns:
-        The number of the key of each row for each column (int64, below the second result, numbers of different groups
-        of ``scope`` differ), and how many numbers there are.
+        The number of the key of each row for each column (int64, numbers of different groups of ``scope`` differ), and
+        the rank of each number: a permutation that sorts by group of ``scope``, then by the key itself, so that within
+        a group it does not depend on the order of the rows.
     """
     read = [_readable(who, name, column) for name, column in columns.items()]
     for (name, _), column in zip(columns.items(), read, strict=True):
@@ -30,7 +33,11 @@ def number_keys(who: str, scope: Groups, columns: Mapping[str, ArrayLike]) -> tu
     groups = as_groups(who, _joined(read), name=next(iter(columns)))
     twice = Groups(np.tile(scope.index, len(read)))
     numbers = Groups.product(twice, groups)
-    return dict(zip(columns, numbers.index.reshape(len(read), len(scope)), strict=True)), numbers.n_groups
+    place = {key: at for at, key in enumerate(sorted({repr(key) for key in groups.ids}))}
+    keys = np.array([place[repr(key)] for key in groups.ids], np.int64)
+    rank = np.empty(numbers.n_groups, np.int64)
+    rank[np.lexsort((keys[groups.index[numbers.first]], twice.index[numbers.first]))] = np.arange(numbers.n_groups)
+    return dict(zip(columns, numbers.index.reshape(len(read), len(scope)), strict=True)), rank
 
 
 def _readable(who: str, name: str, column: ArrayLike) -> Any:

@@ -22,7 +22,8 @@ from rollmath._arrays import (
     is_tensor,
     mask_bytes,
 )
-from rollmath._checks import flag, whole
+from rollmath._checks import flag, mask, whole
+from rollmath._step_graph import StepGraph, build
 from rollmath._step_keys import number_keys
 from rollmath._step_merge import Count, MergedSteps, pair, window
 from rollmath.groups import Groups, as_groups
@@ -78,6 +79,9 @@ class Steps(Immutable):
     action_index: NDArray[np.int64]
     next_index: NDArray[np.int64]
     n_states: int
+    #: Rank of each state (action) number by task, then by key: within a task the same for any order of the rows.
+    _state_rank: NDArray[np.int64]
+    _action_rank: NDArray[np.int64]
 
     def __init__(
         self,
@@ -177,16 +181,17 @@ class Steps(Immutable):
 
     def _read(self, who: str, state: Any, action: Any, next_state: Any) -> None:
         columns = {"state": state} if next_state is None else {"state": state, "next_state": next_state}
-        numbers, n_states = number_keys(who, self.row_groups, columns)
-        self._fill(state_index=frozen(numbers["state"]), n_states=n_states)
+        numbers, rank = number_keys(who, self.row_groups, columns)
+        self._fill(state_index=frozen(numbers["state"]), n_states=len(rank), _state_rank=frozen(rank))
         if next_state is None:
             after = np.where(self.next < 0, -1, numbers["state"][self.next]) if len(self) else self.next
         else:
             after = numbers["next_state"]
-        acts = np.zeros(len(self), np.int64)
+        acts, rank = np.zeros(len(self), np.int64), np.zeros(min(len(self), 1), np.int64)
         if action is not None:
-            acts = number_keys(who, self.row_groups, {"action": action})[0]["action"]
-        self._fill(next_index=frozen(after), action_index=frozen(acts))
+            made, rank = number_keys(who, self.row_groups, {"action": action})
+            acts = made["action"]
+        self._fill(next_index=frozen(after), action_index=frozen(acts), _action_rank=frozen(rank))
 
     def take(self, keep: ArrayLike) -> Steps:
         """The steps of some trajectories, in the order of the rows; numbers of states and actions stay.
@@ -210,6 +215,8 @@ class Steps(Immutable):
             action_index=frozen(self.action_index[rows]),
             next_index=frozen(self.next_index[rows]),
             n_states=self.n_states,
+            _state_rank=self._state_rank,
+            _action_rank=self._action_rank,
         )
         return steps
 
@@ -334,6 +341,33 @@ class Steps(Immutable):
         flag(who, "next_state", next_state)
         groups = self._grouped(before, action=action, next_state=next_state, ends=self._ends(who, terminal))
         return MergedSteps._make(groups, self.trajectory_index, count)
+
+    def graph(
+        self,
+        *,
+        action: bool = True,
+        terminal: Literal["end"] | ArrayLike = "end",
+        truncated: ArrayLike | None = None,
+    ) -> StepGraph:
+        """States of each task as nodes, steps between them as edges.
+
+        Args:
+            action: whether steps with the same two states and different actions are different edges.
+            terminal: the node that the last row of a trajectory leads to: ``"end"``, one for all of a task; or one id
+                a trajectory (its outcome, say), one node for each id of a task. Floats are compared by value. The
+                last row leads there even if ``next_state`` was given.
+            truncated: bool mask, one a trajectory: these do not end, their last row leads to its next state, which
+                must be known (``next_state=``).
+
+        >>> Steps([0, 0, 1, 1], ["a", "b", "a", "b"], groups=[0] * 4).graph(terminal=["won", "lost"])
+        StepGraph(2 states, 2 ends, 3 edges in 1 task)
+        """
+        who = "Steps.graph"
+        flag(who, "action", action)
+        ends = self._ends(who, terminal)
+        none = np.zeros(self.n_trajectories, bool)
+        cut = none if truncated is None else mask(who, "truncated", truncated, len(none), "steps.n_trajectories")
+        return build(who, self, action=action, ends=ends, cut=cut)
 
     def _history(self, who: str, history: int | None) -> int:
         longest = int(self.lengths.max(initial=0))
