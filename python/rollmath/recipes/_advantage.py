@@ -73,7 +73,7 @@ class Advantage:
         level: what a function of your own that takes a forest gives one number of: ``"node"`` (the tokens of a node get
             that of the node) or ``"rollout"``. That of a function of :mod:`rollmath.tree` is known.
         base: for a method of steps with a parameter ``advantages``, the method that these advantages of rollouts are
-            from: its name, a table of method, options and convention, or an Advantage.
+            from: its name, a function, a table of method, options and convention, or an Advantage.
 
     Raises:
         ValueError: an unknown method or convention, a framework that has no convention for the method, or a level or
@@ -88,7 +88,7 @@ class Advantage:
     options: Mapping[str, Any] = field(default_factory=Options)
     convention: str | Convention | Framework = "DEFAULT"
     level: Literal["node", "rollout"] | None = None
-    base: Advantage | str | Mapping[str, Any] | None = None
+    base: Advantage | str | Callable[..., Any] | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         who = "Advantage"
@@ -360,10 +360,10 @@ def _base(who: str, base: Any) -> Advantage | None:
     """The advantage of rollouts that a name or a table stands for."""
     if base is None or isinstance(base, Advantage):
         return base
-    if isinstance(base, str):
+    if isinstance(base, str) or callable(base):
         return Advantage(base)
     if not isinstance(base, Mapping):
-        msg = f"{who}(): 'base' must be a name, a table or an Advantage, got {describe(base)}"
+        msg = f"{who}(): 'base' must be a name, a function, a table or an Advantage, got {describe(base)}"
         raise TypeError(msg)
     known = ("method", "options", "convention")
     for name in base:

@@ -151,6 +151,12 @@ def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     assert rows is not None
     if recipe.overlong is None and not recipe.reward_kl:
         return step.rewards, None
+    if recipe.advantage.on_steps and step.given.get("step_rewards") is not None:
+        msg = (
+            f"{step.who}(): 'step_rewards' are not what the penalties of the recipe are taken off, which are those of "
+            "rollouts; take them off yourself, and leave out overlong and reward_kl"
+        )
+        raise ValueError(msg)
     x = step.x
     if recipe.overlong is not None:
         lengths = step.given.get("lengths")

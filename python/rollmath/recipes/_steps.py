@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Ours that look at states alone, so that no actions are asked for.
-OF_STATES = frozenset({"graph.gigpo", "graph.hgpo"})
+OF_STATES = frozenset({"graph.gigpo", "graph.gigpo_step", "graph.gigpo_episode", "graph.hgpo", "graph.step_returns"})
+#: Ours that take an outcome beside rewards of steps; the others take one of the two.
+OF_BOTH = frozenset({"graph.gigpo"})
 
 
 @dataclass(frozen=True)
@@ -171,9 +173,12 @@ def _check_counts(who: str, counts: NDArray[np.int64], rows: Rows, turns: Turns,
     off = np.flatnonzero((turns.counts >= 0) & (turns.counts != counts))
     if len(off):
         at = int(off[0])
-        what, fix = "trained runs of tokens", (
-            "where turns touch or have gaps inside, turns= says the turn of each token, -1 at gaps, or turns='row' "
-            "that each row is one"
+        what, fix = (
+            "trained runs of tokens",
+            (
+                "where turns touch or have gaps inside, turns= says the turn of each token, -1 at gaps, or turns='row' "
+                "that each row is one"
+            ),
         )
         if turns.of_rows is not None:
             what, fix = "rows", "turns='row' says that each row is a step"
@@ -244,7 +249,8 @@ def of_steps(
         columns = {name: picked(x, chosen) if length(x) == n else x for name, x in given.items()}
         columns |= {name: picked(x, at) for name, x in placed.columns.items()}
         rewards, advantages = picked(rewards, chosen), None if advantages is None else picked(advantages, chosen)
-    supplied = {"rewards": rewards, "steps": steps, "groups": steps.trajectory_groups}
+    one = not method.own and method.name not in OF_BOTH and "step_rewards" in columns
+    supplied = {"rewards": None if one else rewards, "steps": steps, "groups": steps.trajectory_groups}
     if advantages is not None:
         supplied["advantages"] = advantages
     values = called(method, supplied, columns)
