@@ -37,6 +37,9 @@ __all__ = [
     "reduce",
     "row_moments",
     "set_num_threads",
+    "step_keys",
+    "step_rows",
+    "step_window",
     "unpack",
     "vtrace",
     "weighted_mean",
@@ -300,3 +303,13 @@ def graph_distance(
     reverse: bool,
     unreachable: float,
 ) -> NDArray[np.float64]: ...
+
+def step_keys(
+    who: str,
+    tasks: Csr,
+    columns: list[tuple[str, list[Any] | tuple[Any, ...] | NDArray[np.uint8], str, int, NDArray[np.int64] | None]],
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]: ...
+def step_rows(who: str, tasks: Csr, columns: list[NDArray[np.int64]]) -> Csr: ...
+def step_window(
+    who: str, tasks: Csr, columns: list[NDArray[np.int64]], previous: NDArray[np.int64], history: int
+) -> NDArray[np.int64]: ...

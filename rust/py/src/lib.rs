@@ -15,6 +15,7 @@ mod reduce;
 mod rows;
 mod scan;
 mod step_graph;
+mod steps;
 
 /// Rust core of rollmath.
 #[pymodule]
@@ -30,5 +31,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     rows::register(m)?;
     scan::register(m)?;
     step_graph::register(m)?;
+    steps::register(m)?;
     Ok(())
 }
