@@ -46,7 +46,7 @@ def graph_backup(
         unreachable: value of nodes from which no edges lead to a sink, dead ends among them. As sinks of that value
             they count in the backup of others; with ``how="max"`` it may be ``-inf``, so that they do not.
         tol: what is iterated ends when values are this near, as a share of the largest.
-        max_sweeps: and after so many iterations with an error.
+        max_sweeps: and after so many iterations with an error (Newton's steps: 200 at most).
 
     Returns:
         ``[n_nodes]``, in the kind and float type of ``sinks``, computed in float64. Within a task neither other tasks,
@@ -88,6 +88,11 @@ def graph_backup(
     shares = None if how == "max" else made.visits.astype(np.float64)
     if weights is not None:
         shares = column(who, "weights", weights, every, must="finite and not negative", why=why)[0]
+        with np.errstate(over="ignore"):
+            total = shares.sum()
+        if not np.isfinite(total):
+            msg = f"{who}(): 'weights' must have a finite sum, got {shares.max():g} among them; scale them down"
+            raise ValueError(msg)
     options = (real(who, "gamma", gamma, 0.0, 1.0), _beta(who, how, beta), _unreachable(who, how, unreachable))
     iterate = (real(who, "tol", tol, 0.0), whole(who, "max_sweeps", max_sweeps))
     return back(_core.graph_backup(who, made._arrays, values, how, options, rewards, shares, iterate))

@@ -90,8 +90,9 @@ impl Flow<'_> {
     }
 
     pub(super) fn unsettled(&self, states: usize) -> Error {
+        let many = if states == 1 { "1 state".into() } else { format!("{states} states") };
         let expected = format!(
-            "larger (or 'tol' looser, or 'gamma' smaller): the values of {states} states in cycles have not settled"
+            "larger (or 'tol' looser, or 'gamma' smaller): the values of {many} in cycles have not settled"
         );
         Error::Range { arg: "max_sweeps", expected, got: self.max_sweeps.to_string() }
     }
@@ -133,6 +134,13 @@ struct Memory {
 /// [`Error::Structure`] if rewards on cycles make a maximum infinite.
 pub fn backup(graph: &StepGraph<'_>, how: Backup, by: &Values<'_>, out: &mut [f64], par: Par) -> Result<()> {
     check_len("sinks", by.sinks.len(), graph.n_nodes(), "graph.n_nodes")?;
+    if !(0.0..=1.0).contains(&by.gamma) {
+        return Err(Error::Range {
+            arg: "gamma",
+            expected: "between 0 and 1".into(),
+            got: by.gamma.to_string(),
+        });
+    }
     for (arg, x) in [("edge_rewards", by.rewards), ("weights", by.weights)] {
         x.map_or(Ok(()), |x| check_len(arg, x.len(), graph.n_edges(), "graph.n_edges"))?;
     }

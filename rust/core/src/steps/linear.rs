@@ -112,7 +112,8 @@ impl Linear {
         for &k in self.order.iter().rev() {
             self.value[k as usize] = self.row(k);
         }
-        settled
+        // Shares so small that they vanish leave nothing to divide by.
+        settled && self.value.iter().all(|x| x.is_finite())
     }
 
     /// What the values of the others make of `k`.

@@ -42,8 +42,10 @@ pub(super) fn solve(
     linear: &mut Linear,
     values: &mut [f64],
 ) -> Result<()> {
+    /// Newton's method takes some ten; where rewards on a cycle leave no limit it would go on.
+    const STEPS: usize = 200;
     linear.mean(flow, cycle, values)?;
-    for _ in 0..flow.max_sweeps {
+    for _ in 0..flow.max_sweeps.min(STEPS) {
         linear.reset(cycle.nodes.len(), flow.gamma);
         let mut scale = 0.0f64;
         for (i, &u) in cycle.nodes.iter().enumerate() {
