@@ -160,7 +160,7 @@ def test_wrong_calls():
     steps = Steps([0, 0, 1], ["a", "b", "a"], groups=[0, 0])
     for options, error, message in [
         ({"renormalise": "batch"}, ValueError, r"salt\(\): 'renormalise' must be one of 'task', got 'batch'"),
-        ({"count": "step"}, ValueError, r"'count' must be one of 'visit', 'trajectory', got 'step'"),
+        ({"count": "step"}, ValueError, r"salt\(\): 'count' must be one of 'visit', 'trajectory', got 'step'"),
         ({"history": -1}, ValueError, r"'history' must be at least 0, got -1"),
         ({"history": 1.5}, TypeError, r"'history' must be a whole number"),
         ({"action": 1}, TypeError, r"'action' must be True or False, got 1"),

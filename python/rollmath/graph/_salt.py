@@ -68,12 +68,13 @@ def salt(
     """
     who = "salt"
     made = as_steps(who, steps)
+    choice(who, "count", count, ("visit", "trajectory"))
     if renormalise is not None:
         choice(who, "renormalise", renormalise, ("task",))
     rules = resolve(who, who, convention, override)
     x, back = per_trajectory(who, made, "advantages", advantages, rules.nan)
 
-    same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal, count=count)
+    same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal)
     own = x[made.trajectory_index]
     seen = ~np.isnan(own) if rules.nan == "omit" else np.ones(len(made), bool)
     once = seen
