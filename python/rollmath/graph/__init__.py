@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     from rollmath.graph._rewardflow import rewardflow, rewardflow_values
     from rollmath.graph._rtmc import rtmc
     from rollmath.graph._salt import salt
-    from rollmath.graph._step_returns import step_returns
-    from rollmath.graph._values import StepValues
     from rollmath.graph._step_reinforce import step_reinforce
     from rollmath.graph._step_returns import segment_returns, step_returns
+    from rollmath.graph._values import StepValues
 
 _load, __dir__ = lazy(
     __name__,
@@ -32,10 +31,9 @@ _load, __dir__ = lazy(
         "_rewardflow": ("rewardflow", "rewardflow_values"),
         "_rtmc": ("rtmc",),
         "_salt": ("salt",),
-        "_step_returns": ("step_returns",),
-        "_values": ("StepValues",),
         "_step_reinforce": ("step_reinforce",),
         "_step_returns": ("segment_returns", "step_returns"),
+        "_values": ("StepValues",),
     },
 )
 

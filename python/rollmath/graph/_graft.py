@@ -11,10 +11,10 @@ from rollmath._checks import real
 from rollmath._step_graph import StepGraph
 from rollmath.conventions import GRAFT, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_step, per_trajectory
-from rollmath.graph._terms import Scale, added, at_ends, graph_of, rewards_of
+from rollmath.graph._terms import Scale, added, against, at_ends, graph_of, rewards_of
 from rollmath.graph._values import StepValues
 from rollmath.groups import Groups
-from rollmath.ops import graph_backup, normalize, segment_mean, segment_sum
+from rollmath.ops import graph_backup, segment_mean, segment_sum
 from rollmath.steps import Steps, as_steps
 
 
@@ -129,7 +129,7 @@ def graft(
     if decay and values is not None:
         out += _further_on(made, graph, out, discount * decay)
     if scale == "std":
-        out = np.asarray(normalize(out, states, convention=rules, name="rewards", who=who))
+        out = against(who, out, states, rules, scale, what="state")
     if advantages is not None:
         out = out + added(who, made, advantages, rules)
     return back(np.where(lost, np.nan, out))
