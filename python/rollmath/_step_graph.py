@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Immutable, counted, describe, frozen
+from rollmath._arrays import counted, describe, frozen
+from rollmath._step_export import StepPictures
 from rollmath.groups import Groups
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from rollmath.steps import Steps
 
 
-class StepGraph(Immutable):
+class StepGraph(StepPictures):
     """States of the rollouts of each task as nodes, their steps as edges, from :meth:`rollmath.Steps.graph`.
 
     Nodes are the states of each task, task after task, then the ends of trajectories, task after task. Edges are
@@ -40,6 +41,7 @@ class StepGraph(Immutable):
         node_groups: :class:`~rollmath.Groups` over the nodes: the task of each.
         state_of_node: number of the state, as in ``steps.state_index``, -1 for ends, int64 ``[n_nodes]``.
         ends: nodes that are ends of trajectories, bool ``[n_nodes]``.
+        start_of_trajectory: node in which each trajectory begins, int64 ``[n_trajectories]``; -1 for one without rows.
         end_of_trajectory: node in which each trajectory ends, int64 ``[n_trajectories]``; -1 for one without rows and
             for one that was truncated.
     """
@@ -58,6 +60,7 @@ class StepGraph(Immutable):
     node_groups: Groups
     state_of_node: NDArray[np.int64]
     ends: NDArray[np.bool_]
+    start_of_trajectory: NDArray[np.int64]
     end_of_trajectory: NDArray[np.int64]
 
     @cached_property
@@ -113,6 +116,8 @@ def build(who: str, steps: Steps, *, action: bool, ends: NDArray[np.int64] | Non
     _, first, which = np.unique(key, return_index=True, return_inverse=True)
     end_of = np.full(steps.n_trajectories, -1)
     end_of[trajectory[last]] = len(states) + which.reshape(-1)
+    start_of = np.full(steps.n_trajectories, -1)
+    start_of[trajectory[steps.previous < 0]] = node[steps.state_index[steps.previous < 0]]
     n = len(states) + len(first)
     graph = StepGraph.__new__(StepGraph)
     graph._fill(
@@ -122,6 +127,7 @@ def build(who: str, steps: Steps, *, action: bool, ends: NDArray[np.int64] | Non
         node_groups=steps.row_groups.take(np.concatenate([row_of[states], last[first]])),
         state_of_node=frozen(np.concatenate([states, np.full(len(first), -1)])),
         ends=frozen(np.arange(n) >= len(states)),
+        start_of_trajectory=frozen(start_of),
         end_of_trajectory=frozen(end_of),
     )
     graph._fill(**_edges(who, steps, graph, action))

@@ -12,7 +12,6 @@ from rollmath import _core
 from rollmath._arrays import (
     Array,
     ArrayLike,
-    Immutable,
     check_vector,
     choice,
     describe,
@@ -26,6 +25,8 @@ from rollmath._checks import flag, mask, whole
 from rollmath._step_graph import StepGraph, build
 from rollmath._step_keys import number_keys
 from rollmath._step_merge import Count, MergedSteps, pair, window
+from rollmath._step_messages import FromMessages
+from rollmath._step_summary import Summary
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 By = Literal["task", "trajectory", "state", "action", "transition"]
 
 
-class Steps(Immutable):
+class Steps(FromMessages, Summary):
     """What agents saw and did: one row per (trajectory, step), with keys that tell when two of them are the same.
 
     Keys are always those of a *task*: rows of different groups never merge, whatever their keys are.

@@ -30,7 +30,7 @@ def step_reinforce(
     convention: Convention | Framework = DEFAULT,
     **override: Unpack[Override],
 ) -> Array:
-    """REINFORCE over steps: ``A_t = G_t - b``, the return of a step less the mean return of the rows that it is held against.
+    """REINFORCE over steps: ``A_t = G_t - b``, return of a step less the mean return of rows to compare it with.
 
     Args:
         steps: a :class:`~rollmath.Steps`.
