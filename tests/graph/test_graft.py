@@ -146,6 +146,8 @@ def test_all_succeed_none_does_and_a_state_without_a_way_out():
     # Nothing ends at all: a self-loop that was cut off.
     loop = Steps([0, 0], ["a", "a"], groups=[0], next_state=["a", "a"])
     assert graft_values(loop, [1.0], gamma=1.0, truncated=[True]).values.tolist() == [0.0, 0.0]
+    given = {"gamma": 0.5, "values": [1.0, 1.0], "truncated": [True], "scale": "none"}
+    assert graft(loop, [1.0], lam=1.0, **given).tolist() == [-0.75, -0.5]
 
 
 def test_wrong_options():

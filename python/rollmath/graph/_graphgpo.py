@@ -104,7 +104,8 @@ def graphgpo(
     d = np.where(np.isfinite(d), d, 1.0 + np.asarray(segment_broadcast(known, graph.node_groups, how="max")))
 
     power = d[graph.next_of_row] + cost
-    power -= {"code": 1.0, "paper": 0.0, "progress": d[graph.node_of_row]}[formula]
+    if formula != "paper":
+        power -= d[graph.node_of_row] if formula == "progress" else 1.0
     step = among_steps(who, factor * base**power, made.groups(by="state"), rules, scale)
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
     return back(np.where(lost, np.nan, weights[0] * out + weights[1] * step))
