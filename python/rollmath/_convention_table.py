@@ -11,6 +11,7 @@ from rollmath._convention import Convention, Framework
 
 #: What a method divides by: "s" a standard deviation, "mean", "" nothing; others have "d", which is theirs to explain.
 _DIVISORS = {
+    **dict.fromkeys(("gigpo", "gigpo_episode", "gigpo_step", "hgpo"), "s"),
     **dict.fromkeys(("grpo", "gdpo", "lite_ppo", "passk", "quantile_baseline", "spo", "stratified"), "s"),
     **dict.fromkeys(("tree_grpo", "tree_rpo", "treepo_spo"), "s"),
     **dict.fromkeys(("g2po", "graft", "graphgpo", "rewardflow"), "s"),

@@ -94,6 +94,15 @@ def test_leave_one_out_is_unbiased_where_the_policy_chooses_when_to_stop():
     assert abs(estimate(baseline="position") - truth / 2) > 0.01
 
 
+def test_returns_come_before_the_baseline():
+    # Every step pays 1. Centred turn by turn, rewards say nothing about going on; returns do.
+    steps = Steps.from_lengths([3, 1], ["s"] * 4, groups=[0, 0])
+    by_turn = step_reinforce(steps, None, step_rewards=[1.0] * 4, gamma=0.0, baseline="position")
+    assert step_returns(steps, None, step_rewards=by_turn).tolist() == [0, 0, 0, 0]
+    got = step_reinforce(steps, None, step_rewards=[1.0] * 4, baseline="position", leave_one_out=True, singleton="raw")
+    assert got.tolist() == [2.0, 2.0, 1.0, -2.0]
+
+
 def test_lone_rows():
     steps = Steps.from_lengths([3, 1], ["a", "b", "b", "a"], groups=[0, 0])
     options = {"baseline": "state", "leave_one_out": True, "gamma": 0.5}
