@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.graph._canonical import canonical_states
     from rollmath.graph._salt import salt
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_canonical": ("canonical_states",),
         "_salt": ("salt",),
     },
 )
 
 __all__ = [
+    "canonical_states",
     "salt",
 ]
 
