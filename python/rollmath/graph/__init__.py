@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rollmath.graph._hgpo import hgpo
     from rollmath.graph._rewardflow import rewardflow, rewardflow_values
     from rollmath.graph._rtmc import rtmc
+    from rollmath.graph._canonical import canonical_states
     from rollmath.graph._salt import salt
     from rollmath.graph._step_reinforce import step_reinforce
     from rollmath.graph._step_returns import segment_returns, step_returns
@@ -30,6 +31,7 @@ _load, __dir__ = lazy(
         "_hgpo": ("hgpo",),
         "_rewardflow": ("rewardflow", "rewardflow_values"),
         "_rtmc": ("rtmc",),
+        "_canonical": ("canonical_states",),
         "_salt": ("salt",),
         "_step_reinforce": ("step_reinforce",),
         "_step_returns": ("segment_returns", "step_returns"),
@@ -50,6 +52,7 @@ __all__ = [
     "rewardflow",
     "rewardflow_values",
     "rtmc",
+    "canonical_states",
     "salt",
     "segment_returns",
     "step_reinforce",
