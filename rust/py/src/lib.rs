@@ -14,6 +14,7 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
+mod step_graph;
 
 /// Rust core of rollmath.
 #[pymodule]
@@ -28,5 +29,6 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
+    step_graph::register(m)?;
     Ok(())
 }
