@@ -13,11 +13,12 @@ from rollmath._convention import Convention, Framework
 _DIVISORS = {
     **dict.fromkeys(("grpo", "gdpo", "lite_ppo", "passk", "quantile_baseline", "spo", "stratified"), "s"),
     **dict.fromkeys(("tree_grpo", "tree_rpo", "treepo_spo"), "s"),
+    **dict.fromkeys(("g2po", "graft", "graphgpo"), "s"),
     "maxrl": "mean",
     **dict.fromkeys(
         ("dr_grpo", "gpg", "opmd", "opo", "optimal_baseline", "reinforce_pp_baseline", "remax", "rloo"), ""
     ),
-    **dict.fromkeys(("rloo_vectorized", "tree_rl", "treepo", "treepo_segment"), ""),
+    **dict.fromkeys(("rewardflow", "rloo_vectorized", "tree_rl", "treepo", "treepo_segment"), ""),
 }
 _KNOWN = {"live": "executed live", "golden": "golden vector", "read": "code read", "paper": "paper text"}
 _MISSING = {"raise": "error", "omit": "left out, gets 0", "propagate": "NaN for its group"}

@@ -28,6 +28,7 @@ from rollmath.ops._segment import (
     segment_var,
     segment_weighted_mean,
 )
+from rollmath.ops._segment_broadcast import segment_broadcast
 from rollmath.ops._whiten import whiten
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "order_project",
     "parent",
     "root",
+    "segment_broadcast",
     "segment_count",
     "segment_logmeanexp",
     "segment_max",
