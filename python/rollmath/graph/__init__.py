@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rollmath.graph._hgpo import hgpo
     from rollmath.graph._rewardflow import rewardflow, rewardflow_values
     from rollmath.graph._rtmc import rtmc
+    from rollmath.graph._canonical import canonical_states
     from rollmath.graph._salt import salt
     from rollmath.graph._step_returns import step_returns
     from rollmath.graph._values import StepValues
@@ -31,6 +32,7 @@ _load, __dir__ = lazy(
         "_hgpo": ("hgpo",),
         "_rewardflow": ("rewardflow", "rewardflow_values"),
         "_rtmc": ("rtmc",),
+        "_canonical": ("canonical_states",),
         "_salt": ("salt",),
         "_step_returns": ("step_returns",),
         "_values": ("StepValues",),
@@ -52,6 +54,7 @@ __all__ = [
     "rewardflow",
     "rewardflow_values",
     "rtmc",
+    "canonical_states",
     "salt",
     "segment_returns",
     "step_reinforce",
