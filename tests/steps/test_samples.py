@@ -121,26 +121,34 @@ def test_the_merged_step_of_the_page(runs, steps, advantages):
     (gift,) = report.actions[mine[0][-1] + 2]["tool_calls"]
     assert gift["function"]["name"] == "send_certificate"
     assert json.loads(gift["function"]["arguments"])["amount"] == 200
+    assert [action["name"] for action in runs[first]["info"]["task"]["actions"]] == ["get_user_details"]
     assert not after[1].get("tool_calls")
 
 
-def label(messages):
-    """A few words of what was seen or done; the page does not carry the data."""
-    (*_, last) = messages if isinstance(messages, list) else [messages]
-    for call in last.get("tool_calls") or []:
-        arguments = ", ".join(str(x) for x in json.loads(call["function"]["arguments"]).values())
-        return short(f"{call['function']['name']}({arguments})", 28)
-    who = last.get("name") or ("says" if last["role"] == "assistant" else last["role"])
-    return short(f"{who}: {last['content']}", 28)
+#: What the picture says; the page does not carry the data.
+WORDS = {
+    "get_user_details": "looks up her",
+    "get_reservation_details": "looks up",
+    "send_certificate": "gives $200",
+    "transfer_to_human_agents": "hands over",
+}
+
+
+def seen(messages):
+    last = messages[-1]
+    content = json.loads(last["content"]) if last["content"].startswith("{") else {}
+    return content.get("reservation_id", "profile" if content else last.get("name", "user").split("_")[0])
+
+
+def done(message):
+    return " ".join(WORDS.get(call["function"]["name"], "") for call in message.get("tool_calls") or [])
 
 
 def test_the_picture_of_the_page(runs, steps, advantages):
     """``ROLLMATH_WRITE_DOCS=1`` writes it."""
     graph = steps.graph(terminal=[run["reward"] for run in runs])
-    states, actions = map(label, steps.report.observations), map(label, steps.report.actions)
-    picture = graph.to_svg(
-        rm.graph.salt(steps, advantages), task=TASK, states=list(states), actions=list(actions), max_label=16
-    )
+    states, actions = map(seen, steps.report.observations), map(done, steps.report.actions)
+    picture = graph.to_svg(rm.graph.salt(steps, advantages), task=TASK, states=list(states), actions=list(actions))
     assert len(picture.encode()) < 30_000
     if os.environ.get("ROLLMATH_WRITE_DOCS"):
         (DOCS / "images" / "tau_bench_37.svg").write_text(picture)
