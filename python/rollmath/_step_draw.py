@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _ABOVE, _BELOW, _ZERO, _UNKNOWN, _PLAIN = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), 0xC4, "#000000", "#777777"
 #: Pixels: a letter of a state and of an action, a box, the space between columns and around all, an arrow's head, and
 #: the distance of lines that lead back, beside columns and below them.
-_CHAR, _SMALL, _BOX, _GAP, _EDGE, _HEAD, _SIDE, _LANE = 7.25, 6.1, 22.0, 40.0, 14.0, 8.0, 5.0, 14.0
+_CHAR, _SMALL, _BOX, _GAP, _EDGE, _HEAD, _SIDE, _LANE = 7.25, 6.1, 22.0, 36.0, 14.0, 8.0, 5.0, 14.0
 
 
 class Drawing(NamedTuple):

@@ -117,7 +117,8 @@ def build(who: str, steps: Steps, *, action: bool, ends: NDArray[np.int64] | Non
     end_of = np.full(steps.n_trajectories, -1)
     end_of[trajectory[last]] = len(states) + which.reshape(-1)
     start_of = np.full(steps.n_trajectories, -1)
-    start_of[trajectory[steps.previous < 0]] = node[steps.state_index[steps.previous < 0]]
+    begun = steps.lengths > 0
+    start_of[begun] = node[steps.state_index[steps.order[steps.offsets[:-1][begun]]]]
     n = len(states) + len(first)
     graph = StepGraph.__new__(StepGraph)
     graph._fill(
