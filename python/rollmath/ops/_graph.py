@@ -31,7 +31,7 @@ def graph_backup(
     """Bellman backup on a step graph: ``V(u) = backup over edges e = (u, v) of q_e``, ``q_e = r_e + gamma V(v)``.
 
     Args:
-        graph: a :class:`~rollmath.StepGraph`, from :meth:`rollmath.Steps.graph`.
+        graph: a ``StepGraph``, from :meth:`rollmath.Steps.graph`.
         sinks: ``[n_nodes]``, the value of nodes that have one, ends mostly; NaN where it is to be computed. The edges
             that leave a sink do not count.
         how: ``"mean"``: ``sum_e w_e q_e / sum_e w_e``, what the steps that were taken led to. ``"max"``: ``max_e q_e``,
@@ -135,7 +135,7 @@ def graph_distance(
     """Shortest distance to the nearest of some nodes: ``d(u) = min over edges e = (u, v) of c_e + d(v)``, 0 there.
 
     Args:
-        graph: a :class:`~rollmath.StepGraph`, from :meth:`rollmath.Steps.graph`.
+        graph: a ``StepGraph``, from :meth:`rollmath.Steps.graph`.
         sources: mask ``[n_nodes]`` of the nodes that distances are counted from.
         costs: ``c_e``, ``[n_edges]``, finite and not negative; default 1, so that steps are counted.
         reverse: True: from each node to the sources, along edges; False: from the sources to each node.
