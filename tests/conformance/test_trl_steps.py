@@ -189,7 +189,9 @@ def test_rollouts_without_a_reward_and_truncated_ones(train):
 
 
 def test_what_the_rollout_must_return(train):
-    with pytest.raises(ValueError, match="'states' must have one step a turn, but rollout 0 has 3 steps and 1 trained r"):
+    with pytest.raises(
+        ValueError, match="'states' must have one step a turn, but rollout 0 has 3 steps and 1 trained r"
+    ):
         train({"recipe": "gigpo", "kl": False}, touching=True)
     with pytest.raises(ValueError, match="column 'seen' must have a value for every rollout, but rollout 0 has none"):
         train(None, given={"recipe": {"recipe": "gigpo", "kl": False}, "columns": {"states": "seen"}})
