@@ -151,7 +151,7 @@ def test_what_all_texts_share_counts_in_the_ratio():
 
 
 def test_unicode_and_kinds_of_strings():
-    class Place(str, enum.Enum):
+    class Place(enum.StrEnum):
         HALL = "the hall"
 
     # Composed and decomposed letters are different code points; planes above the first and lone surrogates are fine.

@@ -51,8 +51,8 @@ def canonical_states(
     Source: our own rule, for what the code of GiGPO (arXiv 2505.10978; a fork of it executed) does with
     ``enable_similarity``: there a text joins the first earlier cluster whose first text is near, which depends on the
     order of the rows, and near is ``difflib``'s ratio. That one adds up long common blocks, which is never more than
-    ``L``; it depends on which text comes first; and in texts of 200 characters or more it begins no block at a character
-    that makes up more than about 1 % of the text, so one inserted word can halve it.
+    ``L``; it depends on which text comes first; and in texts of 200 characters or more it begins no block at a
+    character that makes up more than about 1 % of the text, so one inserted word can halve it.
 
     >>> texts = ["red lamp", "red lamps", "red lamps!"]  # neighbours are near, the ends are not
     >>> made = canonical_states(texts, [0, 0, 0], threshold=0.92)

@@ -58,10 +58,8 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def ratios(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.float64]:
-        """Ratio of each pair of two texts, -1 where it is below the threshold or the pair is not ``wanted``."""
+    def ratios(self, rows: NDArray[np.int64], columns: NDArray[np.int64], floor: Any = -1.0) -> NDArray[np.float64]:
+        """Ratio of each pair of two texts, -1 below the threshold; those not above ``floor`` may get -1, too."""
         # At least 1, for an empty text beside itself.
         total = np.maximum(self.lengths[rows][:, None] + self.lengths[columns], 1)
         # No common subsequence has a character more often than both texts do.
@@ -69,9 +67,8 @@ class Texts:
         for count in self.counts:
             shared += np.minimum(count[rows][:, None], count[columns])
         least = self.rest[rows][:, None] + self.rest[columns] - 2 * shared.astype(np.int64)
-        possible = ((total - least) / total >= self.threshold) & (rows[:, None] != columns)
-        if wanted is not None:
-            possible &= wanted
+        most = (total - least) / total
+        possible = (most >= self.threshold) & (most > floor) & (rows[:, None] != columns)
         out = np.full(total.shape, -1.0)
         if possible.any():
             total = total[possible]
@@ -104,7 +101,7 @@ class Texts:
 
 def _common(texts: Sequence[str]) -> int:
     """Length of what all texts begin with: no two of them differ sooner than the first and last in order."""
-    return len(os.path.commonprefix([min(texts), max(texts)]))
+    return len(os.path.commonprefix([min(texts), max(texts)]))  # noqa: RUF071 - characters are what is meant
 
 
 def _counts(text: str) -> NDArray[np.int64]:
@@ -134,15 +131,18 @@ def leaders(texts: Texts) -> NDArray[np.int64]:
     out, best, leads = np.arange(n), np.full(n, -1.0), np.zeros(n, bool)
     for start in range(0, n, BLOCK):
         block = start + np.flatnonzero(best[start : start + BLOCK] < 0)
-        new = block[_apart(texts.ratios(block, block) >= 0)]
+        near = texts.ratios(block, block)
+        keep = _apart(near >= 0)
+        new, inside = block[keep], block[~keep]
         leads[new] = True
-        others = np.flatnonzero(~leads)
-        if len(new) and len(others):
-            ratio = texts.ratios(new, others)
-            # The first of the greatest: ties go to the leader that comes first.
-            at, top = ratio.argmax(0), ratio.max(0)
-            closer = top > best[others]
-            best[others[closer]], out[others[closer]] = top[closer], new[at[closer]]
+        outside = np.setdiff1d(np.flatnonzero(~leads), inside)
+        for others in (inside, outside):
+            if len(new) and len(others):
+                ratio = near[keep][:, ~keep] if others is inside else texts.ratios(new, others, best[others])
+                # The first of the greatest: ties go to the leader that comes first.
+                at, top = ratio.argmax(0), ratio.max(0)
+                closer = top > best[others]
+                best[others[closer]], out[others[closer]] = top[closer], new[at[closer]]
     return out
 
 
@@ -162,7 +162,8 @@ def components(texts: Texts) -> NDArray[np.int64]:
     for start in range(0, n, BLOCK):
         block, later = np.arange(start, min(start + BLOCK, n)), np.arange(min(start + BLOCK, n), n)
         for columns in (block, later):
-            near = texts.ratios(block, columns, first[block][:, None] != first[columns]) >= 0
+            joined = first[block][:, None] == first[columns]
+            near = texts.ratios(block, columns, np.where(joined, 1.0, -1.0)) >= 0
             i, j = np.nonzero(near)
             first = _joined(first, block[i], columns[j])
     return first
