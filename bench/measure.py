@@ -13,7 +13,7 @@ from bench import machine
 #: Rows of the run, and failures as ``(op, provider)``; filled by the fixture ``measure``.
 ROWS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
-PEERS = ("verl", "trl", "torch", "networkx", "rustworkx", "scipy")
+PEERS = ("verl", "trl", "trinity", "torch", "networkx", "rustworkx", "scipy")
 #: Seconds that the rounds of one provider may take together, and how many rounds at least and at most.
 BUDGET, FEWEST, MOST = 1.5, 3, 41
 

@@ -32,9 +32,7 @@ def draw(seed, *, any_order=True):
             times[i] += 1
     order = list(dict.fromkeys(i for i, _ in places))
     at = {place: row for row, place in enumerate(places)}
-    table = [
-        {**drawn[i], "rows": [(at[i, t], *seen) for t, seen in enumerate(drawn[i]["seen"])]} for i in order
-    ]
+    table = [{**drawn[i], "rows": [(at[i, t], *seen) for t, seen in enumerate(drawn[i]["seen"])]} for i in order]
     return SimpleNamespace(
         table=table,
         trajectory=[f"t{i}" for i, _ in places],
@@ -117,3 +115,16 @@ def episode(table, rewards, scale, statistics, advantages=None, eps=1e-6):
         each = z([rewards[i] for i in where], [tasks[i] for i in where], scale, "raw", eps=eps)
         terms = [each[where.index(i)] for i in range(len(table))]
     return {row[0]: terms[i] for i, one in enumerate(table) for row in one["rows"]}
+
+
+def of_lines(trajectories):
+    """Columns of ``Steps.from_episodes`` from lists of ``"s a s'"``."""
+    rows = [[line.split() for line in lines] for lines in trajectories]
+    return [[row[0] for row in one] for one in rows], [[row[1] for row in one] for one in rows]
+
+
+def golden(case):
+    """Columns of a case of ``graph_values.json``, and what each trajectory has, in the order of its first row."""
+    ids = list(dict.fromkeys(case["trajectory"]))
+    given = {"groups": [case["task"][t] for t in case["trajectory"]], "next_state": case["next_state"]}
+    return (case["trajectory"], case["state"]), given, {k: [case[k][t] for t in ids] for k in ("rewards", "truncated")}

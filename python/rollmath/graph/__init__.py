@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from rollmath.graph._rtmc import rtmc
     from rollmath.graph._canonical import canonical_states
     from rollmath.graph._salt import salt
-    from rollmath.graph._step_returns import step_returns
-    from rollmath.graph._values import StepValues
     from rollmath.graph._step_reinforce import step_reinforce
     from rollmath.graph._step_returns import segment_returns, step_returns
+    from rollmath.graph._values import StepValues
 
 _load, __dir__ = lazy(
     __name__,
@@ -34,10 +33,9 @@ _load, __dir__ = lazy(
         "_rtmc": ("rtmc",),
         "_canonical": ("canonical_states",),
         "_salt": ("salt",),
-        "_step_returns": ("step_returns",),
-        "_values": ("StepValues",),
         "_step_reinforce": ("step_reinforce",),
         "_step_returns": ("segment_returns", "step_returns"),
+        "_values": ("StepValues",),
     },
 )
 

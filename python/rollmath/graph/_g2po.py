@@ -10,7 +10,7 @@ from rollmath._arrays import Array, ArrayLike
 from rollmath._checks import mask, real
 from rollmath.conventions import G2PO, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_trajectory, returns_of
-from rollmath.graph._terms import Scale, Statistics, among, episode_term, rewards_of
+from rollmath.graph._terms import Scale, Statistics, among_steps, episode_term, rewards_of
 from rollmath.ops import segment_broadcast
 from rollmath.steps import Steps, as_steps
 
@@ -82,6 +82,7 @@ def g2po(
     v = np.asarray(segment_broadcast(gamma * returns_of(who, made, outcome, gamma), states))
     ahead = np.where(made.last, after[made.trajectory_index], v[made.next])
     local = ahead if refused is None else np.where(refused, ahead - penalty, ahead)
-    step = among(who, local, states, rules, scale) + among(who, ahead - v, made.row_groups, rules, scale)
+    step = among_steps(who, local, states, rules, scale)
+    step += among_steps(who, ahead - v, made.row_groups, rules, scale, what="task")
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
     return back(np.where(lost, np.nan, out + omega * step))

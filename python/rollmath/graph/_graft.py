@@ -11,10 +11,10 @@ from rollmath._checks import real
 from rollmath._step_graph import StepGraph
 from rollmath.conventions import GRAFT, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_step, per_trajectory
-from rollmath.graph._terms import Scale, added, at_ends, graph_of, rewards_of
+from rollmath.graph._terms import Scale, added, against, at_ends, graph_of, rewards_of
 from rollmath.graph._values import StepValues
 from rollmath.groups import Groups
-from rollmath.ops import graph_backup, normalize, segment_mean, segment_sum
+from rollmath.ops import graph_backup, segment_mean, segment_sum
 from rollmath.steps import Steps, as_steps
 
 
@@ -79,7 +79,8 @@ def graft(
         rewards: one number a trajectory, ``R``.
         gamma: discount per step, in [0, 1].
         lam: weight of the steps further on, in [0, 1]; None for no such term. With the graph's own ``V`` it changes
-            nothing: ``A`` has the mean 0 over the steps from any state. It matters where ``values`` are given.
+            nothing: ``A`` has the mean 0 over the steps from any state. It matters where ``values`` are given; then it
+            looks at all pairs of a state and one further on, step by step.
         values: one a row, the value of its state by someone else, a critic say; the mean is taken where rows of one
             state differ. Ends keep the reward; a state without a row, which needs ``truncated``, is worth 0.
         truncated: as for :func:`graft_values`.
@@ -129,7 +130,7 @@ def graft(
     if decay and values is not None:
         out += _further_on(made, graph, out, discount * decay)
     if scale == "std":
-        out = np.asarray(normalize(out, states, convention=rules, name="rewards", who=who))
+        out = against(who, out, states, rules, scale, what="state")
     if advantages is not None:
         out = out + added(who, made, advantages, rules)
     return back(np.where(lost, np.nan, out))
@@ -144,15 +145,18 @@ def _further_on(steps: Steps, graph: StepGraph, residual: Array, decay: float) -
     left = steps.gather(steps.lengths) - 1 - steps.position
     degree, n = np.diff(graph.offsets), graph.n_nodes
     out = np.zeros(len(steps))
-    # Pairs of a node and of a node that is k - 1 steps from it; ends have no steps and drop out.
-    start = here = np.unique(graph.next_of_row[left > 0])
+    # Pairs of a node and of a node that is k - 1 steps from it, as one number; ends have no steps and drop out.
+    pairs = np.unique(graph.next_of_row[left > 0]) * (n + 1)
+    before, mean = np.array([-1]), np.zeros(n)
     for k in range(1, int(left.max(initial=0)) + 1):
-        pairs = Groups(start)
-        mean = np.zeros(n)
-        rows = segment_sum(count[here], pairs)
-        mean[start[pairs.first]] = segment_sum(total[here], pairs) / np.where(rows > 0, rows, 1.0)
+        if not np.array_equal(pairs, before):  # else there is nothing new further on
+            start, here = np.divmod(pairs, n)
+            starts = Groups(start)
+            rows = segment_sum(count[here], starts)
+            mean = np.zeros(n)
+            mean[start[starts.first]] = segment_sum(total[here], starts) / np.where(rows > 0, rows, 1.0)
+            each = degree[here]
+            edges = np.repeat(graph.offsets[here + 1] - np.cumsum(each), each) + np.arange(each.sum())
+            before, pairs = pairs, np.unique(np.repeat(start, each) * n + graph.target[edges])
         out += np.where(left >= k, decay**k * mean[graph.next_of_row], 0.0)
-        each = degree[here]
-        edges = np.repeat(graph.offsets[here + 1] - np.cumsum(each), each) + np.arange(each.sum())
-        start, here = np.divmod(np.unique(np.repeat(start, each) * n + graph.target[edges]), n)
     return out

@@ -10,7 +10,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import mask, real
 from rollmath.conventions import GRAPHGPO, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_step
-from rollmath.graph._terms import Scale, Statistics, among, at_ends, episode_term, graph_of, rewards_of
+from rollmath.graph._terms import Scale, Statistics, among_steps, at_ends, episode_term, graph_of, rewards_of
 from rollmath.ops import graph_distance, segment_broadcast
 from rollmath.steps import Steps, as_steps
 
@@ -104,7 +104,8 @@ def graphgpo(
     d = np.where(np.isfinite(d), d, 1.0 + np.asarray(segment_broadcast(known, graph.node_groups, how="max")))
 
     power = d[graph.next_of_row] + cost
-    power -= {"code": 1.0, "paper": 0.0, "progress": d[graph.node_of_row]}[formula]
-    step = among(who, factor * base**power, made.groups(by="state"), rules, scale)
+    if formula != "paper":
+        power -= d[graph.node_of_row] if formula == "progress" else 1.0
+    step = among_steps(who, factor * base**power, made.groups(by="state"), rules, scale)
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
     return back(np.where(lost, np.nan, weights[0] * out + weights[1] * step))

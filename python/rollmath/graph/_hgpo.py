@@ -103,7 +103,7 @@ def hgpo(
 
 def _weights(who: str, levels: int, alpha: float, offset: float) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
-        out: NDArray[np.float64] = (np.arange(levels + 1) + offset) ** alpha
+        out: NDArray[np.float64] = np.float_power(np.arange(levels + 1) + offset, alpha)
     if not np.isfinite(out.sum()):
         msg = f"{who}(): 'alpha' must leave the weights finite, got {alpha:g} with {levels} levels"
         raise ValueError(msg)

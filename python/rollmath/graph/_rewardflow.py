@@ -10,7 +10,7 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real
 from rollmath.conventions import REWARDFLOW, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_trajectory
-from rollmath.graph._terms import Scale, Statistics, among, at_ends, episode_term, graph_of, rewards_of
+from rollmath.graph._terms import Scale, Statistics, among_steps, at_ends, episode_term, graph_of, rewards_of
 from rollmath.graph._values import StepValues
 from rollmath.ops import graph_backup
 from rollmath.steps import Steps, as_steps
@@ -117,7 +117,7 @@ def rewardflow(
     if last == "reward":
         reward = np.where(made.last, made.gather(r), reward)
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
-    step = among(who, reward, made.groups(by="state"), rules, scale)
+    step = among_steps(who, reward, made.groups(by="state"), rules, scale)
     return back(np.where(lost, np.nan, out + omega * step))
 
 

@@ -30,7 +30,7 @@ def step_reinforce(
     convention: Convention | Framework = DEFAULT,
     **override: Unpack[Override],
 ) -> Array:
-    """REINFORCE over steps: ``A_t = G_t - b``, the return of a step less the mean return of the rows that it is held against.
+    """REINFORCE over steps: ``A_t = G_t - b``, return of a step less the mean return of rows to compare it with.
 
     Args:
         steps: a :class:`~rollmath.Steps`.
@@ -40,11 +40,11 @@ def step_reinforce(
         gamma: discount from step to step, in [0, 1].
         baseline: the rows that ``b`` is the mean of: ``"none"`` 0; ``"task"`` all steps of the task; ``"position"`` the
             steps of the task with the same place in their trajectory; ``"state"`` those in the same state. Where the
-            policy chooses when to stop, ``"position"`` is biased: only trajectories that still run are compared, and
-            the return of the last one running is its own baseline.
+            policy chooses when to stop, ``"position"`` is biased: of ``n`` trajectories that still run the mean has one
+            n-th from the row itself, so that late steps count less, and the last one running not at all.
         leave_one_out: the mean is over the rows of the *other* trajectories in the group. It then does not depend on
-            the step's own action, so the gradient estimate is unbiased for every baseline; the mean over all rows also
-            has the row itself and what came after it.
+            the step's own action, so that with ``singleton="raw"`` the gradient estimate is unbiased for each of the
+            baselines. The mean over all rows has the row itself, and what came after it.
         convention: only ``singleton`` and ``nan`` matter: rows without others in their group get 0 by default, their
             return with ``singleton="raw"``.
         **override: fields of the convention.
@@ -59,10 +59,12 @@ def step_reinforce(
         TypeError: ``steps`` that are no Steps; a wrong dtype or rank.
 
     To divide by a spread, too, give :func:`step_returns` to ``ops.normalize`` with the groups of the baseline. To give
-    each step the advantage of its trajectory, ``steps.gather(group.rloo(rewards, steps.trajectory_groups))``.
+    each step the advantage of its trajectory, ``steps.gather(group.rloo(rewards, steps.trajectory_groups))``. Returns
+    come first here: where rewards are centred turn by turn and then summed up, the number of baselines that are taken
+    off depends on when the trajectory stops, which no leaving out repairs (verl-project/verl, RFC 7244).
 
     Source: REINFORCE with a baseline, Williams 1992, over steps; the choice of baselines and the rule of
-    ``leave_one_out`` are ours. Trainers that normalise by turn have ``"position"``; verl's RFC 7244 has the bias.
+    ``leave_one_out`` are ours, unbiased by enumeration in a test.
 
     >>> steps = Steps([0, 0, 1], ["hall", "room", "hall"], groups=[0, 0])
     >>> step_reinforce(steps, [4.0, 1.0], gamma=0.5).round(4).tolist()

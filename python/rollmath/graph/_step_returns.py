@@ -108,7 +108,7 @@ def segment_returns(
     else:
         earned = np.asarray(segment_sum(x, own))[own.index[first]]
         each = Ragged(earned, np.searchsorted(starts, made.offsets))
-        out[own.index[first]] = np.asarray(discounted_sum(each, decay=decay, name="rewards", who=who).values)  # type: ignore[union-attr]
+        out[own.index[first]] = np.asarray(discounted_sum(each, decay=decay, name="rewards", who=who).values)
     return back(out[own.index])
 
 

@@ -55,12 +55,10 @@ def episode_term(
     if advantages is not None:
         return added(who, steps, advantages, rules)
 
-    def against(x: Any, groups: Groups) -> NDArray[np.float64]:
-        return np.asarray(normalize(x, groups, scale=scale, convention=rules, name="rewards", who=who))
-
     if statistics == "step_rows":
-        return against(rewards[steps.trajectory_index], steps.row_groups)
-    return against(rewards, steps.trajectory_groups)[steps.trajectory_index]
+        return against(who, rewards[steps.trajectory_index], steps.row_groups, rules, scale, what="task")
+    tasks = steps.trajectory_groups
+    return against(who, rewards, tasks, rules, scale, what="task", of="trajectory")[steps.trajectory_index]
 
 
 def added(who: str, steps: Steps, advantages: ArrayLike, rules: Convention | None) -> NDArray[np.float64]:
@@ -69,10 +67,22 @@ def added(who: str, steps: Steps, advantages: ArrayLike, rules: Convention | Non
     return values[steps.trajectory_index]
 
 
-def among(who: str, x: NDArray[np.float64], groups: Groups, rules: Convention, scale: Scale) -> NDArray[np.float64]:
+def among_steps(
+    who: str, x: NDArray[np.float64], groups: Groups, rules: Convention, scale: Scale, *, what: str = "state"
+) -> NDArray[np.float64]:
     """``x`` against its group; a row that has nothing to be compared with gets 0 whatever ``singleton`` says."""
-    out = normalize(x, groups, scale=scale, convention=replace(rules, singleton="zero"), name="rewards", who=who)
-    return np.asarray(out)
+    return against(who, x, groups, replace(rules, singleton="zero"), scale, what=what)
+
+
+def against(
+    who: str, x: NDArray[np.float64], groups: Groups, rules: Convention, scale: Scale, *, what: str, of: str = "row"
+) -> NDArray[np.float64]:
+    """``(x - mean) / (std + eps)`` or ``x - mean`` in each group, which is a ``what`` to the user."""
+    try:
+        return np.asarray(normalize(x, groups, scale=scale, convention=rules, name="rewards", who=who))
+    except ValueError as wrong:
+        text = str(wrong).replace("'groups' has a group", f"'steps' has a {what}", 1)
+        raise ValueError(text.replace("the group of row", f"that of {of}", 1)) from None
 
 
 def graph_of(who: str, steps: Steps, terminal: NDArray[Any], truncated: ArrayLike | None) -> StepGraph:
@@ -87,5 +97,5 @@ def at_ends(graph: StepGraph, x: NDArray[Any], fill: Any) -> NDArray[Any]:
     """One value a node: that of a trajectory at its end, ``fill`` elsewhere."""
     out = np.full(graph.n_nodes, fill, x.dtype)
     ended = graph.end_of_trajectory >= 0
-    out[graph.end_of_trajectory[ended]] = x[ended]
+    out[graph.end_of_trajectory[ended]] = x[ended] + 0  # -0.0 and 0.0 share an end
     return out

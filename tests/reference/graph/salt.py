@@ -16,7 +16,7 @@ def salt(
         missing = 0 if history is None else history - len(past)
         end = ("end", 0 if isinstance(terminal, str) else terminal[trajectory[i]])
         after = end if at + 1 == len(path) else ("state", state[path[at + 1]])
-        key = (task[i], missing, tuple((state[j], table["action"][j]) for j in past), state[i])
+        key = (task[i], missing, tuple((state[j], table["action"][j] if action else None) for j in past), state[i])
         keys.append((*key, table["action"][i] if action else None, after if next_state else None))
     rows = {key: [i for i, k in enumerate(keys) if k == key] for key in keys}
     out = []
