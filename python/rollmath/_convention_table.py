@@ -31,7 +31,7 @@ _COLUMNS = (
 _PRINTED = (*(name for name in _COLUMNS if name != "options"), "options")
 _WIDTH = 120
 #: Columns that give way where the table is wider, and what they keep.
-_SHRINK = (("options", 18), ("denominator", 12), ("method", 15), ("options", 7))
+_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7), ("method", 14))
 
 
 class ConventionTable(Immutable):
