@@ -72,11 +72,9 @@ def canonical_states(
     distinct = Groups.product(tasks, Groups(names))
     task, own = tasks.index[distinct.first], [names[row] for row in distinct.first.tolist()]
     rank = sorted(range(len(own)), key=lambda k: (task[k], -distinct.counts[k], own[k]))
-    members = np.split(np.array(rank, np.int64), np.searchsorted(task[rank], np.arange(1, tasks.n_groups)))
     leader = np.empty(len(own), np.int64)
-    found = clusters(tools, [[own[k] for k in part.tolist()] for part in members], cut, linkage)
-    for part, at in zip(members, found, strict=True):
-        leader[part] = part[at]
+    for part in np.split(np.array(rank, np.int64), np.searchsorted(task[rank], np.arange(1, tasks.n_groups))):
+        leader[part] = part[clusters(tools, [own[k] for k in part.tolist()], cut, linkage)]
     index = np.ascontiguousarray(leader[distinct.index])
     return Groups._make(_core.Csr.from_ids(who, index), lambda row: (tasks.ids[tasks.index[row]], own[index[row]]))
 

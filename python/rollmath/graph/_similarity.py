@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,8 @@ BLOCK = 64
 BINS = 32
 #: From this share of pairs worth comparing, a whole rectangle costs less than its pairs one by one.
 DENSE = 0.5
-#: A task of more distinct texts than this is compared by all threads together; smaller tasks are shared out.
-LARGE = 2048
+#: Pairs that are worth a thread.
+SHARE = 512
 
 
 def rapidfuzz(who: str) -> tuple[Any, Any]:
@@ -44,7 +43,7 @@ class Texts:
 
     def __init__(self, tools: tuple[Any, Any], texts: Sequence[str], threshold: float) -> None:
         self.process, self.indel = tools
-        self.threshold, self.workers = threshold, _core.num_threads() if len(texts) > LARGE else 1
+        self.threshold = threshold
         self.lengths = np.array([len(t) for t in texts])
         # What all texts begin and end with adds nothing to a distance.
         head = _common(texts)
@@ -82,10 +81,11 @@ class Texts:
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], possible: NDArray[np.bool_], limit: int
     ) -> NDArray[np.int64]:
         """Indel distance of the possible pairs, row by row; past ``limit`` any number greater than it."""
-        options: dict[str, Any] = {"scorer": self.indel.distance, "score_cutoff": limit, "dtype": np.int64}
-        options["workers"] = self.workers
         up, across = np.flatnonzero(possible.any(1)), np.flatnonzero(possible.any(0))
-        if np.count_nonzero(possible) < DENSE * len(up) * len(across):
+        pairs = np.count_nonzero(possible)
+        options: dict[str, Any] = {"scorer": self.indel.distance, "score_cutoff": limit, "dtype": np.int64}
+        options["workers"] = max(1, min(_core.num_threads(), pairs // SHARE))
+        if pairs < DENSE * len(up) * len(across):
             i, j = np.nonzero(possible)
             distance = self.process.cpdist(self._some(rows[i]), self._some(columns[j]), **options)
             return np.asarray(distance, np.int64)
@@ -109,20 +109,11 @@ def _counts(text: str) -> NDArray[np.int64]:
     return np.bincount(codes % BINS, minlength=BINS)
 
 
-def clusters(
-    tools: tuple[Any, Any], tasks: Sequence[Sequence[str]], threshold: float, linkage: str
-) -> Iterator[NDArray[np.int64]]:
-    """For each task, given by its distinct texts in the order in which they are to lead: who leads each of them."""
-    find = leaders if linkage == "leader" else components
-
-    def one(texts: Sequence[str]) -> NDArray[np.int64]:
-        return find(Texts(tools, texts, threshold)) if len(texts) > 1 else np.zeros(len(texts), np.int64)
-
-    # Threads help, because rapidfuzz and NumPy let go of the interpreter.
-    with ThreadPoolExecutor(_core.num_threads()) as pool:
-        small = pool.map(one, [texts for texts in tasks if len(texts) <= LARGE])
-        for texts in tasks:
-            yield one(texts) if len(texts) > LARGE else next(small)
+def clusters(tools: tuple[Any, Any], texts: Sequence[str], threshold: float, linkage: str) -> NDArray[np.int64]:
+    """Who leads each of the distinct texts of a task, given in the order in which they are to lead."""
+    if len(texts) < 2:
+        return np.zeros(len(texts), np.int64)
+    return (leaders if linkage == "leader" else components)(Texts(tools, texts, threshold))
 
 
 def leaders(texts: Texts) -> NDArray[np.int64]:
