@@ -195,3 +195,60 @@ fn one_component(flow: &Flow<'_>, m: &mut Memory, component: usize, values: &mut
         Backup::LogSumExp { beta } => soft::solve(flow, beta, &cycle, &mut m.linear, values),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Task 0: states 0 <-> 1, 1 -> end 3, 0 -> end 3; task 1: state 2 -> 2 and end 4.
+    const OFFSETS: [i64; 6] = [0, 2, 4, 6, 6, 6];
+    const TARGET: [i64; 6] = [1, 3, 0, 3, 2, 4];
+
+    fn run(how: Backup, gamma: f64, rewards: Option<&[f64]>, par: Par) -> Result<Vec<f64>> {
+        let graph = StepGraph::new(&OFFSETS, &TARGET, &[0, 2, 3], &[3, 4, 5])?;
+        let nan = f64::NAN;
+        let sinks = &[nan, nan, nan, 1.0, -2.0];
+        let by =
+            Values { sinks, rewards, weights: None, gamma, unreachable: 0.0, tol: 1e-10, max_sweeps: 1000 };
+        let mut out = vec![0.0; 5];
+        backup(&graph, how, &by, &mut out, par)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn cycles_are_solved() {
+        for par in [Par::Serial, Par::Threads] {
+            assert_eq!(run(Backup::Mean, 1.0, None, par).unwrap(), [1.0, 1.0, -2.0, 1.0, -2.0]);
+            let mean = run(Backup::Mean, 0.5, None, par).unwrap();
+            // V = (V + 1) / 4 and V = (V - 2) / 4.
+            assert!((mean[0] - 1.0 / 3.0).abs() < 1e-15 && (mean[2] + 2.0 / 3.0).abs() < 1e-15);
+            assert_eq!(run(Backup::Max, 0.5, None, par).unwrap(), [0.5, 0.5, 0.0, 1.0, -2.0]);
+            assert_eq!(run(Backup::Max, 1.0, None, par).unwrap(), [1.0, 1.0, -2.0, 1.0, -2.0]);
+            let gains = [1.0, 0.0, 1.0, 0.0, -1.0, 0.0];
+            // Round and round: V = 1 + V / 2; staying costs 1 a step, leaving 2 / 2.
+            assert_eq!(run(Backup::Max, 0.5, Some(&gains), par).unwrap(), [2.0, 2.0, -1.0, 1.0, -2.0]);
+            assert!(run(Backup::Max, 1.0, Some(&gains), par).is_err());
+            let soft = run(Backup::LogSumExp { beta: 2.0 }, 1.0, None, par).unwrap();
+            assert_eq!(soft, [1.0, 1.0, -2.0, 1.0, -2.0]);
+        }
+    }
+
+    #[test]
+    fn what_is_no_graph_is_an_error() {
+        let wrong: [[&[i64]; 4]; 7] = [
+            [&OFFSETS, &TARGET, &[0, 2, 3], &[3, 5]],
+            [&OFFSETS, &TARGET, &[1, 2, 3], &[3, 4, 5]],
+            [&OFFSETS, &TARGET, &[], &[]],
+            [&OFFSETS[1..], &TARGET, &[0, 2, 3], &[3, 4, 5]],
+            [&OFFSETS, &TARGET[1..], &[0, 2, 3], &[3, 4, 5]],
+            // Across tasks, and from an end.
+            [&OFFSETS, &[1, 4, 0, 3, 2, 4], &[0, 2, 3], &[3, 4, 5]],
+            [&[0, 2, 4, 5, 6, 6], &TARGET, &[0, 2, 3], &[3, 4, 5]],
+        ];
+        for [offsets, target, states, ends] in wrong {
+            assert!(StepGraph::new(offsets, target, states, ends).is_err(), "{offsets:?} {target:?}");
+        }
+        assert!(run(Backup::Max, 1.5, None, Par::Serial).is_err());
+        assert!(run(Backup::Max, 1.0, Some(&[0.0]), Par::Serial).is_err());
+    }
+}

@@ -21,7 +21,7 @@ pub struct Edges {
 ///
 /// # Errors
 /// [`Error::Length`] if the columns differ in length, [`Error::Range`] for numbers that are none of `n_nodes` nodes or
-/// that are negative or past 2**32.
+/// that are negative or past 2**32, [`Error::TooLarge`] for more nodes than rows can have.
 pub fn edges(
     source: &[i64],
     action: &[i64],
@@ -32,6 +32,11 @@ pub fn edges(
     check_len("action", action.len(), source.len(), "the number of rows")?;
     check_len("target", target.len(), source.len(), "the number of rows")?;
     check_len("trajectory", trajectory.len(), source.len(), "the number of rows")?;
+    // Every node has a row that leaves it or leads to it.
+    let limit = 2 * source.len() as u64;
+    if n_nodes as u64 > limit {
+        return Err(Error::TooLarge { arg: "n_nodes", limit, got: n_nodes as u64 });
+    }
     let mut starts = vec![0usize; n_nodes + 1];
     for &u in source {
         starts[node(u, n_nodes)? + 1] += 1;
@@ -116,5 +121,6 @@ mod tests {
         assert!(edges(&[0], &[0], &[-1], &[0], 2).is_err());
         assert!(edges(&[0], &[-1], &[0], &[0], 2).is_err());
         assert!(edges(&[0], &[], &[0], &[0], 2).is_err());
+        assert!(edges(&[0], &[0], &[0], &[0], usize::MAX).is_err());
     }
 }

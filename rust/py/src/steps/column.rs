@@ -104,7 +104,13 @@ impl<'py> Column<'py> {
         Err(call.type_error(text + "; convert one of them"))
     }
 
-    fn bytes(call: &Call<'_>, name: &str, data: &Bound<'py, PyAny>, kind: &str, width: usize) -> PyResult<Self> {
+    fn bytes(
+        call: &Call<'_>,
+        name: &str,
+        data: &Bound<'py, PyAny>,
+        kind: &str,
+        width: usize,
+    ) -> PyResult<Self> {
         let array = array1::<u8>(call, name, data)?;
         let all = slice(call, name, &array)?;
         // SAFETY: the array is held, and borrowed for reading, as long as the column lives.
