@@ -195,11 +195,7 @@ def test_edges_of_weight_zero_are_none():
     sinks = g.by_node({("p", 2): 1.0})
     weights = np.where(g.graph.target == g.node["p", 2], 0.0, 1.0)
     values = ops.graph_backup(g.graph, sinks, weights=weights, unreachable=7.0)
-<<<<<<< HEAD
-    assert values[[g.node["p", at] for at in range(3)]].tolist() == [7.0, 7.0, 1.0]
-=======
     assert [values[g.node["p", v]] for v in range(3)] == [7.0, 7.0, 1.0]
->>>>>>> graph
 
 
 def test_what_leaves_a_sink_does_not_count():
