@@ -31,7 +31,7 @@ _COLUMNS = (
 _PRINTED = (*(name for name in _COLUMNS if name != "options"), "options")
 _WIDTH = 120
 #: Columns that give way where the table is wider, and what they keep.
-_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7))
+_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7), ("method", 14))
 
 
 class ConventionTable(Immutable):
@@ -73,7 +73,7 @@ class ConventionTable(Immutable):
                 f"`{cell}`" if name in code and cell not in {"-", "all"} else cell
                 for name, cell in zip(_COLUMNS, row, strict=True)
             ]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         return "\n".join(lines)
 
     def _cells(self, columns: tuple[str, ...] = _COLUMNS) -> list[list[str]]:

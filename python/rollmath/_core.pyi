@@ -303,7 +303,6 @@ def graph_distance(
     reverse: bool,
     unreachable: float,
 ) -> NDArray[np.float64]: ...
-
 def step_keys(
     who: str,
     tasks: Csr,

@@ -119,8 +119,7 @@ def arrange(source: Sequence[int], target: Sequence[int], starts: Sequence[bool]
     for sweep in range(8):
         near = after if sweep % 2 else before
         for column in columns[::-1] if sweep % 2 else columns:
-            wanted = {v: middle(v, near[v]) for v in column}
-            column.sort(key=lambda v, wanted=wanted: (wanted[v], y[v], v))
+            column[:] = [v for *_, v in sorted((middle(v, near[v]), y[v], v) for v in column)]
             place(column, near)
     both = [a + b for a, b in zip(before, after, strict=True)]
     for column in [*columns, *columns[::-1]]:

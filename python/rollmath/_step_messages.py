@@ -22,19 +22,20 @@ Action = Literal["message", "tool_calls"] | Callable[[Message], Any]
 
 #: Fields of an assistant message that reach the environment. Its reasoning does not, nor what a server adds.
 _ACTS = ("content", "refusal", "tool_calls", "function_call")
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
 class StepMessages(NamedTuple):
     """What :meth:`rollmath.Steps.from_messages` read: your messages by step, not copied; ``print`` it for the counts.
 
     Attributes:
-        index: place of the assistant message of each row in its conversation, int64 ``[n_rows]``.
+        message_index: place of the assistant message of each row in its conversation, int64 ``[n_rows]``.
         actions: that message, one a row.
         observations: the messages between it and the assistant message before it, one list a row.
         final: the messages after the last assistant message, one list a trajectory.
     """
 
-    index: NDArray[np.int64]
+    message_index: NDArray[np.int64]
     actions: tuple[Message, ...]
     observations: tuple[list[Message], ...]
     final: tuple[list[Message], ...]
@@ -194,7 +195,7 @@ class _Reader:
 
     def _json(self, name: str, value: Any) -> str:
         try:
-            return json.dumps(value, sort_keys=True, separators=(",", ":"))
+            return _ENCODER.encode(value)
         except (TypeError, ValueError, RecursionError) as error:
             msg = f"{self.who}(): {name} must hold what JSON can hold, but: {error}"
             raise TypeError(msg) from None

@@ -164,9 +164,18 @@ class Summary(Immutable):
             revisits=np.bincount(where, minlength=tasks.n_groups) - count(been.first),
             changed=np.full(tasks.n_groups, -1) if changed is None else count(changed),
         )
-        sums = [int(column.sum()) for column in by_task[1:-1]]
-        n_changed = -1 if changed is None else int(changed.sum())
-        return StepsSummary(tasks.n_groups, steps.n_trajectories, *sums, n_changed, tasks.ids, by_task)
+        return StepsSummary(
+            n_tasks=tasks.n_groups,
+            n_trajectories=steps.n_trajectories,
+            n_steps=len(steps),
+            n_states=states.n_groups,
+            n_distinct_steps=same.groups.n_groups,
+            n_shared_steps=int(same.shared.sum()),
+            n_revisits=int(by_task.revisits.sum()),
+            n_changed=-1 if changed is None else int(changed.sum()),
+            tasks=tasks.ids,
+            by_task=by_task,
+        )
 
 
 def _changed(
@@ -186,4 +195,4 @@ def _changed(
         got = floats(who, "credit", credit, length=len(steps), why="the number of rows")[0].astype(np.float64)
     finite = np.abs(given[np.isfinite(given)].astype(np.float64))
     near = np.isclose(got, mine, rtol=0, atol=_SAME * float(finite.max(initial=0)), equal_nan=True)
-    return ~near
+    return np.asarray(~near)

@@ -226,11 +226,13 @@ TRINITY = Framework(
         "rloo": _RAW,
         "opmd": _RAW,
         "remax": DEFAULT,
+        "gigpo": _RAW,
     },
     version="Trinity-RFT 0.6.0",
     known="golden",
     options={
         "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "gigpo": {"gamma": 1.0},
         "reinforce_pp": {"gaps": "ignore"},
     },
 )

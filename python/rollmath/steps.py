@@ -58,6 +58,7 @@ class Steps(FromMessages, Summary):
             this order.
         trajectory_groups: Groups over the trajectories.
         row_groups: Groups over the rows.
+        report: what :meth:`from_messages` read, else None.
 
     Raises:
         ValueError: wrong lengths, a trajectory of two groups, a time that occurs twice in a trajectory.

@@ -50,6 +50,19 @@ def test_gigpo(golden):
         np.testing.assert_allclose(got, expected, **CLOSE, err_msg=str(options))
 
 
+def test_gigpo_of_trinity(golden):
+    for steps, _, case, options, expected in golden("gigpo_trinity"):
+        scale, earned = options["scale"], case["step_rewards"]
+        if options["earned"] == "rewards":
+            earned = np.where(steps.last, np.array(case["rewards"])[case["trajectory"]], 0.0)
+        got = gigpo(
+            steps, None, step_rewards=earned, gamma=0.5, weight=0.75, scale=scale, convention=rm.conventions.TRINITY
+        )
+        # Without a spread it divides by 1 + 1e-6.
+        np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-6, err_msg=str(options))
+    assert rm.conventions.TRINITY.options["gigpo"] == {"gamma": 1.0}
+
+
 def test_hgpo(golden):
     for steps, rewards, _, options, expected in golden("hgpo"):
         base = options.pop("base")

@@ -63,7 +63,7 @@ def test_one_step_an_assistant_message():
     assert same(steps, "state") == [0, 1, 2, 0, 1, 2]
     assert same(steps, "action") == [0, 1, 2, 0, 3, 2]
     report = steps.report
-    assert report.index.tolist() == [2, 4, 6, 2, 4, 6]
+    assert report.message_index.tolist() == [2, 4, 6, 2, 4, 6]
     assert report.actions[1] is ONE[4]
     assert report.observations[3] == TWO[:2]
     assert report.final == ([ONE[7]], [], [user("hi")])
@@ -72,7 +72,7 @@ def test_one_step_an_assistant_message():
     assert steps.next_index[2] >= 0
     assert steps.next_index[5] == -1
     assert steps.next_index[[0, 1, 3, 4]].tolist() == steps.state_index[[1, 2, 4, 5]].tolist()
-    assert pickle.loads(pickle.dumps(steps)).report.index.tolist() == report.index.tolist()
+    assert pickle.loads(pickle.dumps(steps)).report.message_index.tolist() == report.message_index.tolist()
 
 
 def test_the_end_does_not_count_where_it_is_not_asked_for():

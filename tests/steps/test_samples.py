@@ -97,7 +97,7 @@ def test_the_merged_step_of_the_page(runs, steps, advantages):
     looked_up = []
     for trial, rows in zip(TRIALS, mine, strict=True):
         run, row = runs[first + trial], rows[0]
-        at = int(report.index[row])
+        at = int(report.message_index[row])
         before, message, after = run["traj"][at - 1 : at + 2]
         (call,) = message["tool_calls"]
         arguments = json.dumps(json.loads(call["function"]["arguments"]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.graph._canonical import canonical_states
     from rollmath.graph._g2po import g2po
     from rollmath.graph._gigpo import gigpo, gigpo_episode, gigpo_step
     from rollmath.graph._graft import graft, graft_values
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rollmath.graph._hgpo import hgpo
     from rollmath.graph._rewardflow import rewardflow, rewardflow_values
     from rollmath.graph._rtmc import rtmc
-    from rollmath.graph._canonical import canonical_states
     from rollmath.graph._salt import salt
     from rollmath.graph._step_reinforce import step_reinforce
     from rollmath.graph._step_returns import segment_returns, step_returns
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _load, __dir__ = lazy(
     __name__,
     {
+        "_canonical": ("canonical_states",),
         "_g2po": ("g2po",),
         "_gigpo": ("gigpo", "gigpo_episode", "gigpo_step"),
         "_graft": ("graft", "graft_values"),
@@ -31,7 +32,6 @@ _load, __dir__ = lazy(
         "_hgpo": ("hgpo",),
         "_rewardflow": ("rewardflow", "rewardflow_values"),
         "_rtmc": ("rtmc",),
-        "_canonical": ("canonical_states",),
         "_salt": ("salt",),
         "_step_reinforce": ("step_reinforce",),
         "_step_returns": ("segment_returns", "step_returns"),
@@ -41,6 +41,7 @@ _load, __dir__ = lazy(
 
 __all__ = [
     "StepValues",
+    "canonical_states",
     "g2po",
     "gigpo",
     "gigpo_episode",
@@ -52,7 +53,6 @@ __all__ = [
     "rewardflow",
     "rewardflow_values",
     "rtmc",
-    "canonical_states",
     "salt",
     "segment_returns",
     "step_reinforce",

@@ -51,8 +51,8 @@ def canonical_states(
     Source: our own rule, for what the code of GiGPO (arXiv 2505.10978; a fork of it executed) does with
     ``enable_similarity``: there a text joins the first earlier cluster whose first text is near, which depends on the
     order of the rows, and near is ``difflib``'s ratio. That one adds up long common blocks, which is never more than
-    ``L``; it depends on which text comes first; and in texts of 200 characters or more it begins no block at a character
-    that makes up more than about 1 % of the text, so one inserted word can halve it.
+    ``L``; it depends on which text comes first; and in texts of 200 characters or more it begins no block at a
+    character that makes up more than about 1 % of the text, so one inserted word can halve it.
 
     >>> texts = ["red lamp", "red lamps", "red lamps!"]  # neighbours are near, the ends are not
     >>> made = canonical_states(texts, [0, 0, 0], threshold=0.92)
@@ -72,11 +72,9 @@ def canonical_states(
     distinct = Groups.product(tasks, Groups(names))
     task, own = tasks.index[distinct.first], [names[row] for row in distinct.first.tolist()]
     rank = sorted(range(len(own)), key=lambda k: (task[k], -distinct.counts[k], own[k]))
-    members = np.split(np.array(rank, np.int64), np.searchsorted(task[rank], np.arange(1, tasks.n_groups)))
     leader = np.empty(len(own), np.int64)
-    found = clusters(tools, [[own[k] for k in part.tolist()] for part in members], cut, linkage)
-    for part, at in zip(members, found, strict=True):
-        leader[part] = part[at]
+    for part in np.split(np.array(rank, np.int64), np.searchsorted(task[rank], np.arange(1, tasks.n_groups))):
+        leader[part] = part[clusters(tools, [own[k] for k in part.tolist()], cut, linkage)]
     index = np.ascontiguousarray(leader[distinct.index])
     return Groups._make(_core.Csr.from_ids(who, index), lambda row: (tasks.ids[tasks.index[row]], own[index[row]]))
 

@@ -93,8 +93,9 @@ def hgpo(
         weight += weights[0] * (there if zeros == "count" else base != 0)
     for k in range(1, levels + 1):
         groups = made.groups(by="state", history=k - 1)
-        there = known & (made.position >= k - 1)
-        there &= segment_count(groups, valid=there)[groups.index] > 1
+        # Rows with less than k - 1 steps before them are in groups of their own.
+        n = groups.counts if known.all() else segment_count(groups, valid=known)
+        there = known & (made.position >= k - 1) & (n[groups.index] > 1)
         a = normalize(returns, groups, scale=scale, valid=there, convention=rules, name="rewards", who=who)
         total += weights[k] * np.asarray(a)
         weight += weights[k] * (there if zeros == "count" else np.asarray(a) != 0)

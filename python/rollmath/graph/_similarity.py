@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,8 @@ BLOCK = 64
 BINS = 32
 #: From this share of pairs worth comparing, a whole rectangle costs less than its pairs one by one.
 DENSE = 0.5
-#: A task of more distinct texts than this is compared by all threads together; smaller tasks are shared out.
-LARGE = 2048
+#: Pairs that are worth a thread.
+SHARE = 512
 
 
 def rapidfuzz(who: str) -> tuple[Any, Any]:
@@ -44,7 +43,7 @@ class Texts:
 
     def __init__(self, tools: tuple[Any, Any], texts: Sequence[str], threshold: float) -> None:
         self.process, self.indel = tools
-        self.threshold, self.workers = threshold, _core.num_threads() if len(texts) > LARGE else 1
+        self.threshold = threshold
         self.lengths = np.array([len(t) for t in texts])
         # What all texts begin and end with adds nothing to a distance.
         head = _common(texts)
@@ -58,10 +57,8 @@ class Texts:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def ratios(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], wanted: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.float64]:
-        """Ratio of each pair of two texts, -1 where it is below the threshold or the pair is not ``wanted``."""
+    def ratios(self, rows: NDArray[np.int64], columns: NDArray[np.int64], floor: Any = -1.0) -> NDArray[np.float64]:
+        """Ratio of each pair of two texts, -1 below the threshold; those not above ``floor`` may get -1, too."""
         # At least 1, for an empty text beside itself.
         total = np.maximum(self.lengths[rows][:, None] + self.lengths[columns], 1)
         # No common subsequence has a character more often than both texts do.
@@ -69,9 +66,8 @@ class Texts:
         for count in self.counts:
             shared += np.minimum(count[rows][:, None], count[columns])
         least = self.rest[rows][:, None] + self.rest[columns] - 2 * shared.astype(np.int64)
-        possible = ((total - least) / total >= self.threshold) & (rows[:, None] != columns)
-        if wanted is not None:
-            possible &= wanted
+        most = (total - least) / total
+        possible = (most >= self.threshold) & (most > floor) & (rows[:, None] != columns)
         out = np.full(total.shape, -1.0)
         if possible.any():
             total = total[possible]
@@ -85,10 +81,11 @@ class Texts:
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], possible: NDArray[np.bool_], limit: int
     ) -> NDArray[np.int64]:
         """Indel distance of the possible pairs, row by row; past ``limit`` any number greater than it."""
-        options: dict[str, Any] = {"scorer": self.indel.distance, "score_cutoff": limit, "dtype": np.int64}
-        options["workers"] = self.workers
         up, across = np.flatnonzero(possible.any(1)), np.flatnonzero(possible.any(0))
-        if np.count_nonzero(possible) < DENSE * len(up) * len(across):
+        pairs = np.count_nonzero(possible)
+        options: dict[str, Any] = {"scorer": self.indel.distance, "score_cutoff": limit, "dtype": np.int64}
+        options["workers"] = max(1, min(_core.num_threads(), pairs // SHARE))
+        if pairs < DENSE * len(up) * len(across):
             i, j = np.nonzero(possible)
             distance = self.process.cpdist(self._some(rows[i]), self._some(columns[j]), **options)
             return np.asarray(distance, np.int64)
@@ -104,7 +101,7 @@ class Texts:
 
 def _common(texts: Sequence[str]) -> int:
     """Length of what all texts begin with: no two of them differ sooner than the first and last in order."""
-    return len(os.path.commonprefix([min(texts), max(texts)]))
+    return len(os.path.commonprefix([min(texts), max(texts)]))  # noqa: RUF071 - characters are what is meant
 
 
 def _counts(text: str) -> NDArray[np.int64]:
@@ -112,20 +109,11 @@ def _counts(text: str) -> NDArray[np.int64]:
     return np.bincount(codes % BINS, minlength=BINS)
 
 
-def clusters(
-    tools: tuple[Any, Any], tasks: Sequence[Sequence[str]], threshold: float, linkage: str
-) -> Iterator[NDArray[np.int64]]:
-    """For each task, given by its distinct texts in the order in which they are to lead: who leads each of them."""
-    find = leaders if linkage == "leader" else components
-
-    def one(texts: Sequence[str]) -> NDArray[np.int64]:
-        return find(Texts(tools, texts, threshold)) if len(texts) > 1 else np.zeros(len(texts), np.int64)
-
-    # Threads help, because rapidfuzz and NumPy let go of the interpreter.
-    with ThreadPoolExecutor(_core.num_threads()) as pool:
-        small = pool.map(one, [texts for texts in tasks if len(texts) <= LARGE])
-        for texts in tasks:
-            yield one(texts) if len(texts) > LARGE else next(small)
+def clusters(tools: tuple[Any, Any], texts: Sequence[str], threshold: float, linkage: str) -> NDArray[np.int64]:
+    """Who leads each of the distinct texts of a task, given in the order in which they are to lead."""
+    if len(texts) < 2:
+        return np.zeros(len(texts), np.int64)
+    return (leaders if linkage == "leader" else components)(Texts(tools, texts, threshold))
 
 
 def leaders(texts: Texts) -> NDArray[np.int64]:
@@ -134,15 +122,18 @@ def leaders(texts: Texts) -> NDArray[np.int64]:
     out, best, leads = np.arange(n), np.full(n, -1.0), np.zeros(n, bool)
     for start in range(0, n, BLOCK):
         block = start + np.flatnonzero(best[start : start + BLOCK] < 0)
-        new = block[_apart(texts.ratios(block, block) >= 0)]
+        near = texts.ratios(block, block)
+        keep = _apart(near >= 0)
+        new, inside = block[keep], block[~keep]
         leads[new] = True
-        others = np.flatnonzero(~leads)
-        if len(new) and len(others):
-            ratio = texts.ratios(new, others)
-            # The first of the greatest: ties go to the leader that comes first.
-            at, top = ratio.argmax(0), ratio.max(0)
-            closer = top > best[others]
-            best[others[closer]], out[others[closer]] = top[closer], new[at[closer]]
+        outside = np.setdiff1d(np.flatnonzero(~leads), inside)
+        for others in (inside, outside):
+            if len(new) and len(others):
+                ratio = near[keep][:, ~keep] if others is inside else texts.ratios(new, others, best[others])
+                # The first of the greatest: ties go to the leader that comes first.
+                at, top = ratio.argmax(0), ratio.max(0)
+                closer = top > best[others]
+                best[others[closer]], out[others[closer]] = top[closer], new[at[closer]]
     return out
 
 
@@ -162,7 +153,8 @@ def components(texts: Texts) -> NDArray[np.int64]:
     for start in range(0, n, BLOCK):
         block, later = np.arange(start, min(start + BLOCK, n)), np.arange(min(start + BLOCK, n), n)
         for columns in (block, later):
-            near = texts.ratios(block, columns, first[block][:, None] != first[columns]) >= 0
+            joined = first[block][:, None] == first[columns]
+            near = texts.ratios(block, columns, np.where(joined, 1.0, -1.0)) >= 0
             i, j = np.nonzero(near)
             first = _joined(first, block[i], columns[j])
     return first

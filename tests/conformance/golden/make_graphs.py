@@ -1,8 +1,9 @@
 """The published code of methods on step graphs, run on small tables of steps.
 
-    python tests/conformance/golden/make_graphs.py RewardFlow=CLONE HGPO=CLONE ...
+    python tests/conformance/golden/make_graphs.py RewardFlow=CLONE HGPO=CLONE Trinity=installed
 
-Each CLONE is a git clone, bare or not; functions are read at the commits given here. Writes
+Each CLONE is a git clone, bare or not; functions are read at the commits given here. Trinity-RFT is run where it is
+installed. Writes
 ``tests/vectors/graphs.json``, and leaves in there what comes from clones that were not given. Rewards and discounts are
 halves of halves, so that no result hangs on how a mean of equal float32 numbers is rounded.
 """
@@ -24,6 +25,7 @@ GRAPHS = Path(__file__).parents[2] / "vectors" / "graphs.json"
 COMMITS = {
     "RewardFlow": "1cdead8",
     "HGPO": "51c1a039c38f1af54b09c05b81b76ce52d72c383",
+    "Trinity": "trinity-rft 0.6.0",
 }
 
 
@@ -100,6 +102,28 @@ def gigpo(source):
                         yield case, (by_trajectory + 0.75 * step)[:, 0], {**options, "statistics": "trajectories"}
 
 
+def gigpo_trinity(_):
+    from trinity.algorithm.advantage_fn.gigpo_advantage import GiGPOAdvantageFn
+    from trinity.common.experience import EID, Experience
+
+    for case in CASES:
+        for earned in ("rewards", "step_rewards"):
+            steps = case.outcome_at_the_end() if earned == "rewards" else case.step_rewards
+            for scale in ("none", "std"):
+                rows, seen = [], Counter()
+                for row, t in enumerate(case.trajectory):
+                    # It would merge equal states of different tasks.
+                    info = {"env_state_hash": f"{case.task[row]} {case.state[row]}", "step_reward": steps[row]}
+                    eid = EID(batch=0, task=case.task[row], run=t, step=seen[t])
+                    rows.append(
+                        Experience(eid=eid, tokens=torch.zeros(2, dtype=torch.int32), prompt_length=1, info=info)
+                    )
+                    seen[t] += 1
+                done, _ = GiGPOAdvantageFn(omega=0.75, gamma=0.5, fnorm=scale).process(rows)
+                out = [float(e.advantages.reshape(-1)[0]) for e in done]
+                yield case, out, {"earned": earned, "scale": scale}
+
+
 def hgpo(source):
     code = source.load(
         "recipe/hgpo/core_hgpo.py", "to_hashable", "compute_step_discounted_returns", "compute_hgpo_outcome_advantage",
@@ -120,6 +144,7 @@ def hgpo(source):
 
 RUNS = {
     "gigpo": ("RewardFlow", gigpo),
+    "gigpo_trinity": ("Trinity", gigpo_trinity),
     "hgpo": ("HGPO", hgpo),
 }
 
