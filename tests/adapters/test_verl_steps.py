@@ -75,9 +75,7 @@ def test_rewards_of_steps():
     expected = graph.gigpo(made.steps(), made.rewards, step_rewards=earned)
     np.testing.assert_allclose(found, made.at_rows(expected), atol=1e-6)
     table = {"advantage": {"options": {"history": 1, "gamma": 0.5}}, "columns": {"step_rewards": "rewards"}}
-    expected = graph.hgpo(
-        made.steps(), None, step_rewards=earned, history=1, gamma=0.5, convention=rm.conventions.HGPO
-    )
+    expected = graph.hgpo(made.steps(), None, step_rewards=earned, history=1, gamma=0.5, convention=rm.conventions.HGPO)
     np.testing.assert_allclose(run("hgpo", given, table), made.at_rows(expected), atol=1e-6)
 
 
@@ -98,8 +96,10 @@ def test_actions_are_the_tokens_of_a_row():
 
 
 def test_sessions_of_several_outputs_are_trajectories():
-    """v1: an output is a step, and padding gets 0."""
+    """v1: an output is a step, the reward that of the last, and padding gets 0."""
     made = Agents(3)
+    inner = np.setdiff1d(np.arange(len(made.mask)), made.final)
+    made.token_rewards[inner] = 7.0
     keys = [f"{uid}_{t}_{k}" for uid, t, k in zip(made.uid, made.trajectory, made.turn, strict=True)] + ["pad_0_0"]
     sessions = Sessions.of("f", keys, padding=[False] * len(made.mask) + [True])
     columns = {"uid": np.append(made.uid, "pad"), "anchor_obs": np.append(made.states, "hall")}
@@ -134,11 +134,15 @@ def test_errors():
     columns = made.columns()
     uneven = made.token_rewards.clone()
     uneven[0] += 1
-    with pytest.raises(ValueError, match=r"^rollmath/gigpo\(\): 'token_level_rewards' must add up to the same in all r"):
+    with pytest.raises(
+        ValueError, match=r"^rollmath/gigpo\(\): 'token_level_rewards' must add up to the same in all r"
+    ):
         run("gigpo", Batch("rollmath/gigpo", uneven, made.mask, {}, columns))
     back = {key: x[::2] for key, x in columns.items()} | {key: np.append(x[::2], x[1::2]) for key, x in columns.items()}
     order = np.append(np.arange(len(made.mask))[::2], np.arange(len(made.mask))[1::2])
-    with pytest.raises(ValueError, match=r"rows of a trajectory must follow one another .* trainer.balance_batch\); put"):
+    with pytest.raises(
+        ValueError, match=r"rows of a trajectory must follow one another .* trainer.balance_batch\); put"
+    ):
         run("gigpo", Batch("rollmath/gigpo", made.token_rewards[order], made.mask[order], {}, back))
     split = columns | {"uid": np.array([f"p{i}" for i in range(len(made.mask))], object)}
     with pytest.raises(ValueError, match="'uid' must be the same in all rows of a trajectory, got 'p0' and 'p1'"):
@@ -158,13 +162,17 @@ def test_errors():
     with pytest.raises(ValueError, match=r"'anchor_obs' must have one value a row, \[\d+\], got \(3,\)"):
         run("gigpo", batch(made, columns | {"anchor_obs": np.array(["a"] * 3, object)}))
     bare = {"uid": columns["uid"]}
-    with pytest.raises(ValueError, match=re.escape("needs 'states', which the batch does not have (it has: uid): one li")):
+    with pytest.raises(
+        ValueError, match=re.escape("needs 'states', which the batch does not have (it has: uid): one li")
+    ):
         run("gigpo", batch(made, bare))
     with pytest.raises(ValueError, match=r"needs 'traj_uid' \(for 'trajectory'\)"):
         run("gigpo", batch(made, bare | {"turn": made.turn}), {"columns": {"step": "turn"}})
     with pytest.raises(ValueError, match="needs 'anchor_obs' .*what the agent saw in each row"):
         run("gigpo", batch(made, bare | {"traj_uid": columns["traj_uid"]}))
-    with pytest.raises(ValueError, match=r"'algorithm.rollmath.rewards' is for batches with a row for each step, got 'su"):
+    with pytest.raises(
+        ValueError, match=r"'algorithm.rollmath.rewards' is for batches with a row for each step, got 'su"
+    ):
         run("gigpo", batch(made, bare | {"states": made.states}), {"rewards": "sum"})
     with pytest.raises(ValueError, match="unknown option 'algorithm.rollmath' 'rewards'; known are"):
         run("dapo", batch(made, bare), {"rewards": "sum"})
