@@ -20,7 +20,9 @@ def table(x, *, actions):
 
 
 def run(measure, op, provider, threads, call, x, expected):
-    measure(op, provider, call, shape=x.shape, dtype="float64", expected=expected, rtol=1e-9, threads=threads)
+    measure(
+        op, provider, call, shape=x.shape, dtype="float64", expected=expected, rtol=1e-9, threads=threads, setup=x.renew
+    )
 
 
 @cases(rollmath=THREADS, rollmath_string_ids=THREADS, numpy_and_a_dict=1, python_loops=1)
@@ -52,7 +54,7 @@ def test_gigpo_sample(measure, quick, provider, threads):
     # Trinity computes in float32, and divides by 1 + 1e-6.
     measure(
         "gigpo_sample", provider, call, shape=x.shape, dtype="float64", expected=inputs.gigpo(x),
-        rtol=1e-5 if provider == "trinity" else 1e-9, threads=threads,
+        rtol=1e-5 if provider == "trinity" else 1e-9, threads=threads, setup=x.renew,
     )  # fmt: skip
 
 
@@ -71,7 +73,9 @@ def test_salt(measure, quick, provider, threads):
 def test_hgpo(measure, quick, provider, threads):
     x = inputs.planted(16 if quick else TASKS)
     call = {
-        "rollmath": lambda: rm.graph.hgpo(table(x, actions=False), x.rewards, history=2, gamma=inputs.GAMMA),
+        "rollmath": lambda: rm.graph.hgpo(
+            table(x, actions=False), x.rewards, history=2, gamma=inputs.GAMMA, scale="none"
+        ),
         "python loops": lambda: ways.hgpo_loops(x, 2),
     }[provider]
     run(measure, "hgpo", provider, threads, call, x, inputs.hgpo(x, 2))
@@ -82,16 +86,17 @@ def test_keys(measure, quick, provider, threads):
     x = inputs.planted(1 if quick else 2084, 2000)
     size = sum(map(len, x.states))
     words, pool = np.ones(size // 8, np.uint64), ThreadPoolExecutor(threads)
-    parts, keys = np.array_split(words, threads), list(zip(x.task.tolist(), x.states, strict=True))
+    parts = np.array_split(words, threads)
     call = {
         "probe read": lambda: list(pool.map(np.max, parts)),
         "rollmath": lambda: table(x, actions=False).state_index,
-        "python dict": lambda: ways.numbered(keys, len(keys)),
+        "python dict": lambda: ways.numbered(zip(x.task.tolist(), x.states, strict=True), len(x.states)),
     }[provider]
     # Numbers in the order of first appearance.
     first, index = np.unique(x.state_number, return_index=True, return_inverse=True)[1:]
     measure(
         "keys", provider, call, shape=f"{len(x.states)} texts, {size / 1e9:.2f} GB", dtype="str", threads=threads,
+        setup=None if provider == "probe read" else x.renew,
         expected=None if provider == "probe read" else np.argsort(np.argsort(first))[index],
     )  # fmt: skip
 

@@ -138,6 +138,19 @@ LINES = [
     Line("chain", "a chain of 1,000,000 nodes works", works),
     Line("edges_difference", "1,000,000 nodes: mean of children, difference", within(10)),
     Line("edges_normalized", "1,000,000 nodes: the same, normalised among siblings", within(20)),
+    Line("near_unrelated", "near-equal states: 512 tasks of 240 unrelated texts", within(15_000)),
+    Line("near_templated", "32 of them, of templated texts", within(15_000 * 32 / 512)),
+    Line("near_templated", "the same, against all pairs by rapidfuzz", ties("near_templated")),
+    Line(
+        "near_unrelated_sample",
+        "one task of 60 unrelated texts, against first fit by difflib",
+        faster("near_unrelated_sample", "python difflib", 50),
+    ),
+    Line(
+        "near_templated_sample",
+        "the same, templated",
+        faster("near_templated_sample", "python difflib", 50),
+    ),
     Line("replay_draw", "replay: 512 of 16,512 entries", within(1)),
     Line("replay_draw", "the same, against a list of dicts", faster("replay_draw", "python dicts", 100)),
     *(

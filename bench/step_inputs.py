@@ -19,6 +19,11 @@ class Planted(NamedTuple):
     state_number: np.ndarray  # what the texts say, equal where task and text are equal
     action_number: np.ndarray
 
+    def renew(self) -> None:
+        """New strings, as rollouts bring them: a string that was a key knows its hash from then on."""
+        for texts in (self.states, self.actions):
+            texts[:] = [text[:1] + text[1:] for text in texts]
+
     @property
     def of_task(self) -> np.ndarray:
         """The task of each trajectory."""

@@ -37,6 +37,9 @@ __all__ = [
     "reduce",
     "row_moments",
     "set_num_threads",
+    "step_keys",
+    "step_rows",
+    "step_window",
     "unpack",
     "vtrace",
     "weighted_mean",
@@ -274,3 +277,38 @@ def affine(
     by: tuple[float, float, float],
     out: NDArray[Any],
 ) -> None: ...
+def step_edges(
+    who: str,
+    source: NDArray[np.int64],
+    action: NDArray[np.int64],
+    target: NDArray[np.int64],
+    trajectory: NDArray[np.int64],
+    n_nodes: int,
+) -> list[NDArray[np.int64]]: ...
+def graph_backup(
+    who: str,
+    graph: list[NDArray[np.int64]],
+    sinks: NDArray[np.float64],
+    how: str,
+    options: tuple[float, float, float],
+    edge_rewards: NDArray[np.float64] | None,
+    weights: NDArray[np.float64] | None,
+    iterate: tuple[float, int],
+) -> NDArray[np.float64]: ...
+def graph_distance(
+    who: str,
+    graph: list[NDArray[np.int64]],
+    sources: NDArray[np.uint8],
+    costs: NDArray[np.float64] | None,
+    reverse: bool,
+    unreachable: float,
+) -> NDArray[np.float64]: ...
+def step_keys(
+    who: str,
+    tasks: Csr,
+    columns: list[tuple[str, list[Any] | tuple[Any, ...] | NDArray[np.uint8], str, int, NDArray[np.int64] | None]],
+) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]: ...
+def step_rows(who: str, tasks: Csr, columns: list[NDArray[np.int64]]) -> Csr: ...
+def step_window(
+    who: str, tasks: Csr, columns: list[NDArray[np.int64]], previous: NDArray[np.int64], history: int
+) -> NDArray[np.int64]: ...

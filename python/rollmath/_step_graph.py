@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import Immutable, counted, describe, frozen
+from rollmath import _core
+from rollmath._arrays import counted, describe, frozen
+from rollmath._step_export import StepPictures
 from rollmath.groups import Groups
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from rollmath.steps import Steps
 
 
-class StepGraph(Immutable):
+class StepGraph(StepPictures):
     """States of the rollouts of each task as nodes, their steps as edges, from :meth:`rollmath.Steps.graph`.
 
     Nodes are the states of each task, task after task, then the ends of trajectories, task after task. Edges are
@@ -39,6 +41,7 @@ class StepGraph(Immutable):
         node_groups: :class:`~rollmath.Groups` over the nodes: the task of each.
         state_of_node: number of the state, as in ``steps.state_index``, -1 for ends, int64 ``[n_nodes]``.
         ends: nodes that are ends of trajectories, bool ``[n_nodes]``.
+        start_of_trajectory: node in which each trajectory begins, int64 ``[n_trajectories]``; -1 for one without rows.
         end_of_trajectory: node in which each trajectory ends, int64 ``[n_trajectories]``; -1 for one without rows and
             for one that was truncated.
     """
@@ -57,6 +60,7 @@ class StepGraph(Immutable):
     node_groups: Groups
     state_of_node: NDArray[np.int64]
     ends: NDArray[np.bool_]
+    start_of_trajectory: NDArray[np.int64]
     end_of_trajectory: NDArray[np.int64]
 
     @cached_property
@@ -68,6 +72,14 @@ class StepGraph(Immutable):
         """
         return frozen((np.diff(self.offsets) == 0) & ~self.ends)
 
+    @cached_property
+    def _arrays(self) -> list[NDArray[np.int64]]:
+        """What the core takes: offsets, targets, and where the states and the ends of each task start."""
+        n_states, tasks = int(np.argmax(self.ends)) if self.ends.any() else self.n_nodes, self.node_groups
+        states, ends = tasks.index[:n_states], tasks.index[n_states:]
+        bounds = [np.searchsorted(x, np.arange(tasks.n_groups + 1)) for x in (states, ends)]
+        return [self.offsets, self.target, frozen(bounds[0]), frozen(bounds[1] + n_states)]
+
     def __repr__(self) -> str:
         states = counted(self.n_nodes - int(self.ends.sum()), "state")
         ends, edges = counted(int(self.ends.sum()), "end"), counted(self.n_edges, "edge")
@@ -76,7 +88,7 @@ class StepGraph(Immutable):
 
 def build(who: str, steps: Steps, *, action: bool, ends: NDArray[np.int64] | None, cut: NDArray[np.bool_]) -> StepGraph:
     """The graph of ``steps``; ``ends`` numbers the end of each trajectory, ``cut`` are those that have none."""
-    task, trajectory = steps.row_groups.index, steps.trajectory_index
+    trajectory = steps.trajectory_index
     ended = steps.last & ~cut[trajectory]
     after = np.where(ended, -1, steps.next_index)
     if len(lost := np.flatnonzero((after < 0) & ~ended)):
@@ -86,60 +98,56 @@ def build(who: str, steps: Steps, *, action: bool, ends: NDArray[np.int64] | Non
             f"{name!r} is truncated and the steps have no next_state="
         )
         raise ValueError(msg)
-    # A row of each state tells its task.
-    seen = np.full(steps.n_states, -1)
-    seen[after[~ended]] = np.flatnonzero(~ended)
-    seen[steps.state_index] = np.arange(len(steps))
-    states = np.flatnonzero(seen >= 0)
-    rank = getattr(steps, "_state_rank", None)
-    states = states[np.lexsort((states if rank is None else rank[states], task[seen[states]]))]
+    # A row of each state tells its task; ranks are by task, then by key.
+    row_of = np.full(steps.n_states, -1)
+    row_of[after[~ended]] = np.flatnonzero(~ended)
+    row_of[steps.state_index] = np.arange(len(steps))
+    by_rank = np.empty(steps.n_states, np.int64)
+    by_rank[steps._state_rank] = np.arange(steps.n_states)
+    states = by_rank[row_of[by_rank] >= 0]
     node = np.full(steps.n_states, -1)
     node[states] = np.arange(len(states))
-    rows = np.flatnonzero(ended)
-    of_end = np.zeros(len(rows), np.int64) if ends is None else ends[trajectory[rows]]
+    # Ends come in the order of the tasks of the states.
+    tasks = steps.row_groups.take(row_of[states])
+    last = np.flatnonzero(ended)
+    of_end = np.zeros(len(last), np.int64) if ends is None else ends[trajectory[last]]
     width = int(of_end.max(initial=0)) + 1
-    _, first, which = np.unique(task[rows] * width + of_end, return_index=True, return_inverse=True)
+    key = tasks.index[node[steps.state_index[last]]] * width + of_end
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
     end_of = np.full(steps.n_trajectories, -1)
-    end_of[trajectory[rows]] = len(states) + which.reshape(-1)
-    next_of = np.where(ended, end_of[trajectory], node[after])
+    end_of[trajectory[last]] = len(states) + which.reshape(-1)
+    start_of = np.full(steps.n_trajectories, -1)
+    begun = steps.lengths > 0
+    start_of[begun] = node[steps.state_index[steps.order[steps.offsets[:-1][begun]]]]
     n = len(states) + len(first)
     graph = StepGraph.__new__(StepGraph)
     graph._fill(
         n_nodes=n,
         node_of_row=frozen(node[steps.state_index]),
-        next_of_row=frozen(next_of),
-        node_groups=steps.row_groups.take(np.concatenate([seen[states], rows[first]])),
+        next_of_row=frozen(np.where(ended, end_of[trajectory], node[after])),
+        node_groups=steps.row_groups.take(np.concatenate([row_of[states], last[first]])),
         state_of_node=frozen(np.concatenate([states, np.full(len(first), -1)])),
         ends=frozen(np.arange(n) >= len(states)),
+        start_of_trajectory=frozen(start_of),
         end_of_trajectory=frozen(end_of),
     )
-    graph._fill(**_edges(steps, graph, action))
+    graph._fill(**_edges(who, steps, graph, action))
     return graph
 
 
-def _edges(steps: Steps, graph: StepGraph, action: bool) -> dict[str, Any]:
-    taken = steps.action_index if action else np.full(len(steps), -1)
-    rank = getattr(steps, "_action_rank", None)
-    by = taken if rank is None or not action else rank[taken]
-    keys = np.stack([graph.node_of_row, by, graph.next_of_row])
-    order = np.lexsort((steps.trajectory_index, *keys[::-1]))
-    new = np.ones(len(steps), bool)
-    new[1:] = (keys[:, order[1:]] != keys[:, order[:-1]]).any(axis=0)
-    first, number = order[new], np.cumsum(new) - 1
-    edge = np.empty(len(steps), np.int64)
-    edge[order] = number
-    another = new.copy()
-    another[1:] |= np.diff(steps.trajectory_index[order]) != 0
-    source = graph.node_of_row[first]
+def _edges(who: str, steps: Steps, graph: StepGraph, action: bool) -> dict[str, Any]:
+    rank = steps._action_rank[steps.action_index] if action else np.zeros(len(steps), np.int64)
+    columns = (graph.node_of_row, rank, graph.next_of_row, steps.trajectory_index)
+    edge, row, visits, trajectories, offsets = _core.step_edges(who, *columns, graph.n_nodes)
     return {
-        "n_edges": len(first),
+        "n_edges": len(row),
         "edge_of_row": frozen(edge),
-        "source": frozen(source),
-        "target": frozen(graph.next_of_row[first]),
-        "action": frozen(taken[first]),
-        "visits": frozen(np.bincount(number, minlength=len(first))),
-        "trajectories": frozen(np.bincount(number[another], minlength=len(first))),
-        "offsets": frozen(np.searchsorted(source, np.arange(graph.n_nodes + 1))),
+        "source": frozen(graph.node_of_row[row]),
+        "target": frozen(graph.next_of_row[row]),
+        "action": frozen(steps.action_index[row] if action else np.full(len(row), -1)),
+        "visits": frozen(visits),
+        "trajectories": frozen(trajectories),
+        "offsets": frozen(offsets),
     }
 
 

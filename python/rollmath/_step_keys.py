@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, describe, host, is_tensor
-from rollmath.groups import Groups, as_groups
+from rollmath import _core
+from rollmath._arrays import ArrayLike, contiguous, describe, host, integers, is_tensor
+from rollmath.groups import Groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,44 +25,69 @@ def number_keys(
         the rank of each number: a permutation that sorts by group of ``scope``, then by the key itself, so that within
         a group it does not depend on the order of the rows.
     """
-    read = [_readable(who, name, column) for name, column in columns.items()]
-    for (name, _), column in zip(columns.items(), read, strict=True):
-        if len(column) != len(scope):
-            msg = f"{who}(): {name!r} must have length {len(scope)} (= the number of rows), got {len(column)}"
-            raise ValueError(msg)
-    groups = as_groups(who, _joined(read), name=next(iter(columns)))
-    twice = Groups(np.tile(scope.index, len(read)))
-    numbers = Groups.product(twice, groups)
-    place = {key: at for at, key in enumerate(sorted({repr(key) for key in groups.ids}))}
-    keys = np.array([place[repr(key)] for key in groups.ids], np.int64)
-    rank = np.empty(numbers.n_groups, np.int64)
-    rank[np.lexsort((keys[groups.index[numbers.first]], twice.index[numbers.first]))] = np.arange(numbers.n_groups)
-    return dict(zip(columns, numbers.index.reshape(len(read), len(scope)), strict=True)), rank
+    read = [_readable(who, name, column, len(scope)) for name, column in columns.items()]
+    numbers, rank = _core.step_keys(who, scope._csr, read)
+    return dict(zip(columns, numbers, strict=True)), rank
 
 
-def _readable(who: str, name: str, column: ArrayLike) -> Any:
-    """What :class:`Groups` takes: rows of an array as bytes, messages as canonical JSON."""
+def _readable(who: str, name: str, column: ArrayLike, n: int) -> tuple[Any, ...]:
+    """What the core takes: objects, or bytes with their type and width, and which of them each row has."""
     if isinstance(column, Groups):
-        return column.index
+        # By its ids: its numbers depend on the order of the rows, and are not those of another Groups.
+        _check_length(who, name, len(column), n)
+        return name, column.ids, "", 0, column.index
     if is_tensor(column) or isinstance(column, np.ndarray):
         array, _ = host(who, name, column)
-        if array.ndim < 2:
-            return column
-        flat = np.ascontiguousarray(array.reshape(len(array), -1))
-        flat = flat + 0 if flat.dtype.kind == "f" else flat  # -0.0 is 0.0
-        return [row.tobytes() for row in flat]
-    if isinstance(column, (str, bytes, Mapping)) or not hasattr(column, "__iter__"):
+        if array.ndim == 0:
+            msg = f"{who}(): {name!r} must have one key a row, got {describe(array)}"
+            raise TypeError(msg)
+        _check_length(who, name, len(array), n)
+        if array.dtype.kind not in "OUST":
+            return _bytes(who, name, array)
+        column = array.tolist()
+    elif isinstance(column, (str, bytes, bytearray, Mapping, Set)) or not hasattr(column, "__iter__"):
         msg = f"{who}(): {name!r} must be a sequence with one key a row, got {describe(column)}"
         raise TypeError(msg)
-    values = list(column)
-    if values and isinstance(values[0], (dict, list)):
-        return [json.dumps(v, sort_keys=True, separators=(",", ":")) for v in values]
-    return values
+    elif not isinstance(column, (list, tuple)):
+        # Columns of tables hold objects of their own, which their lists do not.
+        read = next((r for d in ("to_pylist", "tolist", "to_list") if (r := getattr(column, d, None))), None)
+        column = list(column) if read is None else read()
+    _check_length(who, name, len(column), n)
+    return name, column, "", 0, None
 
 
-def _joined(columns: list[Any]) -> Any:
-    if len(columns) == 1:
-        return columns[0]
-    if all(isinstance(c, np.ndarray) for c in columns):
-        return np.concatenate(columns)
-    return [x for c in columns for x in c]
+def _bytes(who: str, name: str, array: NDArray[Any]) -> tuple[Any, ...]:
+    """Rows of an array as bytes that are equal where the numbers are."""
+    if array.ndim == 1:
+        if array.dtype.kind not in "iu":
+            msg = f"{who}(): {name!r} must be integers if it is a 1-D array, got {array.dtype}; round it, or use ids"
+            raise TypeError(msg)
+        return name, integers(who, name, array)[0].view(np.uint8), "int", 8, None
+    # Not long double, whose padding has no value.
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        msg = f"{who}(): {name!r} must hold integers, bools or floats of at most 64 bits, got {array.dtype}"
+        raise TypeError(msg)
+    flat = contiguous(array.reshape(len(array), -1) if array.size else array.reshape(len(array), 0))
+    native = flat.dtype.newbyteorder("=")
+    if array.dtype.kind == "f":
+        flat = flat.astype(native, copy=False) + native.type(0)  # -0.0 becomes 0.0
+        missing = np.isnan(flat)
+        if missing.any():
+            row = int(missing.any(axis=1).argmax())
+            at = (row, *(int(i) for i in np.unravel_index(missing[row].argmax(), array.shape[1:])))
+            msg = f"{who}(): {name!r} must not have NaN, which equals nothing, got one at {list(at)}"
+            raise ValueError(msg)
+    elif array.dtype.kind == "b":
+        flat = flat.view(np.uint8) != 0
+    flat = flat.astype(native, copy=False)
+    kind = f"rows of {flat.dtype} and shape {array.shape[1:]}"
+    width = flat.shape[1] * flat.dtype.itemsize
+    if not width:
+        return name, [()] * len(array), "", 0, None
+    return name, flat.reshape(-1).view(np.uint8), kind, width, None
+
+
+def _check_length(who: str, name: str, got: int, n: int) -> None:
+    if got != n:
+        msg = f"{who}(): {name!r} must have length {n} (= the number of rows), got {got}"
+        raise ValueError(msg)

@@ -77,36 +77,3 @@ class MergedSteps(Immutable):
 
     def __repr__(self) -> str:
         return f"MergedSteps({len(self)} rows, {self.groups.n_groups} steps, {int(self.shared.sum())} rows shared)"
-
-
-def pair(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Dense numbers of the pairs, equal where both are equal; ``a`` and ``b`` are not negative and below 2**31."""
-    width = int(b.max(initial=0)) + 1
-    return _core.Csr.from_ids("Steps", np.ascontiguousarray(a * width + b)).index
-
-
-def window(items: NDArray[np.int64], previous: NDArray[np.int64], history: int) -> NDArray[np.int64]:
-    """Dense numbers of the ``history`` items before each row; where there are fewer, the start counts as an item."""
-    rows = np.arange(len(items))
-
-    def before(values: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.where(at < 0, 0, values[at] + 1)
-
-    done, out = 0, np.zeros(len(items), np.int64)
-    # A window of 2 n items is a pair of windows of n items; `block` has the last `size` of them, `back` the row before.
-    size, block, back = 1, before(items, previous), previous
-    at = rows
-    while done < history:
-        if (history - done) & size:
-            out, at = pair(out, before_window(block, at)), np.where(at < 0, -1, back[at])
-            done += size
-        if done < history:
-            block = pair(block, before_window(block, back))
-            back = np.where(back < 0, -1, back[back])
-            size *= 2
-    return out
-
-
-def before_window(block: NDArray[np.int64], at: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The numbers of ``block`` at rows, 0 where there is no row; those of rows are one higher."""
-    return np.where(at < 0, 0, block[at] + 1)

@@ -12,7 +12,6 @@ from rollmath import _core
 from rollmath._arrays import (
     Array,
     ArrayLike,
-    Immutable,
     check_vector,
     choice,
     describe,
@@ -25,7 +24,9 @@ from rollmath._arrays import (
 from rollmath._checks import flag, mask, whole
 from rollmath._step_graph import StepGraph, build
 from rollmath._step_keys import number_keys
-from rollmath._step_merge import Count, MergedSteps, pair, window
+from rollmath._step_merge import Count, MergedSteps
+from rollmath._step_messages import FromMessages
+from rollmath._step_summary import Summary
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 By = Literal["task", "trajectory", "state", "action", "transition"]
 
 
-class Steps(Immutable):
+class Steps(FromMessages, Summary):
     """What agents saw and did: one row per (trajectory, step), with keys that tell when two of them are the same.
 
     Keys are always those of a *task*: rows of different groups never merge, whatever their keys are.
@@ -57,6 +58,7 @@ class Steps(Immutable):
             this order.
         trajectory_groups: Groups over the trajectories.
         row_groups: Groups over the rows.
+        report: what :meth:`from_messages` read, else None.
 
     Raises:
         ValueError: wrong lengths, a trajectory of two groups, a time that occurs twice in a trajectory.
@@ -385,16 +387,15 @@ class Steps(Immutable):
     def _grouped(
         self, history: int, *, action: bool, next_state: bool, ends: NDArray[np.int64] | None = None
     ) -> Groups:
-        key = self.state_index
-        if history:
-            items = pair(self.state_index, self.action_index) if action else self.state_index
-            key = pair(key, window(items, self.previous, history))
+        core, keys = self.row_groups._csr, [self.state_index]
         if action:
-            key = pair(key, self.action_index)
+            keys.append(self.action_index)
+        if history:
+            keys.append(_core.step_window("Steps", core, keys[:], self.previous, history))
         if next_state:
             end = 0 if ends is None else ends[self.trajectory_index]
-            key = pair(key, np.where(self.next_index >= 0, self.next_index, self.n_states + end))
-        return Groups(key)
+            keys.append(np.where(self.next_index >= 0, self.next_index, self.n_states + end))
+        return _unnamed(_core.step_rows("Steps", core, keys))
 
     def __repr__(self) -> str:
         tasks, n = self.trajectory_groups.n_groups, self.n_trajectories
@@ -410,6 +411,12 @@ def as_steps(who: str, steps: object) -> Steps:
         msg = f"{who}(): 'steps' must be a rollmath.Steps, got {describe(steps)}"
         raise TypeError(msg)
     return steps
+
+
+def _unnamed(csr: _core.Csr) -> Groups:
+    """Groups whose ids are their numbers."""
+    index = csr.index
+    return Groups._make(csr, lambda row: int(index[row]))
 
 
 def _tasks(who: str, trajectories: Groups, groups: Groups) -> tuple[Groups, Groups]:

@@ -13,7 +13,6 @@ from rollmath.ops import discounted_sum
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from rollmath.ragged import Ragged
     from rollmath.steps import Steps
 
 
@@ -72,7 +71,7 @@ def returns_of(who: str, steps: Steps, rewards: NDArray[np.float64], gamma: floa
     known = np.isfinite(rewards)
 
     def scan(x: NDArray[np.float64], by: float) -> NDArray[np.float64]:
-        total: Ragged = discounted_sum(steps.by_trajectory(x), decay=by, name="rewards", who=who)  # type: ignore[assignment]
+        total = discounted_sum(steps.by_trajectory(x), decay=by, name="rewards", who=who)
         return np.asarray(steps.by_row(total))
 
     if known.all():

@@ -69,7 +69,9 @@ def gigpo(
         TypeError: ``steps`` that are no Steps; a wrong dtype or rank.
 
     Source: GiGPO, arXiv 2505.10978, the paper from its abstract and the official code's comments. The official code
-    was executed (its copy in tmlr-group/RewardFlow) and agrees with ``statistics="step_rows"`` for both scales.
+    was executed (its copy in tmlr-group/RewardFlow) and agrees with ``statistics="step_rows"`` for both scales;
+    Trinity-RFT's was, too, and agrees with ``"trajectories"`` (``convention=conventions.TRINITY, gamma=1.0``), but that
+    it merges equal state hashes of different tasks, and divides by 1 + 1e-6 where it scales by nothing.
 
     >>> steps = Steps(["t", "t", "u", "u"], ["hall", "room", "hall", "yard"], groups=[0, 0])
     >>> gigpo(steps, [1.0, 0.0], gamma=0.5).tolist()

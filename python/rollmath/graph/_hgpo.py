@@ -32,11 +32,11 @@ def hgpo(
     convention: Convention | Framework = HGPO,
     **override: Unpack[Override],
 ) -> Array:
-    """HGPO: ``A_t = sum_k w_k a_k / (sum_k w_k + eps)``, with ``w_k = (k + 1)^alpha``, over levels ``k`` of shared past.
+    """HGPO: ``A_t = sum_k w_k a_k / (sum_k w_k + eps)``, ``w_k = (k + 1)^alpha``, over levels ``k`` of shared past.
 
-    ``a_k = (G_t - mean(G)) / (std(G) + eps)`` compares the discounted return ``G_t`` with those of the rows of the task whose last ``k`` states, the
-    current one included, are the same: level 1 is the state itself (GiGPO's step term), level ``history + 1`` the state
-    and all ``history`` states before it. A level counts where at least two rows share it.
+    ``a_k = (G_t - mean(G)) / (std(G) + eps)`` compares the discounted return ``G_t`` with those of the rows of the task
+    whose last ``k`` states, the current one included, are the same: level 1 is the state itself (GiGPO's step term),
+    level ``history + 1`` the state and all ``history`` states before it. A level counts where two rows share it.
 
     Args:
         steps: a :class:`~rollmath.Steps`.
@@ -67,7 +67,8 @@ def hgpo(
         TypeError: ``steps`` that are no Steps; a wrong dtype or rank.
 
     Source: HGPO, arXiv 2602.22817, the paper not read. The authors' recipe was executed and agrees for both scales,
-    with and without its base group; it computes in float32, where rounding decides whether an advantage is exactly 0.
+    with and without its base group. It computes in float32, where rounding decides which advantages are exactly 0:
+    equal returns may leave a residue, which then has its weight; here they are exactly 0.
 
     >>> steps = Steps([0, 0, 1, 1, 2, 2], ["a", "c", "a", "c", "b", "c"], groups=[0, 0, 0])
     >>> hgpo(steps, [1.0, 0.0, 0.0], history=1, scale="none", gamma=1.0, eps=0.0).round(4).tolist()
@@ -92,8 +93,9 @@ def hgpo(
         weight += weights[0] * (there if zeros == "count" else base != 0)
     for k in range(1, levels + 1):
         groups = made.groups(by="state", history=k - 1)
-        there = known & (made.position >= k - 1)
-        there &= segment_count(groups, valid=there)[groups.index] > 1
+        # Rows with less than k - 1 steps before them are in groups of their own.
+        n = groups.counts if known.all() else segment_count(groups, valid=known)
+        there = known & (made.position >= k - 1) & (n[groups.index] > 1)
         a = normalize(returns, groups, scale=scale, valid=there, convention=rules, name="rewards", who=who)
         total += weights[k] * np.asarray(a)
         weight += weights[k] * (there if zeros == "count" else np.asarray(a) != 0)
@@ -102,7 +104,7 @@ def hgpo(
 
 def _weights(who: str, levels: int, alpha: float, offset: float) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):
-        out: NDArray[np.float64] = (np.arange(levels + 1) + offset) ** alpha
+        out: NDArray[np.float64] = np.float_power(np.arange(levels + 1) + offset, alpha)
     if not np.isfinite(out.sum()):
         msg = f"{who}(): 'alpha' must leave the weights finite, got {alpha:g} with {levels} levels"
         raise ValueError(msg)

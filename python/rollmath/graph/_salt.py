@@ -9,6 +9,7 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_trajectory
+from rollmath.groups import Groups
 from rollmath.ops import normalize, segment_broadcast
 from rollmath.steps import Steps, as_steps
 
@@ -37,7 +38,7 @@ def salt(
             ``steps.trajectory_groups``.
         history: how many (state, action) pairs before must agree, too. 0, the default, compares transitions alone; None
             all that came before, so that only common prefixes merge.
-        action: whether actions must agree.
+        action: whether actions must agree, those of the history too.
         next_state: whether next states must.
         terminal: what a trajectory's last step leads to: ``"end"``, one state for all, or one id a trajectory such as
             its outcome, so that only ends with equal ids are the same.
@@ -67,15 +68,22 @@ def salt(
     """
     who = "salt"
     made = as_steps(who, steps)
+    choice(who, "count", count, ("visit", "trajectory"))
     if renormalise is not None:
         choice(who, "renormalise", renormalise, ("task",))
     rules = resolve(who, who, convention, override)
     x, back = per_trajectory(who, made, "advantages", advantages, rules.nan)
 
-    same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal, count=count)
+    same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal)
     own = x[made.trajectory_index]
-    seen = ~np.isnan(own) if rules.nan == "omit" else None
-    out = segment_broadcast(own, same.groups, weights=None if count == "visit" else same.weights, valid=seen)
+    seen = ~np.isnan(own) if rules.nan == "omit" else np.ones(len(made), bool)
+    once = seen
+    if count == "trajectory":
+        # One row of each: the mean over the same rollouts has the same bits, whatever their visits.
+        once = np.zeros(len(made), bool)
+        once[Groups.product(same.groups, made.groups(by="trajectory")).first] = True
+        once &= seen
+    out = np.asarray(segment_broadcast(own, same.groups, valid=once))
     if renormalise == "task":
-        out = normalize(out, made.row_groups, valid=seen, convention=rules, name="advantages", who=who)
-    return back(out if seen is None else np.where(seen, out, 0.0))
+        out = np.asarray(normalize(out, made.row_groups, valid=seen, convention=rules, name="advantages", who=who))
+    return back(np.where(seen, out, 0.0))

@@ -18,6 +18,7 @@ pub mod ragged;
 pub mod real;
 pub mod reduce;
 pub mod scan;
+pub mod steps;
 
 pub use error::{Error, Result};
 pub use forest::Forest;

@@ -13,7 +13,6 @@ from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Both, outcome
 from rollmath.adapters.verl._steps import rows_of_responses, steps_estimator
-
 from rollmath.recipes._serial import FIELDS
 
 if TYPE_CHECKING:
