@@ -168,13 +168,13 @@ def test_errors():
         run("gigpo", batch(made, bare))
     with pytest.raises(ValueError, match=r"needs 'traj_uid' \(for 'trajectory'\)"):
         run("gigpo", batch(made, bare | {"turn": made.turn}), {"columns": {"step": "turn"}})
-    with pytest.raises(ValueError, match="needs 'anchor_obs' .*what the agent saw in each row"):
+    with pytest.raises(ValueError, match=r"needs 'anchor_obs' .*what the agent saw in each row"):
         run("gigpo", batch(made, bare | {"traj_uid": columns["traj_uid"]}))
     with pytest.raises(
         ValueError, match=r"'algorithm.rollmath.rewards' is for batches with a row for each step, got 'su"
     ):
         run("gigpo", batch(made, bare | {"states": made.states}), {"rewards": "sum"})
-    with pytest.raises(ValueError, match="unknown option 'algorithm.rollmath' 'rewards'; known are"):
+    with pytest.raises(ValueError, match=r"unknown option 'algorithm\.rollmath' 'rewards'; known are"):
         run("dapo", batch(made, bare), {"rewards": "sum"})
     with pytest.raises(ValueError, match=r"needs 'responses', which the batch does not have"):
         run("salt", batch(made, columns))

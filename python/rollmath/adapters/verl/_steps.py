@@ -153,8 +153,9 @@ def _in_time(
     if (counts > 1).any():
         msg = (
             f"{batch.who}(): rows of a trajectory must follow one another in the order of time, but those of "
-            f"{trajectories.ids[int(np.argmax(counts > 1))]!r} do not (verl reorders rows under trainer.balance_batch); "
-            "put the number of its step into each row, and name that column in algorithm.rollmath.columns.step"
+            f"{trajectories.ids[int(np.argmax(counts > 1))]!r} do not (verl reorders rows under "
+            "trainer.balance_batch); put the number of its step into each row, and name that column in "
+            "algorithm.rollmath.columns.step"
         )
         raise ValueError(msg)
     return real, trajectories, np.arange(len(real))
@@ -177,8 +178,8 @@ def _rewards(who: str, scores: NDArray[Any], rows: Rows, how: str, trajectories:
             at = int(np.argmax(differ))
             name = trajectories.ids[rows.rollouts.index[at]]
             msg = (
-                f"{who}(): 'token_level_rewards' must add up to the same in all rows of a trajectory, the reward of the "
-                f"rollout, but {name!r} has {spread[at]} and {scores[at]}; algorithm.rollmath.rewards says what is "
+                f"{who}(): 'token_level_rewards' must add up to the same in all rows of a trajectory, the reward of "
+                f"the rollout, but {name!r} has {spread[at]} and {scores[at]}; algorithm.rollmath.rewards says what is "
                 "meant: 'sum', 'last', 'first', 'mean', 'max' or 'min'"
             )
             raise ValueError(msg)
