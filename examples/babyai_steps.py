@@ -136,11 +136,11 @@ def play(policy: Policy, tasks: list[int], options: argparse.Namespace, dice: to
         drawn = policy([prompts[i][-1] for i in running]).exp().multinomial(1, generator=dice)[:, 0].tolist()
         still = []
         for i, action in zip(running, drawn, strict=True):
-            seen, reward, ended, *_ = envs[i].step(action)
+            seen, reward, ended, stopped, _ = envs[i].step(action)
             states[i].append(look(seen))
             actions[i].append(action)
             rewards[i] = reward > 0
-            still += [] if ended else [i]
+            still += [] if ended or stopped else [i]
         if not (running := still):
             break
     return Episodes(states, actions, prompts, rewards)
@@ -271,7 +271,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="some seconds, to see that it works: too short to learn")
     options = parser.parse_args(argv)
     if options.quick:
-        vars(options).update(seeds=2, updates=2, tasks=4, held_out=16, workers=1)
+        vars(options).update(seeds=2, updates=2, tasks=2, held_out=8, workers=1)
     return options
 
 
@@ -280,9 +280,8 @@ def main(argv: list[str] | None = None) -> None:
     jobs = list(product(ADVANTAGES, range(options.seeds)))
     with ProcessPoolExecutor(options.workers) if options.workers > 1 else contextlib.nullcontext() as pool:
         runs = list((pool.map if pool else map)(train, *zip(*jobs, strict=True), repeat(options)))
-    curves = {
-        arm: np.array([run[0] for job, run in zip(jobs, runs, strict=True) if job[0] == arm]) for arm in ADVANTAGES
-    }
+    successes = np.array([curve for curve, _ in runs]).reshape(len(ADVANTAGES), options.seeds, -1)
+    curves = dict(zip(ADVANTAGES, successes, strict=True))
     facts = [x for _, batches in runs[: options.seeds] for x in batches]
     print(report(curves, facts, options))
     print(f"\n{len(jobs)} runs took {time.perf_counter() - begin:.0f} s")
