@@ -228,11 +228,11 @@ def report(curves: dict[str, np.ndarray], facts: list[Facts], options: argparse.
     for i, update in enumerate(range(0, options.updates + 1, options.every)):
         cells = ("{:.2f} [{:.2f}, {:.2f}]".format(*mean(curve[:, i])) for curve in curves.values())
         lines.append(f"  {update:6d} " + "".join(f"{cell:>20s}" for cell in cells))
-    lines.append("\nmean of the column, minus that of flat with the same seed")
-    for arm in list(curves)[1:]:
-        m, low, high = mean(curves[arm].mean(1) - curves["flat"].mean(1))
+    lines.append("\ndifference of the means of two columns, with equal seeds")
+    for arm, other in (("returns", "flat"), ("salt", "flat"), ("gigpo", "flat"), ("gigpo", "returns")):
+        m, low, high = mean(curves[arm].mean(1) - curves[other].mean(1))
         verdict = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
-        lines.append(f"  {arm:8s} {m:+.3f} [{low:+.3f}, {high:+.3f}]  {verdict}")
+        lines.append(f"  {arm:>7s} - {other:7s} {m:+.3f} [{low:+.3f}, {high:+.3f}]  {verdict}")
     return "\n".join(lines)
 
 

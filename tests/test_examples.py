@@ -64,7 +64,7 @@ runpy.run_path({str(EXAMPLES / "babyai_steps.py")!r}, run_name="__main__")
     out, err = script(code, deadline=100)
     assert not err
     assert re.search(r"update +flat +returns +salt +gigpo\n", out)
-    assert len(re.findall(r"^  (?:returns|salt|gigpo) .*(?:better|worse|no clear difference)$", out, re.M)) == 3
+    assert len(re.findall(r"^ +(?:returns|salt|gigpo) - .*(?:better|worse|no clear difference)$", out, re.M)) == 4
     results = json.loads((tmp_path / "results.json").read_text())
     assert {arm: np.shape(curve) for arm, curve in results["success"].items()} == dict.fromkeys(
         ("flat", "returns", "salt", "gigpo"), (2, 2)
