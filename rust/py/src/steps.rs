@@ -27,7 +27,8 @@ fn wide<'py>(py: Python<'py>, x: &[u32]) -> Ints<'py> {
 fn numbers(call: &Call<'_>, columns: &[Bound<'_, PyAny>]) -> PyResult<Vec<Vec<u32>>> {
     let narrow = |column: &Bound<'_, PyAny>| {
         let array = array1::<i64>(call, "columns", column)?;
-        let read = slice(call, "columns", &array)?.iter().map(|&x| u32::try_from(x).ok().filter(|&x| x < u32::MAX));
+        let read =
+            slice(call, "columns", &array)?.iter().map(|&x| u32::try_from(x).ok().filter(|&x| x < u32::MAX));
         read.collect::<Option<Vec<u32>>>()
             .ok_or_else(|| call.value_error("'columns' must be between 0 and 2**32 - 2"))
     };
@@ -52,7 +53,8 @@ fn step_keys<'py>(
     }
     let keys: Vec<&[&[u8]]> = read.iter().map(Column::keys).collect();
     let work = keys.iter().map(|c| c.len() * KEY).sum();
-    let made = pool::run(py, work, |par| steps::number_keys(&keys, &tasks.0, par))?.map_err(|e| call.core(e))?;
+    let made = pool::run(py, work, |par| steps::number_keys(&keys, &tasks.0, par, column::prefetch))?
+        .map_err(|e| call.core(e))?;
     let n = tasks.0.len().max(1);
     let mut index: Vec<Ints<'py>> = made.index.chunks(n).map(|c| wide(py, c)).collect();
     index.resize_with(read.len(), || wide(py, &[]));

@@ -32,7 +32,6 @@ impl<'py> Types<'py> {
         object.is_instance(&self.uuid).unwrap_or(false)
     }
 
-
     /// What to say of an object that is no key.
     pub(super) fn no_key(&self, name: &str, object: &Bound<'_, PyAny>) -> String {
         if object.is_instance_of::<PyBool>() {
@@ -46,7 +45,9 @@ impl<'py> Types<'py> {
         } else {
             ""
         };
-        format!("'{name}' must be strings, bytes, ints, UUIDs, tuples or chat messages, got {got} at index 0{fix}")
+        format!(
+            "'{name}' must be strings, bytes, ints, UUIDs, tuples or chat messages, got {got} at index 0{fix}"
+        )
     }
 }
 
@@ -121,7 +122,8 @@ impl<'py> Out<'_, 'py> {
         if depth < DEEPEST {
             return Ok(());
         }
-        let text = format!("'{}' must be nested at most {DEEPEST} deep, got more at index {}", self.name, self.row);
+        let text =
+            format!("'{}' must be nested at most {DEEPEST} deep, got more at index {}", self.name, self.row);
         Err(self.call.value_error(text))
     }
 
@@ -147,7 +149,9 @@ impl<'py> Out<'_, 'py> {
         } else {
             let (name, row) = (self.name, self.row);
             let got = object.repr().map_or_else(|_| "something else".into(), |r| r.to_string());
-            let text = format!("tuples in '{name}' must hold strings, bytes, ints or UUIDs, got {got} at index {row}");
+            let text = format!(
+                "tuples in '{name}' must hold strings, bytes, ints or UUIDs, got {got} at index {row}"
+            );
             return Err(self.call.type_error(text));
         }
         Ok(())
@@ -211,7 +215,8 @@ impl<'py> Out<'_, 'py> {
     fn no_json(&self, object: &Bound<'_, PyAny>) -> PyErr {
         let got = object.get_type().name().map_or_else(|_| "something else".into(), |n| n.to_string());
         let got = if object.is_instance_of::<PyFloat>() { object.to_string() } else { got };
-        let fix = if object.hasattr("model_dump").unwrap_or(false) { "; call .model_dump() on it" } else { "" };
+        let fix =
+            if object.hasattr("model_dump").unwrap_or(false) { "; call .model_dump() on it" } else { "" };
         self.call.type_error(format!(
             "messages in '{}' must hold what JSON has (dicts with string keys, lists, strings, finite numbers, bools, \
              None), got {got} at index {}{fix}",
