@@ -209,3 +209,35 @@ def pools(size: int) -> Pools:
     place = np.arange(size) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     means = np.cumsum(rng.random(len(lengths)) + 0.1)
     return Pools(means[run] + (lengths[run] - 1) / 2.0 - place, means[run])
+
+
+class NearTexts(NamedTuple):
+    texts: list[str]
+    tasks: np.ndarray
+    clusters: np.ndarray  # numbered by first appearance
+
+
+@lru_cache(maxsize=1)
+def near_texts(tasks: int, of: int, kind: str) -> NearTexts:
+    """Distinct texts of 400 characters, a fifth of which are as another of their task but for the last character.
+
+    ``"unrelated"``: letters about as frequent as in English. ``"templated"``: one text a task, with other letters in 32
+    places of each state: the same counts, nearly, and ratios of about 0.93.
+    """
+    rng = np.random.default_rng(0)
+    letters = np.frombuffer(
+        (" " * 18 + "etaoinshr" * 6 + "eeeeeettttaaaoooiinnss" + "dlcumwfgypb" * 2 + "vkjxqz").encode(), np.uint8
+    )
+    n, pairs = of - of // 5, of // 5
+    if kind == "unrelated":
+        codes = rng.choice(letters, (tasks, n, 400))
+    else:
+        codes = np.repeat(rng.choice(letters, (tasks, 1, 400)), n, axis=1)
+        codes[:, :, 6:390:12] = rng.choice(letters, (tasks, n, 32))
+    codes[:, :, 399] = ord(".")
+    codes = np.concatenate([codes, codes[:, :pairs]], axis=1)
+    codes[:, n:, 399] = ord("!")
+    joined = codes.tobytes().decode()
+    texts = [joined[k : k + 400] for k in range(0, len(joined), 400)]
+    clusters = np.arange(tasks)[:, None] * n + np.r_[np.arange(n), np.arange(pairs)]
+    return NearTexts(texts, np.repeat(np.arange(tasks), of), clusters.ravel())

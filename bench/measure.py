@@ -13,7 +13,7 @@ from bench import machine
 #: Rows of the run, and failures as ``(op, provider)``; filled by the fixture ``measure``.
 ROWS: pytest.StashKey[list[dict[str, Any]]] = pytest.StashKey()
 
-PEERS = ("verl", "trl", "torch", "networkx", "rustworkx", "scipy")
+PEERS = ("verl", "trl", "trinity", "torch", "networkx", "rustworkx", "scipy")
 #: Seconds that the rounds of one provider may take together, and how many rounds at least and at most.
 BUDGET, FEWEST, MOST = 1.5, 3, 41
 
@@ -122,6 +122,7 @@ class Measure:
         threads: int = 1,
         output: str = "fresh",
         rounds: int | None = None,
+        setup: Callable[[], None] | None = None,
     ) -> None:
         """Times ``call()``.
 
@@ -137,18 +138,22 @@ class Measure:
             threads: set for rollmath, torch and numba before the call.
             output: "fresh" if the call allocates what it returns, "reused" if it writes into given memory.
             rounds: default: by the time the first call takes.
+            setup: called before each round, and not timed.
         """
         machine.set_threads(threads)
+        prepare = setup or (lambda: None)
+        prepare()
         got = call()  # compiles, loads and warms; the second call tells the time
         if expected is not None:
             check(provider, view(got), expected, rtol)
         del got
         if rounds is None:
+            prepare()
             start = time.perf_counter()
             call()
             rounds = int(np.clip(BUDGET / (time.perf_counter() - start), FEWEST, 5 if self.quick else MOST))
         self.benchmark.group = op
-        self.benchmark.pedantic(call, rounds=rounds)
+        self.benchmark.pedantic(call, setup=prepare, rounds=rounds)
         times = np.array(self.benchmark.stats.stats.data) * 1e3
         p20, p50, p80 = (round(float(p), 4) for p in np.percentile(times, [20, 50, 80]))
         row = {"min_ms": round(float(times.min()), 4), "p20_ms": p20, "p50_ms": p50, "p80_ms": p80, "rounds": rounds}
@@ -175,7 +180,7 @@ class Measure:
 
     def keep(self, op: str, provider: str, **fields: Any) -> None:
         name = provider.split(maxsplit=1)[0]
-        peer = machine.version("rustworkx" if name == "rustworkx" else name) if name in PEERS else None
+        peer = machine.version({"trinity": "trinity-rft"}.get(name, name)) if name in PEERS else None
         row = {"op": op, "provider": provider, "kind": kind_of(provider), "correct": True, "peer_version": peer}
         row |= dict.fromkeys(("min_ms", "p20_ms", "p50_ms", "p80_ms", "bytes", "count"))
         self.rows.append(row | fields)

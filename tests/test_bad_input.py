@@ -27,6 +27,7 @@ CALLS = [
     ("segment_max", "x", ops.segment_max),
     ("segment_quantile", "x", lambda x, g, **k: ops.segment_quantile(x, g, 0.5, **k)),
     ("segment_logmeanexp", "x", lambda x, g, **k: ops.segment_logmeanexp(x, g, 1.0, **k)),
+    ("segment_broadcast", "x", ops.segment_broadcast),
     ("segment_weighted_mean", "x", lambda x, g, **k: ops.segment_weighted_mean(x, g, np.ones(len(g)), **k)),
 ]
 functions = pytest.mark.parametrize(("who", "name", "call"), CALLS, ids=[c[0] for c in CALLS])

@@ -114,6 +114,20 @@ def test_arrays_and_numbers_of_every_kind(data):
         ),
         (_core.row_moments, [WORDS, LAYOUTS, ANYTHING, ANYTHING]),
         (_core.affine, [WORDS, LAYOUTS, ANYTHING, ANYTHING, st.tuples(*[st.floats()] * 3), ANYTHING]),
+        (_core.step_edges, [ANYTHING, ANYTHING, ANYTHING, ANYTHING, INDEX]),
+        (_core.graph_distance, [st.lists(ARRAYS, max_size=5), ANYTHING, ANYTHING, st.booleans(), st.floats()]),
+        (
+            _core.graph_backup,
+            [
+                st.lists(ARRAYS, max_size=5),
+                ANYTHING,
+                WORDS,
+                st.tuples(*[st.floats()] * 3),
+                ANYTHING,
+                ANYTHING,
+                st.tuples(st.floats(), SMALL),
+            ],
+        ),
     ]:
         survives(function, "f", *[draw(kind) for kind in kinds])
 
@@ -223,3 +237,33 @@ def empty():
 def test_sizes_past_all_memory(call):
     with pytest.raises(ValueError, match="f"):
         call()
+
+
+@given(data=st.data(), n_states=st.integers(0, 5), n_ends=st.integers(0, 2), off=st.integers(0, 5))
+def test_step_graphs_that_almost_fit(data, n_states, n_ends, off):
+    draw = data.draw
+    n = n_states + n_ends
+    odd = st.sampled_from([0.0, -0.0, 1.0, 5e-324, 1e-200, 1e308, -1e308, np.nan, np.inf, -np.inf, -0.3, 0.1])
+
+    def array(kind, length, dtype):
+        # Now and then one too many, or numbers that are out of range.
+        return np.array(draw(st.lists(kind, min_size=length, max_size=length + (off == 0))), dtype=dtype)
+
+    node = st.integers(-1, n) if off == 1 else st.integers(0, max(n - 1, 0))
+    sources = np.sort(array(st.integers(0, max(n_states - 1, 0)), draw(st.integers(0, 9)) if n_states else 0, np.int64))
+    target = array(node, len(sources), np.int64)
+    offsets = np.searchsorted(sources, np.arange(n + 1))
+    cut = draw(st.integers(0, n_states)) if off == 2 else n_states
+    graph = [offsets, target, np.array([0, cut, n_states][off != 2 :]), np.array([n_states, n, n][off != 2 :])]
+    graph[2][0] = 0
+    values, each = array(odd, n, "f8"), array(odd, len(target), "f8")
+    gamma, beta = draw(odd), draw(odd)
+    for how in ("mean", "max", "logsumexp"):
+        for rewards in (None, each):
+            for weights in (None, each[::-1].copy()):
+                options = (gamma, beta, draw(odd))
+                survives(_core.graph_backup, "f", graph, values, how, options, rewards, weights, (1e-9, 20))
+    marks = array(st.integers(0, 2), n, np.uint8)
+    for costs in (None, each):
+        survives(_core.graph_distance, "f", graph, marks, costs, draw(st.booleans()), draw(odd))
+    survives(_core.step_edges, "f", sources, target, target, sources, n)

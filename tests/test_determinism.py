@@ -38,6 +38,8 @@ CALLS = {
     "quantile": lambda x, g, v: ops.gather(ops.segment_quantile(x, g, 0.3, valid=v), g),
     "logmeanexp": lambda x, g, v: ops.gather(ops.segment_logmeanexp(x / 1e6, g, 2.0, valid=v), g),
     "weighted_mean": lambda x, g, v: ops.gather(ops.segment_weighted_mean(x, g, np.abs(x), valid=v), g),
+    "broadcast": lambda x, g, v: ops.segment_broadcast(x, g, valid=v),
+    "broadcast_weighted": lambda x, g, v: ops.segment_broadcast(x, g, how="sum", weights=np.abs(x), valid=v),
     "loo_mean": lambda x, g, v: ops.loo_mean(x, g, valid=v),
     "std": lambda x, g, v: ops.gather(ops.segment_std(x, g, valid=v), g),
 }

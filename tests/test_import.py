@@ -11,7 +11,8 @@ import pytest
 import rollmath as rm
 
 HEAVY = (
-    "torch triton pandas scipy ray pyarrow rich matplotlib reasoning_gym numba jax pytest hypothesis multiprocessing"
+    "torch triton pandas scipy ray pyarrow rich matplotlib rapidfuzz reasoning_gym numba jax pytest hypothesis "
+    "multiprocessing"
 )
 
 # Time of the processor, so that a busy machine does not matter.

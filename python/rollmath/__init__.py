@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from rollmath._audit import audit
     from rollmath._audit_result import Audit
     from rollmath._logprobs import LogProbs
+    from rollmath._step_graph import StepGraph
     from rollmath.conventions import Convention
     from rollmath.forest import Forest
     from rollmath.groups import Groups, GroupStats
@@ -71,6 +72,7 @@ _LATE = {
     "LogProbs": "_logprobs",
     "Ragged": "ragged",
     "Rows": "rows",
+    "StepGraph": "_step_graph",
     "Steps": "steps",
     "audit": "_audit",
 }
@@ -84,6 +86,7 @@ __all__ = [
     "LogProbs",
     "Ragged",
     "Rows",
+    "StepGraph",
     "Steps",
     "__version__",
     "adapters",

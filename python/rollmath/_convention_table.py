@@ -11,8 +11,10 @@ from rollmath._convention import Convention, Framework
 
 #: What a method divides by: "s" a standard deviation, "mean", "" nothing; others have "d", which is theirs to explain.
 _DIVISORS = {
+    **dict.fromkeys(("gigpo", "gigpo_episode", "gigpo_step", "hgpo"), "s"),
     **dict.fromkeys(("grpo", "gdpo", "lite_ppo", "passk", "quantile_baseline", "spo", "stratified"), "s"),
     **dict.fromkeys(("tree_grpo", "tree_rpo", "treepo_spo"), "s"),
+    **dict.fromkeys(("g2po", "graft", "graphgpo", "rewardflow"), "s"),
     "maxrl": "mean",
     **dict.fromkeys(
         ("dr_grpo", "gpg", "opmd", "opo", "optimal_baseline", "reinforce_pp_baseline", "remax", "rloo"), ""
@@ -29,7 +31,7 @@ _COLUMNS = (
 _PRINTED = (*(name for name in _COLUMNS if name != "options"), "options")
 _WIDTH = 120
 #: Columns that give way where the table is wider, and what they keep.
-_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7))
+_SHRINK = (("options", 18), ("denominator", 12), ("method", 16), ("options", 7), ("method", 14))
 
 
 class ConventionTable(Immutable):
@@ -71,7 +73,7 @@ class ConventionTable(Immutable):
                 f"`{cell}`" if name in code and cell not in {"-", "all"} else cell
                 for name, cell in zip(_COLUMNS, row, strict=True)
             ]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
         return "\n".join(lines)
 
     def _cells(self, columns: tuple[str, ...] = _COLUMNS) -> list[list[str]]:

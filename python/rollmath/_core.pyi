@@ -277,7 +277,32 @@ def affine(
     by: tuple[float, float, float],
     out: NDArray[Any],
 ) -> None: ...
-
+def step_edges(
+    who: str,
+    source: NDArray[np.int64],
+    action: NDArray[np.int64],
+    target: NDArray[np.int64],
+    trajectory: NDArray[np.int64],
+    n_nodes: int,
+) -> list[NDArray[np.int64]]: ...
+def graph_backup(
+    who: str,
+    graph: list[NDArray[np.int64]],
+    sinks: NDArray[np.float64],
+    how: str,
+    options: tuple[float, float, float],
+    edge_rewards: NDArray[np.float64] | None,
+    weights: NDArray[np.float64] | None,
+    iterate: tuple[float, int],
+) -> NDArray[np.float64]: ...
+def graph_distance(
+    who: str,
+    graph: list[NDArray[np.int64]],
+    sources: NDArray[np.uint8],
+    costs: NDArray[np.float64] | None,
+    reverse: bool,
+    unreachable: float,
+) -> NDArray[np.float64]: ...
 def step_keys(
     who: str,
     tasks: Csr,

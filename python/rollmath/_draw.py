@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 
     def texts(self) -> tuple[list[str], list[str]]:
         """What each node shows, and its whole label."""
-        whole = ["" if label is None else _printable(str(label)) for label in self.labels]
+        whole = ["" if label is None else printable(str(label)) for label in self.labels]
         shown = [text if len(text) <= self.max_label else text[: self.max_label - 1] + "…" for text in whole]
         if self.values is not None:
             shown = [f"{a}  {x:.3g}".strip() for a, x in zip(shown, self.values.tolist(), strict=True)]
@@ -43,7 +43,7 @@ class Picture(NamedTuple):
         top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
         share = np.minimum(np.abs(x) / top, 1.0).tolist()
         return [
-            _GREY if np.isnan(v) else _mixed(part, _BLUE if v > 0 else _ORANGE)
+            _GREY if np.isnan(v) else mixed(part, _BLUE if v > 0 else _ORANGE)
             for v, part in zip(x.tolist(), share, strict=True)
         ]
 
@@ -52,11 +52,12 @@ class Picture(NamedTuple):
         return np.round(1 + 0.7 * np.log2(self.forest.leaf_counts), 1)
 
 
-def _mixed(share: float, colour: tuple[int, int, int]) -> str:
-    return "#" + "".join(f"{round(255 + (c - 255) * share):02x}" for c in colour)
+def mixed(share: float, colour: tuple[int, int, int], zero: int = 255) -> str:
+    """A colour of which there is only a share, the rest is white, or another grey."""
+    return "#" + "".join(f"{round(zero + (c - zero) * share):02x}" for c in colour)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """On one line, and without what XML cannot hold."""
     line = " ".join(text.split())
     return line if line.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)

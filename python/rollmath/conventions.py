@@ -226,11 +226,13 @@ TRINITY = Framework(
         "rloo": _RAW,
         "opmd": _RAW,
         "remax": DEFAULT,
+        "gigpo": _RAW,
     },
     version="Trinity-RFT 0.6.0",
     known="golden",
     options={
         "gae": {"gaps": "ignore", "whiten": Whiten()},
+        "gigpo": {"gamma": 1.0},
         "reinforce_pp": {"gaps": "ignore"},
     },
 )
@@ -289,6 +291,42 @@ TREE_RL = Framework(
     known="golden",
     options={"tree_rl": {"global_term": "value", "sqrt": "code", "zero_fill": True}},
 )
+#: The trajectory of a task with no other keeps its reward, a state that one row has seen gets 0. The options are those
+#: of the official code, which takes statistics over the steps of a task; the paper takes them over its trajectories.
+GIGPO = Framework(
+    "GIGPO",
+    {"gigpo": _RAW, "gigpo_episode": _RAW, "gigpo_step": DEFAULT},
+    version="GiGPO, 2025",
+    known="golden",
+    options={"gigpo": {"statistics": "step_rows"}, "gigpo_episode": {"statistics": "step_rows"}},
+)
+#: Population standard deviation of the rows with the same state and history.
+HGPO = Framework("HGPO", {"hgpo": Convention(ddof=0)}, version="HGPO, 2026", known="golden")
+#: The trajectory of a task with no other keeps its reward, a state visited once gets 0. The options are those of the
+#: official code, as for GIGPO.
+G2PO = Framework(
+    "G2PO",
+    {"g2po": _RAW},
+    version="G2PO, 2026",
+    known="golden",
+    options={"g2po": {"statistics": "step_rows"}},
+)
+GRAPHGPO = Framework(
+    "GRAPHGPO",
+    {"graphgpo": _RAW},
+    version="GraphGPO, 2026",
+    known="golden",
+    options={"graphgpo": {"statistics": "step_rows"}},
+)
+REWARDFLOW = Framework(
+    "REWARDFLOW",
+    {"rewardflow": _RAW},
+    version="RewardFlow, 2026",
+    known="golden",
+    options={"rewardflow": {"statistics": "step_rows"}},
+)
+#: Among the steps from a state. A lone one keeps its sign; ddof and eps are ours.
+GRAFT = Framework("GRAFT", {"graft": Convention(singleton="abs")}, version="GRAFT, 2026", known="paper")
 
 
 def frameworks() -> dict[str, Framework]:
@@ -325,13 +363,19 @@ def table(method: str | None = None) -> ConventionTable:
 __all__ = [
     "AREAL",
     "DEFAULT",
+    "G2PO",
+    "GIGPO",
+    "GRAFT",
+    "GRAPHGPO",
     "GRPO_COMPOSER",
+    "HGPO",
     "NEMO_RL",
     "OPENRLHF",
     "OPEN_INSTRUCT",
     "PAPER",
     "PODS",
     "PRIME_RL",
+    "REWARDFLOW",
     "RLLM",
     "ROLL",
     "SKYRL",

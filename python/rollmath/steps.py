@@ -12,7 +12,6 @@ from rollmath import _core
 from rollmath._arrays import (
     Array,
     ArrayLike,
-    Immutable,
     check_vector,
     choice,
     describe,
@@ -22,9 +21,12 @@ from rollmath._arrays import (
     is_tensor,
     mask_bytes,
 )
-from rollmath._checks import flag, whole
+from rollmath._checks import flag, mask, whole
+from rollmath._step_graph import StepGraph, build
 from rollmath._step_keys import number_keys
 from rollmath._step_merge import Count, MergedSteps
+from rollmath._step_messages import FromMessages
+from rollmath._step_summary import Summary
 from rollmath.groups import Groups, as_groups
 from rollmath.ragged import Ragged
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 By = Literal["task", "trajectory", "state", "action", "transition"]
 
 
-class Steps(Immutable):
+class Steps(FromMessages, Summary):
     """What agents saw and did: one row per (trajectory, step), with keys that tell when two of them are the same.
 
     Keys are always those of a *task*: rows of different groups never merge, whatever their keys are.
@@ -56,6 +58,7 @@ class Steps(Immutable):
             this order.
         trajectory_groups: Groups over the trajectories.
         row_groups: Groups over the rows.
+        report: what :meth:`from_messages` read, else None.
 
     Raises:
         ValueError: wrong lengths, a trajectory of two groups, a time that occurs twice in a trajectory.
@@ -340,6 +343,33 @@ class Steps(Immutable):
         flag(who, "next_state", next_state)
         groups = self._grouped(before, action=action, next_state=next_state, ends=self._ends(who, terminal))
         return MergedSteps._make(groups, self.trajectory_index, count)
+
+    def graph(
+        self,
+        *,
+        action: bool = True,
+        terminal: Literal["end"] | ArrayLike = "end",
+        truncated: ArrayLike | None = None,
+    ) -> StepGraph:
+        """States of each task as nodes, steps between them as edges.
+
+        Args:
+            action: whether steps with the same two states and different actions are different edges.
+            terminal: the node that the last row of a trajectory leads to: ``"end"``, one for all of a task; or one id
+                a trajectory (its outcome, say), one node for each id of a task. Floats are compared by value. The
+                last row leads there even if ``next_state`` was given.
+            truncated: bool mask, one a trajectory: these do not end, their last row leads to its next state, which
+                must be known (``next_state=``).
+
+        >>> Steps([0, 0, 1, 1], ["a", "b", "a", "b"], groups=[0] * 4).graph(terminal=["won", "lost"])
+        StepGraph(2 states, 2 ends, 3 edges in 1 task)
+        """
+        who = "Steps.graph"
+        flag(who, "action", action)
+        ends = self._ends(who, terminal)
+        none = np.zeros(self.n_trajectories, bool)
+        cut = none if truncated is None else mask(who, "truncated", truncated, len(none), "steps.n_trajectories")
+        return build(who, self, action=action, ends=ends, cut=cut)
 
     def _history(self, who: str, history: int | None) -> int:
         longest = int(self.lengths.max(initial=0))

@@ -60,6 +60,13 @@ def test_conventions_that_say_golden_have_a_recording():
     recorded = {("SPO", "spo")}  # tests/tree/test_spo.py
     trees = json.loads((VECTORS.parent / "trees.json").read_text())
     recorded |= {(name, method) for name in ("TREEPO", "TREE_GRPO", "TREE_RL") for method in trees}  # tests/tree
+    steps = {
+        m for file in ("graphs", "graph_values") for m in json.loads((VECTORS.parent / f"{file}.json").read_text())
+    }
+    recorded |= {
+        (m.upper(), m) for m in ("gigpo", "hgpo", "g2po", "graphgpo", "rewardflow") if m in steps
+    }  # tests/graph
+    recorded |= {("GIGPO", "gigpo_episode"), ("GIGPO", "gigpo_step"), ("TRINITY", "gigpo")}  # parts of gigpo; Trinity's
     for path in VECTORS.glob("*.json"):
         peer = json.loads(path.read_text())
         for record in peer["records"] if "framework" in peer else []:

@@ -32,6 +32,10 @@ class Step:
         self.rewards = (rng.random(n) < 0.5).astype(dtype)
         self.strata = rng.integers(0, 2, n).tolist()
         self.truncated = rng.random(n) < 0.2
+        # A row is a step; one state is where every rollout begins.
+        sizes = np.bincount(rollouts, minlength=n)[[int(name[1:]) for name in self.rows.rollouts.ids]]
+        self.states = [["hall", *rng.choice(["yard", "room"], k - 1).tolist()] for k in sizes]
+        self.actions = [rng.choice(["go", "take"], k).tolist() for k in sizes]
         noise = rng.standard_normal((4, total))
         self.theta, self.prox, self.behaviour, self.ref = -3 * rng.random(total) + 0.3 * noise
 
@@ -51,8 +55,9 @@ class Step:
         forest = self.forest()
         # As prefixes, every second rollout starts from a leaf.
         node = np.where(np.arange(len(self.groups)) % 2, forest.leaves, forest.parents[forest.leaves])
-        known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated}
+        known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated, "states": self.states}
         given = {name: known[name] for name in recipe.needs}
+        given |= {"actions": self.actions, "turns": "row"} if recipe.advantage.on_steps else {}
         of_tree = {"forest": forest} if recipe.advantage.of_rollouts else {"forest": forest, "node": node}
         return given | (of_tree if recipe.advantage.on_forest else {})
 

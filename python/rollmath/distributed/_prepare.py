@@ -17,7 +17,7 @@ from rollmath.distributed._recipe import (
     Sent,
     by_each_rank,
     check_method,
-    check_trees,
+    check_structure,
     decide,
     rollout_ids,
     words_of,
@@ -27,6 +27,7 @@ from rollmath.groups import Groups
 from rollmath.loss import Normalizer
 from rollmath.loss._check import require
 from rollmath.recipes import Batch, Recipe, _prepare
+from rollmath.recipes._advantage import OF_BASE
 from rollmath.rows import Rows
 
 
@@ -53,17 +54,18 @@ def prepare(
 
     A method of tokens (``group.reinforce_pp``, those of :mod:`rollmath.temporal`) runs on the rows of this rank, and
     only its whitening ``(x_i - mean) / std`` is that of all ranks: one collective more for row partials, if it whitens,
-    and one for counts and metrics. A method of :mod:`rollmath.tree` runs on the trees of this rank, and so all rollouts
-    of a group must be on one; one collective more for counts and metrics.
+    and one for counts and metrics. A method of :mod:`rollmath.tree` or :mod:`rollmath.graph` runs on the trees or steps
+    of this rank, and so all rollouts of a group must be on one; one collective more for counts and metrics.
 
     Args:
         recipe: the same on all ranks, which is checked.
         rewards: one number a rollout of this rank, in the order of ``rows.rollouts.ids``.
         groups: a :class:`~rollmath.Groups` or one id a rollout, in that order; a group may lie on several ranks, if the
-            method is not one of trees.
+            method is not one of trees or steps.
         rows: the rows of this rank; may be none. All rows of a rollout are on one rank.
         group: the process group of the data-parallel ranks, as in :func:`gather`.
-        **columns: as in ``recipe.prepare``; the same on all ranks (a ``forest`` is that of this rank).
+        **columns: as in ``recipe.prepare``; the same on all ranks (a ``forest`` is that of this rank, and so
+            are ``steps``).
 
     Returns:
         ``(batch, normalizer)``: :class:`Prepared`.
@@ -71,7 +73,7 @@ def prepare(
     Raises:
         ValueError: what ``recipe.prepare`` and :func:`gather` raise, on all ranks; another recipe on another rank; a
             rollout id on two ranks; a method that looks at tokens of other rollouts, or a function of your own that
-            asks for ``rows``, ``mask`` or ``forest``; for a method on trees, a group on two ranks.
+            asks for ``rows``, ``mask``, ``forest`` or ``steps``; for a method on trees or steps, a group on two ranks.
         TypeError: what these raise.
 
     >>> from rollmath import recipes, Rows
@@ -93,6 +95,8 @@ def prepare(
         # Penalties look at the tokens of a rollout, and so are taken here.
         own = step, *_prepare.shaped_rewards(recipe, step)
         wanted = {*recipe.columns, "truncated"} if by_each_rank(recipe) else set(columns) - {"logprobs"}
+        if recipe.advantage.start is not None:
+            wanted |= {*recipe.advantage.start.takes, "lengths"}
         of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
         if own[1] is not step.rewards:
             of_rollouts[SHAPED] = own[1]
@@ -104,7 +108,7 @@ def prepare(
     step, shaped, token_rewards = own
     whole = joined(who, Found([part.table for part in all_of_it.parts], all_of_it.rank), rewards)
     try:
-        check_trees(who, recipe, whole)
+        check_structure(who, recipe, whole)
         every: Decided = decide(who, recipe, whole, all_of_it.parts, set(step.columns))
     except (TypeError, ValueError) as error:
         if len(all_of_it.parts) == 1:
@@ -114,6 +118,8 @@ def prepare(
     valid = None if every.found.valid is None else every.found.valid[whole.rows]
     found = replace(every.found, valid=valid, kept=kept, kept_rows=kept[rows.rollouts.index])
     trains, metrics = every.trains, every.metrics
+    if every.base is not None:
+        step.columns[OF_BASE] = whole.cut(every.base, whole.rows)
     if by_each_rank(recipe):
         own = own_advantages(recipe, step, shaped if token_rewards is None else token_rewards, found, group)
         masked, values, level = own.rows, own.values, own.level

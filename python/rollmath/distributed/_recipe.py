@@ -15,6 +15,7 @@ from rollmath.distributed._exchange import ranks, stable
 from rollmath.distributed._gather import Gathered
 from rollmath.groups import Groups, _restore
 from rollmath.recipes import Recipe, _prepare
+from rollmath.recipes._advantage import compute
 from rollmath.recipes._method import method_of
 from rollmath.rows import Rows
 from rollmath.select import Selection
@@ -47,6 +48,8 @@ class Decided:
     metrics: dict[str, float]
     #: Rows of each rank.
     sizes: list[int]
+    #: Advantages of rollouts that a method of steps goes on from, None if there are none.
+    base: Any = None
 
     def rows_of(self, rank: int) -> slice:
         """The rows of a rank among all."""
@@ -72,8 +75,13 @@ def words_of(recipe: Any) -> str:
 
 
 def by_each_rank(recipe: Recipe) -> bool:
-    """Whether each rank computes advantages of its own rows: of tokens, and of trees."""
-    return recipe.advantage.per_token or recipe.advantage.on_forest
+    """Whether each rank computes advantages of its own rows: of tokens, of trees, and of steps."""
+    return recipe.advantage.per_token or of_structure(recipe)
+
+
+def of_structure(recipe: Recipe) -> bool:
+    """Whether its method looks at what rollouts of a prompt share: trees, or steps."""
+    return recipe.advantage.on_forest or recipe.advantage.on_steps
 
 
 def check_method(who: str, recipe: Recipe) -> None:
@@ -81,7 +89,11 @@ def check_method(who: str, recipe: Recipe) -> None:
     method = method_of(recipe.advantage.method)
     alone = not method.own and (method.name.startswith("temporal.") or method.name == "group.reinforce_pp")
     coupled = method.per_token and not alone
-    if coupled or (method.own and (method.on_forest or "rows" in method.parameters)):
+    start = recipe.advantage.start
+    base = method if start is None else method_of(start.method)
+    if base.own and "rows" in base.parameters:
+        method = base
+    if coupled or (method.own and (of_structure(recipe) or "rows" in method.parameters)):
         msg = (
             f"{who}(): 'recipe' {recipe.name!r} has the advantage {method.name!r}, which looks at the tokens of other "
             "rollouts, but tokens stay on their ranks; bring each group to one rank and call recipe.prepare there"
@@ -89,16 +101,17 @@ def check_method(who: str, recipe: Recipe) -> None:
         raise ValueError(msg)
 
 
-def check_trees(who: str, recipe: Recipe, whole: Gathered) -> None:
-    """Raises where a method on trees would see a part of a group alone."""
+def check_structure(who: str, recipe: Recipe, whole: Gathered) -> None:
+    """Raises where a method on trees or steps would see a part of a group alone."""
     rank_of = np.repeat(np.arange(len(whole.sizes)), whole.sizes)
     apart = np.flatnonzero(rank_of != rank_of[whole.groups.first][whole.groups.index])
-    if len(apart) and recipe.advantage.on_forest:
+    if len(apart) and of_structure(recipe):
+        what = "compares branches of trees" if recipe.advantage.on_forest else "merges the steps of rollouts"
         at = int(whole.groups.index[apart[0]])
         on = np.unique(rank_of[whole.groups.rows(at)]).tolist()
         msg = (
-            f"{who}(): 'groups' must each be on one rank for the advantage {recipe.advantage.name!r}, which compares "
-            f"branches of trees, but {whole.groups.ids[at]!r} is on {ranks(on)}; send all rollouts of a prompt to one"
+            f"{who}(): 'groups' must each be on one rank for the advantage {recipe.advantage.name!r}, which {what}, but "
+            f"{whole.groups.ids[at]!r} is on {ranks(on)}; send all rollouts of a prompt to one"
         )
         raise ValueError(msg)
 
@@ -132,7 +145,11 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
     trains = Rows(rows.rollouts, masked.trained)
     # What each rank computes is measured there, too.
     metrics = _prepare.metrics_over(recipe, step, penalised, found, trains)
-    return Decided(found, trains, metrics, [len(part.trained) for part in parts])
+    start = recipe.advantage.start
+    # Of rollouts, and so over all of them; some methods look at the whole batch.
+    base = None if start is None else compute(who, start, shaped, step.groups, rows, step.columns, found.valid)
+    base = base[0] if isinstance(base, tuple) else base
+    return Decided(found, trains, metrics, [len(part.trained) for part in parts], base)
 
 
 def _rows(who: str, whole: Gathered, parts: list[Sent]) -> Rows:

@@ -1,4 +1,4 @@
-"""Advantages of tokens and of trees: computed where the tokens are, whitened over all ranks."""
+"""Advantages of tokens, trees and steps: computed where the tokens are, whitened over all ranks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Own(NamedTuple):
 
 
 def own_advantages(recipe: Recipe, step: _prepare.Step, rewards: Any, found: _prepare.Decided, group: Any) -> Own:
-    """The advantages of the rows of this rank, by a method that looks at one row or tree at a time.
+    """The advantages of the rows of this rank, by a method that looks at one row, tree or task at a time.
 
     Args:
         recipe: its method looks at no more, but for its whitening.
@@ -64,7 +64,7 @@ def own_advantages(recipe: Recipe, step: _prepare.Step, rewards: Any, found: _pr
     def computed() -> tuple[Any, Level]:
         values = compute(_WHO, advantage, rewards, step.groups, rows, step.columns, valid)
         values, level = _prepare.leveled(recipe, values, rows, step.kind)
-        if level != "token" and not advantage.on_forest:
+        if level != "token" and not (advantage.on_forest or advantage.on_steps):
             msg = f"{_WHO}(): advantage {advantage.name!r} must give one number a token, got one a {level}"
             raise ValueError(msg)
         return values, level

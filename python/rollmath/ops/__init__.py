@@ -8,6 +8,7 @@ from rollmath.ops._cut_tokens import cut_by_delimiter, cut_by_probability, cut_b
 from rollmath.ops._expand import expand
 from rollmath.ops._forest import NodeWeights, leaf_to_node_weights, up
 from rollmath.ops._forest_down import down, parent, root
+from rollmath.ops._graph import graph_backup, graph_distance
 from rollmath.ops._leaf_stat import leaf_stat
 from rollmath.ops._moments import Moments, moments
 from rollmath.ops._normalize import BetaPdf, LogMeanExp, Quantile, WeightedMean, normalize
@@ -27,6 +28,7 @@ from rollmath.ops._segment import (
     segment_var,
     segment_weighted_mean,
 )
+from rollmath.ops._segment_broadcast import segment_broadcast
 from rollmath.ops._whiten import whiten
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "expand",
     "expand_segments",
     "gather",
+    "graph_backup",
+    "graph_distance",
     "leaf_stat",
     "leaf_to_node_weights",
     "loo_mean",
@@ -58,6 +62,7 @@ __all__ = [
     "order_project",
     "parent",
     "root",
+    "segment_broadcast",
     "segment_count",
     "segment_logmeanexp",
     "segment_max",

@@ -17,14 +17,17 @@ from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._batch import rows_of
 from rollmath.recipes._call import called, length, picked, scattered
-from rollmath.recipes._method import OF_FOREST, OF_PREFIXES, Method, convention_of, method_of
+from rollmath.recipes._method import OF_FOREST, OF_PREFIXES, OF_STEPS, Method, convention_of, method_of
 from rollmath.recipes._options import Options, nearest
+from rollmath.recipes._steps import check_steps, of_steps
 from rollmath.recipes._tree import check_level, of_forest
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Advantages of rollouts that are known, by a name that no keyword can have.
+OF_BASE = "advantages of the base"
 #: What columns are, for messages.
 COLUMNS = {
     "strata": "one id a rollout of what makes rollouts comparable, say its number of tool calls",
@@ -41,6 +44,7 @@ COLUMNS = {
     "paths": "one list a rollout, the ids of the nodes that it goes through, or of those of the prefix that it starts "
     "from; the root of its tree first",
     "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
+    "states": "one list a rollout, what the agent saw at each of its steps; or steps=, a rollmath.Steps of the rollouts",
     "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
 }
 
@@ -53,11 +57,13 @@ class Advantage:
     ``rows``, ``lengths`` (trained tokens of each rollout), and columns that the caller gives by name. A method with a
     parameter ``mask`` works on tokens: it gets one reward a row, that of its rollout, and the mask of the rows. One
     with a parameter ``forest`` works on trees: it gets a :class:`~rollmath.Forest` of the rollouts that take part; one
-    that has ``node``, too, works on prefixes that rollouts start from, and gets the forest that was given.
+    that has ``node``, too, works on prefixes that rollouts start from, and gets the forest that was given. One with a
+    parameter ``steps`` gets a :class:`~rollmath.Steps` whose trajectories are the rollouts that take part, and gives
+    one number a step.
 
     Attributes:
-        method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal` or
-            :mod:`rollmath.tree`; the import path ``"package.module:function"`` of your own, which gives one number a
+        method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal`,
+            :mod:`rollmath.tree` or :mod:`rollmath.graph`; the import path ``"package.module:function"`` of your own, which gives one number a
             rollout or a row, or a Ragged with the offsets of the rows; or such a function itself, which cannot be
             written to a file.
         options: keywords of the method, fields of its convention among them.
@@ -66,10 +72,12 @@ class Advantage:
             here go before.
         level: what a function of your own that takes a forest gives one number of: ``"node"`` (the tokens of a node get
             that of the node) or ``"rollout"``. That of a function of :mod:`rollmath.tree` is known.
+        base: for a method of steps with a parameter ``advantages``, the method that these advantages of rollouts are
+            from: its name, a function, a table of method, options and convention, or an Advantage.
 
     Raises:
-        ValueError: an unknown method or convention, a framework that has no convention for the method, or a level that
-            is missing or not that of the method.
+        ValueError: an unknown method or convention, a framework that has no convention for the method, or a level or
+            base that is missing or not of the method.
         TypeError: options that the method does not have.
 
     >>> Advantage("group.stratified", options={"blend": 0.8}).needs
@@ -80,6 +88,7 @@ class Advantage:
     options: Mapping[str, Any] = field(default_factory=Options)
     convention: str | Convention | Framework = "DEFAULT"
     level: Literal["node", "rollout"] | None = None
+    base: Advantage | str | Callable[..., Any] | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         who = "Advantage"
@@ -104,6 +113,8 @@ class Advantage:
                 raise TypeError(msg)
         self._settings(method)
         check_level(who, method, self.level)
+        object.__setattr__(self, "base", _base(who, self.base))
+        check_steps(who, method, None if self.start is None else method_of(self.start.method))
 
     @property
     def name(self) -> str:
@@ -113,15 +124,30 @@ class Advantage:
     @property
     def needs(self) -> tuple[str, ...]:
         """Columns without which it cannot be called."""
-        return tuple(name for name in method_of(self.method).required if name not in self.options)
+        method = method_of(self.method)
+        own = [name for name in method.required if name not in self.options]
+        steps = ("states",) if method.on_steps else ()
+        return tuple(dict.fromkeys((*steps, *own, *(() if self.start is None else self.start.needs))))
 
     @property
     def takes(self) -> tuple[str, ...]:
         """Columns that it can be given."""
         method = method_of(self.method)
         of_forest = () if not method.on_forest else OF_PREFIXES if method.on_prefixes else OF_FOREST
-        columns = (*of_forest, *method.columns)
-        return tuple(name for name in columns if name not in self.options)
+        columns = (*of_forest, *(OF_STEPS if method.on_steps else ()), *method.columns)
+        own = [name for name in columns if name not in self.options]
+        return tuple(dict.fromkeys((*own, *(() if self.start is None else self.start.takes))))
+
+    @property
+    def start(self) -> Advantage | None:
+        """:attr:`base`, made."""
+        assert self.base is None or isinstance(self.base, Advantage)
+        return self.base
+
+    @property
+    def on_steps(self) -> bool:
+        """Whether its method takes steps."""
+        return method_of(self.method).on_steps
 
     @property
     def on_forest(self) -> bool:
@@ -200,6 +226,8 @@ def compute(
     for name in method.required:
         if name not in given:
             raise ValueError(missing(who, f"advantage {method.name!r}", name))
+    if method.on_steps:
+        return _on_steps(who, advantage, rewards, groups, rows, columns, valid)
     if rows is None and (method.per_token or "rows" in method.parameters or _asks_lengths(method, given)):
         msg = f"{who}(): advantage {method.name!r} needs 'rows', the Rows that train; pass rows=..."
         raise ValueError(msg)
@@ -214,6 +242,33 @@ def compute(
     if _asks_lengths(method, given) and rows is not None:
         supplied["lengths"] = rows.trained_of_rollout
     return called(method, supplied, given)
+
+
+def _on_steps(
+    who: str,
+    advantage: Advantage,
+    rewards: ArrayLike,
+    groups: Groups,
+    rows: Rows | None,
+    columns: Mapping[str, Any],
+    valid: NDArray[np.bool_] | None,
+) -> Any:
+    """Steps, after the advantages of rollouts that the method goes on from; each gets the columns that it takes."""
+    method, start = method_of(advantage.method), advantage.start
+    found = columns.get(OF_BASE)
+    if start is not None and found is None:
+        takes = {*start.takes, "lengths"}
+        found = compute(who, start, rewards, groups, rows, {k: x for k, x in columns.items() if k in takes}, valid)
+        found = found[0] if isinstance(found, tuple) else found
+        if isinstance(found, Ragged) or length(found) != len(groups):
+            msg = (
+                f"{who}(): 'base' {start.name!r} must give one number a rollout, {len(groups)}, got {describe(found)} of "
+                f"length {length(found)}"
+            )
+            raise ValueError(msg)
+    others = {OF_BASE, "lengths", *(() if start is None else start.takes)} if method.own and method.open else columns
+    mine = {k: x for k, x in columns.items() if k in {*method.columns, "steps"} or k not in others}
+    return of_steps(who, method, rewards, found, {**advantage.settings(), **mine}, rows, valid)
 
 
 def _alone(
@@ -299,6 +354,26 @@ def _of_tokens(
     if "valid" in method.parameters and not live.all():
         given["valid"] = live
     return called(method, supplied, given)
+
+
+def _base(who: str, base: Any) -> Advantage | None:
+    """The advantage of rollouts that a name or a table stands for."""
+    if base is None or isinstance(base, Advantage):
+        return base
+    if isinstance(base, str) or callable(base):
+        return Advantage(base)
+    if not isinstance(base, Mapping):
+        msg = f"{who}(): 'base' must be a name, a function, a table or an Advantage, got {describe(base)}"
+        raise TypeError(msg)
+    known = ("method", "options", "convention")
+    for name in base:
+        if name not in known:
+            msg = f"{who}(): 'base' has no {name!r}; it has: {nearest(name, known)}"
+            raise TypeError(msg)
+    if "method" not in base:
+        msg = f"{who}(): 'base' needs 'method', such as 'group.grpo'"
+        raise ValueError(msg)
+    return Advantage(**base)
 
 
 def missing(who: str, what: str, name: str, meaning: str = "") -> str:

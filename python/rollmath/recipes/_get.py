@@ -22,7 +22,7 @@ def names() -> tuple[str, ...]:
 
     >>> names()
     ('grpo', 'dr_grpo', 'dapo', 'gspo', 'cispo', 'reinforce_pp', 'rloo', 'stratified_grpo', 'spo_tree', 'tree_rl',
-     'tree_grpo', 'tree_opo')
+     'tree_grpo', 'tree_opo', 'gigpo', 'hgpo', 'salt')
     """
     return tuple(LIBRARY)
 

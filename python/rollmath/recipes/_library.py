@@ -113,6 +113,29 @@ TREE_OPO = Recipe(
     aggregation="rollout_mean_token_sum",
     source="2025, Tree-OPO, arXiv 2509.09284",
 )
+GIGPO = Recipe(
+    name="gigpo",
+    advantage=Advantage("graph.gigpo", options={"statistics": "trajectories"}, convention="GIGPO"),
+    objective=PPO(clip=(0.2, 0.2), dual_clip=3.0),
+    aggregation="token_mean",
+    kl=KL(0.01, kind="k3"),
+    source="Feng et al. 2025, GiGPO, arXiv 2505.10978",
+)
+HGPO = Recipe(
+    name="hgpo",
+    advantage=Advantage("graph.hgpo", convention="HGPO"),
+    objective=PPO(clip=(0.2, 0.2), dual_clip=3.0),
+    aggregation="token_mean",
+    kl=KL(0.01, kind="k3"),
+    source="2026, HGPO, arXiv 2602.22817",
+)
+SALT = Recipe(
+    name="salt",
+    advantage=Advantage("graph.salt", base="group.grpo"),
+    objective=PPO(clip=(0.2, 0.2)),
+    aggregation="seq_mean_token_mean",
+    source="2025, SALT (a reconstruction), arXiv 2510.20022",
+)
 
 
 def dr_grpo(*, max_length: float) -> Recipe:
@@ -306,6 +329,48 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
                 ),
                 "objective": "unverified; descriptions mention one ratio a sequence, which is loss.GSPO",
                 "aggregation": "secondary descriptions: no division by lengths; the mean over rollouts is our reading",
+                "kl": "none; the paper's is unverified",
+            },
+        ),
+        "gigpo": Entry(
+            lambda: GIGPO,
+            {},
+            {
+                "advantage": (
+                    "paper: means over trajectories; statistics='step_rows' is the official code, executed. gamma 0.95 "
+                    "and weight 1 are those of its scripts; scale 'none' is its default and that of its WebShop script, "
+                    "'std' that of ALFWorld. Left out: its penalty of 0.1 for an invalid action, which belongs into "
+                    "rewards and step_rewards"
+                ),
+                "objective": "configuration of the official code: 0.2, and 3.0 for the dual clip",
+                "aggregation": "configuration of the official code: mean over all tokens",
+                "kl": "official code: k3 to the reference, 0.01 in its scripts for ALFWorld and WebShop",
+            },
+        ),
+        "hgpo": Entry(
+            lambda: HGPO,
+            {},
+            {
+                "advantage": (
+                    "official code, executed: history 2, alpha 1, gamma 0.95 and no base group are those of its scripts; "
+                    "scale 'std' that of ALFWorld, 'none' that of WebShop. Left out: the penalty for an invalid action"
+                ),
+                "objective": "configuration of the official code: 0.2, and 3.0 for the dual clip",
+                "aggregation": "configuration of the official code: mean over all tokens",
+                "kl": "official code: k3 to the reference, 0.01 in its scripts",
+            },
+        ),
+        "salt": Entry(
+            lambda: SALT,
+            {},
+            {
+                "advantage": (
+                    "a reconstruction: abstract and secondary descriptions, no code was found. Known: equal steps of "
+                    "rollouts of a prompt get the mean of advantages of GRPO or RLOO (base='group.rloo'); every option "
+                    "is our reading"
+                ),
+                "objective": "as GRPO; unverified",
+                "aggregation": "as GRPO; unverified",
                 "kl": "none; the paper's is unverified",
             },
         ),

@@ -15,12 +15,14 @@ from rollmath.conventions import Convention, Framework
 from rollmath.recipes._options import nearest
 
 #: Packages whose functions have short names, such as ``"group.grpo"``.
-PACKAGES = ("group", "temporal", "tree")
+PACKAGES = ("group", "temporal", "tree", "graph")
 #: What a recipe supplies itself.
-SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "convention", "out"})
+SUPPLIED = frozenset({"rewards", "groups", "rows", "mask", "lengths", "valid", "forest", "steps", "convention", "out"})
 #: What a recipe can be given for a method that takes a forest, in place of the groups.
 OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
 OF_PREFIXES = ("forest", "paths")
+#: What a recipe can be given for a method that takes steps, and where these train.
+OF_STEPS = ("steps", "states", "actions", "turns")
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
 LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
@@ -73,6 +75,16 @@ class Method:
         """Whether that is a forest of prefixes, of each of which rollouts start: they have a node, not a leaf."""
         return self.on_forest and "node" in self.parameters
 
+    @cached_property
+    def on_steps(self) -> bool:
+        """Whether it takes a table of steps."""
+        return "steps" in self.parameters
+
+    @cached_property
+    def on_advantages(self) -> bool:
+        """Whether it goes on from advantages of rollouts, or can."""
+        return self.on_steps and "advantages" in self.parameters
+
     @property
     def level(self) -> Literal["node", "rollout"] | None:
         """What a method of a forest gives one number of, where that is known."""
@@ -82,7 +94,8 @@ class Method:
     def columns(self) -> tuple[str, ...]:
         """Parameters that a column or an option can fill."""
         named = [n for n, p in self.parameters.items() if p.kind in {p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY}]
-        return tuple(n for n in named if n not in SUPPLIED)
+        supplied = {*SUPPLIED, "advantages"} if self.on_steps else SUPPLIED
+        return tuple(n for n in named if n not in supplied)
 
     @cached_property
     def required(self) -> tuple[str, ...]:
@@ -151,14 +164,14 @@ def _find(who: str, name: str) -> Any:
 
 
 def _functions(package: str) -> list[str]:
-    """Functions of rewards in a package, by their short names."""
+    """Functions of rewards or steps in a package, by their short names."""
     module = importlib.import_module(f"rollmath.{package}")
     found = {name: getattr(module, name) for name in module.__all__}
     return [
         f"{package}.{name}"
         for name, value in found.items()
         if inspect.isfunction(value)
-        and "rewards" in (parameters := inspect.signature(value).parameters)
+        and not {"rewards", "steps"}.isdisjoint(parameters := inspect.signature(value).parameters)
         # Of functions of forests those that a recipe can call.
         and ("forest" not in parameters or f"{package}.{name}" in LEVELS)
     ]

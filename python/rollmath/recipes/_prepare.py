@@ -19,10 +19,11 @@ from rollmath.ragged import Ragged
 from rollmath.recipes._advantage import compute, missing
 from rollmath.recipes._batch import Batch, Level
 from rollmath.recipes._call import where
-from rollmath.recipes._method import method_of
+from rollmath.recipes._method import OF_STEPS, method_of
 from rollmath.recipes._metrics import metrics_of
 from rollmath.recipes._options import nearest
 from rollmath.recipes._reward_kl import rollout_kl, token_rewards
+from rollmath.recipes._steps import placed_of
 from rollmath.recipes._tree import copies_of, forest_of, prefixes_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
@@ -118,15 +119,19 @@ def read(
         size = len(value) if isinstance(value, (list, tuple, Groups)) else shape[0] if shape else None
         # What has more axes, or is a Ragged, is for the method to judge.
         flat = isinstance(value, (list, tuple, Groups)) or (shape is not None and len(shape) == 1)
-        if flat and name in known and name not in {"logprobs", "forest"} and not method.per_token and size != n:
+        other = {"logprobs", "forest"} | ({*OF_STEPS, "step_rewards"} if method.on_steps else set())
+        if flat and name in known and name not in other and not method.per_token and size != n:
             msg = f"{who}(): {name!r} must have length {n} (= {why}), got {size}"
             raise ValueError(msg)
     for name in recipe.needs if who == "prepare" else recipe.advantage.needs:
-        if columns.get(name) is None:
+        if columns.get(name) is None and not (name == "states" and columns.get("steps") is not None):
             raise ValueError(missing(who, f"recipe {recipe.name!r}", name, recipe.needs[name]))
     cut = columns.get("truncated")
     truncated = None if cut is None else _checks.mask(who, "truncated", cut, n, why)
-    taken = {*method.columns, "valid", *(["lengths"] if "lengths" in method.parameters else [])}
+    start = recipe.advantage.start
+    both = (method,) if start is None else (method, method_of(start.method))
+    taken = {name for of in both for name in (*of.columns, *(["lengths"] if "lengths" in of.parameters else []))}
+    taken.add("valid")
     for_method = {k: v for k, v in columns.items() if k in taken or (method.own and method.open)}
     copies = None
     if method.on_prefixes:
@@ -134,6 +139,9 @@ def read(
     elif method.on_forest:
         for_method["forest"] = forest_of(who, rows, made, columns, tokens=recipe.advantage.per_node)
         copies = copies_of(for_method["forest"], columns.get("paths"))
+    elif method.on_steps:
+        placed = placed_of(who, method, rows, made, columns, back)
+        for_method = {k: v for k, v in for_method.items() if k not in {*OF_STEPS, *placed.columns}} | {"steps": placed}
     return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies)
 
 
@@ -143,6 +151,12 @@ def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     assert rows is not None
     if recipe.overlong is None and not recipe.reward_kl:
         return step.rewards, None
+    if recipe.advantage.on_steps and step.given.get("step_rewards") is not None:
+        msg = (
+            f"{step.who}(): 'step_rewards' are not what the penalties of the recipe are taken off, which are those of "
+            "rollouts; take them off yourself, and leave out overlong and reward_kl"
+        )
+        raise ValueError(msg)
     x = step.x
     if recipe.overlong is not None:
         lengths = step.given.get("lengths")

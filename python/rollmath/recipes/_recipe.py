@@ -168,6 +168,11 @@ class Recipe:
         their tokens: one a token. The forest is the column ``forest``; without it, that of the tokens of the rows, in
         which rollouts of a group share what they begin with (``sampled_jointly`` can say which).
 
+        A method on steps sees those of the rollouts that take part, and gives each step a number, which goes to the
+        tokens of the step: one a token. Step ``t`` of a rollout is its ``t``-th turn, a run of trained tokens in its
+        rows by segment, unless ``turns`` says otherwise; with ``turns="row"`` each row is a step, and advantages are
+        one a row.
+
         Args:
             rewards: one number a rollout, in the order of ``rows.rollouts.ids`` (from one a row: ``rows.collapse``).
             groups: a :class:`~rollmath.Groups` or one id a rollout, in that order.
@@ -175,7 +180,12 @@ class Recipe:
             **columns: what :attr:`needs` lists, and what the method takes besides: one a rollout. ``truncated`` (one
                 bool a rollout); ``logprobs`` (:class:`~rollmath.LogProbs`); ``lengths``, in place of trained tokens;
                 for a method on trees ``forest`` (:class:`~rollmath.Forest`): its rollouts are those of the rows, in
-                that order, and have the tokens of their rows, all of them or those that train.
+                that order, and have the tokens of their rows, all of them or those that train; for a method on steps
+                ``states``, one list a rollout (what the agent saw at each step), and ``actions``, likewise (what it
+                did; default: the trained tokens of the turn), or ``steps`` (:class:`~rollmath.Steps`): its trajectories
+                are the rollouts, in that order. ``turns``: ``"run"``, ``"row"``, or the number of its turn in the
+                rollout at each position, -1 at gaps. ``step_rewards``: one list a rollout, a Ragged, or one number a
+                row of ``steps``. A rollout of which nothing trains may have any number of steps.
 
         Returns:
             A :class:`Batch`.
@@ -195,11 +205,13 @@ class Recipe:
         Args:
             rewards: one number a rollout.
             groups: a :class:`~rollmath.Groups` or one id a rollout.
-            rows: needed by methods that work on tokens, on nodes of trees, or ask for lengths.
+            rows: needed by methods that work on tokens, on nodes of trees, or ask for lengths. For a method on steps
+                it says where they train.
             **columns: what the method takes; ``valid`` are the rollouts that take part.
 
         Returns:
-            One number a rollout, of the kind of the rewards; for a method of tokens or nodes a Ragged.
+            One number a rollout, of the kind of the rewards; for a method of tokens or nodes a Ragged; for one of steps
+            one a step, or what :meth:`prepare` has if there are rows.
 
         Raises:
             ValueError: wrong lengths, a column that is missing.

@@ -29,11 +29,7 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
         if field.name != "aggregation" and field.default is not dataclasses.MISSING and value == field.default:
             continue
         if field.name == "advantage":
-            out["advantage"] = {"method": _method(value), "convention": plain(value.convention, "advantage.convention")}
-            if value.level is not None:
-                out["advantage"]["level"] = value.level
-            if value.options:
-                out["advantage"]["options"] = plain(value.options, "advantage.options")
+            out["advantage"] = _advantage(value, "advantage")
         elif field.name in _OWN and not isinstance(value, str):
             table = plain(value, field.name)
             del table["type"]
@@ -45,11 +41,22 @@ def to_dict(recipe: Recipe) -> dict[str, Any]:
     return out
 
 
-def _method(advantage: Advantage) -> str:
+def _advantage(value: Advantage, where: str) -> dict[str, Any]:
+    out = {"method": _method(value, where), "convention": plain(value.convention, f"{where}.convention")}
+    if value.level is not None:
+        out["level"] = value.level
+    if value.start is not None:
+        out["base"] = _advantage(value.start, f"{where}.base")
+    if value.options:
+        out["options"] = plain(value.options, f"{where}.options")
+    return out
+
+
+def _method(advantage: Advantage, where: str) -> str:
     if isinstance(advantage.method, str):
         return advantage.method
     msg = (
-        f"Recipe.to_dict(): 'advantage.method' is a function ({advantage.name}); give its import path as a string, "
+        f"Recipe.to_dict(): '{where}.method' is a function ({advantage.name}); give its import path as a string, "
         "'package.module:function', which others can import too"
     )
     raise TypeError(msg)

@@ -74,7 +74,10 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     text = f"rollouts that were cut off train no token, and {what}" if recipe.truncated != "keep" else ""
     out.append(("truncated", text, ""))
     method = method_of(recipe.advantage.method)
-    out.append(("advantage", f"{method.name}. {_first_line(method.call)}", _settings(recipe.advantage)))
+    numbers, start = _settings(recipe.advantage), recipe.advantage.start
+    if start is not None:
+        numbers += f"\nof {start.name}. {_first_line(method_of(start.method).call)}\n{_settings(start)}"
+    out.append(("advantage", f"{method.name}. {_first_line(method.call)}", numbers))
     each = "in the first rollout that is trained" if recipe.shared == "once" else "in every rollout that has it"
     out.append(("shared", f"a token that rollouts share trains {each}" if recipe.advantage.of_rollouts else "", ""))
     out.append(("zeros", "tokens with advantage 0 do not train" if recipe.zeros == "drop" else "", ""))
@@ -173,7 +176,9 @@ def _first_line(value: Any) -> str:
 
 
 def _wrapped(name: str, text: str) -> list[str]:
-    lines = textwrap.wrap(text, _WIDTH - _NAME, break_long_words=False, break_on_hyphens=False)
+    width = _WIDTH - _NAME
+    parts = [textwrap.wrap(part, width, break_long_words=False, break_on_hyphens=False) for part in text.split("\n")]
+    lines = [line for part in parts for line in part]
     return [f"{name if number == 0 else '':<{_NAME}}{line}" for number, line in enumerate(lines)]
 
 
@@ -194,18 +199,20 @@ def diff(one: Recipe, other: Recipe) -> str:
 def _flat(recipe: Recipe) -> dict[str, str]:
     """One entry an option, by its path in the table of the recipe."""
     out: dict[str, str] = {}
-    named = recipe
-    if not isinstance(recipe.advantage.method, str):
-        # A function has no form in a table, but it can be compared.
-        out["advantage.method"] = recipe.advantage.name
-        _spread("advantage.options.", dict(recipe.advantage.options), out)
-        stand_in = Advantage("group.grpo", convention=recipe.advantage.convention)
-        named = dataclasses.replace(recipe, advantage=stand_in, shared="per_rollout")
-    table = to_dict(named)
-    if named is not recipe:
-        del table["advantage"]["method"]
-        if recipe.shared != "per_rollout":
-            table["shared"] = recipe.shared
+    advantage = recipe.advantage
+    parts = [x for x in (advantage, advantage.start) if x is not None]
+    if all(isinstance(x.method, str) for x in parts):
+        _spread("", to_dict(recipe), out)
+        return out
+    # A function has no form in a table, but it can be compared.
+    for prefix, x in zip(("advantage.", "advantage.base."), parts, strict=False):
+        out[f"{prefix}method"] = x.name
+        _spread(f"{prefix}options.", dict(x.options), out)
+    stand_in = Advantage("group.grpo", convention=advantage.convention)
+    table = to_dict(dataclasses.replace(recipe, advantage=stand_in, shared="per_rollout"))
+    del table["advantage"]["method"]
+    if recipe.shared != "per_rollout":
+        table["shared"] = recipe.shared
     _spread("", table, out)
     return out
 

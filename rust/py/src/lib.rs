@@ -14,6 +14,7 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
+mod step_graph;
 mod steps;
 
 /// Rust core of rollmath.
@@ -29,6 +30,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
+    step_graph::register(m)?;
     steps::register(m)?;
     Ok(())
 }

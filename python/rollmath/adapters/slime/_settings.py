@@ -15,7 +15,7 @@ def recipe_of(args: Any) -> Recipe | None:
     """``args.rollmath``, which slime takes from its ``--custom-config-path``: the name or the table of a recipe.
 
     Raises:
-        ValueError: a recipe on trees, or one that drops tokens of advantage 0.
+        ValueError: a recipe on trees or steps, or one that drops tokens of advantage 0.
     """
     given = getattr(args, "rollmath", None)
     if given is None:
@@ -23,9 +23,11 @@ def recipe_of(args: Any) -> Recipe | None:
     from rollmath import recipes  # noqa: PLC0415 - needs torch, which the process of the rollouts may do without
 
     recipe = given if isinstance(given, recipes.Recipe) else recipes.get(given)
-    if recipe.advantage.on_forest or recipe.zeros == "drop":
-        what = f"advantage={recipe.advantage.name!r}" if recipe.advantage.on_forest else "zeros='drop'"
-        fix = "trees of samples" if recipe.advantage.on_forest else "a mask that depends on advantages"
+    of = recipe.advantage
+    if of.on_forest or of.on_steps or recipe.zeros == "drop":
+        what = f"advantage={of.name!r}" if of.on_forest or of.on_steps else "zeros='drop'"
+        fix = "steps of samples" if of.on_steps else "a mask that depends on advantages"
+        fix = "trees of samples" if of.on_forest else fix
         msg = f"args.rollmath: recipe {recipe.name!r} has {what}, but no function that slime calls can have {fix}"
         raise ValueError(msg)
     return recipe

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath.adapters.trl._batch import TRLBatch
-from rollmath.adapters.trl._settings import PATHS
 from rollmath.groups import Groups
 from rollmath.rows import Rows
 
@@ -62,9 +61,12 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     lengths = np.array([len(x) for x in seen.completions], np.int64)
     inside = np.arange(mask.shape[1]) < lengths[:, None]
     wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
-    if settings.trees:
-        wanted = {name: name for name in PATHS if any(name in example for example in seen.inputs)} | wanted
-    columns, complaint = _columns(settings.who, seen.inputs, wanted)
+    # TRL's environments, one a rollout, are a place for what a rollout has seen, too.
+    environments = getattr(trainer, "environments", None) or [None] * len(seen.inputs)
+    places = list(zip(seen.inputs, environments, strict=True))
+    there = [name for name in settings.optional if any(_value(*place, name) is not None for place in places)]
+    wanted = {name: name for name in there} | wanted
+    columns, complaint = _columns(settings.who, places, wanted)
     piece = {
         "complaint": complaint,
         "columns": columns,
@@ -146,13 +148,22 @@ def _total(
     return total
 
 
-def _columns(who: str, inputs: Any, wanted: dict[str, str]) -> tuple[dict[str, list[Any]], str]:
+def _value(example: Any, environment: Any, name: str) -> Any:
+    """Of a rollout: a field of its example, or else an attribute of its environment that is no method."""
+    found = example.get(name)
+    if found is None and environment is not None:
+        found = getattr(environment, name, None)
+        found = None if callable(found) else found
+    return found
+
+
+def _columns(who: str, places: Any, wanted: dict[str, str]) -> tuple[dict[str, list[Any]], str]:
     """One value a rollout of this rank from each column, and what to complain about."""
-    found = {key: [example.get(name) for example in inputs] for key, name in wanted.items()}
+    found = {key: [_value(*place, name) for place in places] for key, name in wanted.items()}
     for key, values in found.items():
         lacking = [i for i, value in enumerate(values) if value is None]
         if lacking:
-            known = ", ".join(sorted({name for example in inputs for name in example})) or "none"
+            known = ", ".join(sorted({name for example, _ in places for name in example})) or "none"
             return found, (
                 f"{who}(): column {wanted[key]!r} must have a value for every rollout, but rollout {lacking[0]} has "
                 f"none; there are {known}. Put it in the dataset, with remove_unused_columns=False, or have "

@@ -28,6 +28,8 @@ PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
 SUPPLIED = ("logprobs", "truncated")
 #: Fields of a rollout_func that a method on trees takes, if they are there: see rollmath.adapters.trl.tree_rollout.
 PATHS = ("paths", "path_lengths")
+#: Fields that a method on steps takes besides its states, likewise.
+STEPS = ("actions", "turns", "step_rewards")
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Settings:
         entropy: coefficient of the bonus that the recipe has; else the configuration's.
         group_by: column of group ids; None is TRL's position.
         columns: name of a parameter to name of the column that it is read from.
-        trees: whether advantages are those of trees of rollouts, whose paths are read where rollouts have them.
+        trees: whether advantages are those of trees of rollouts.
+        optional: columns that are read where rollouts have them.
     """
 
     who: str
@@ -65,6 +68,7 @@ class Settings:
     group_by: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     trees: bool = False
+    optional: tuple[str, ...] = ()
 
     @property
     def values(self) -> bool:
@@ -124,7 +128,13 @@ def _from_recipe(made: Settings, recipe: Any) -> Settings:
         entropy=chosen.entropy,
         columns={name: name for name in chosen.needs if name not in SUPPLIED} | dict(made.columns),
         trees=chosen.advantage.of_rollouts,
+        optional=_optional(chosen.advantage),
     )
+
+
+def _optional(advantage: Advantage) -> tuple[str, ...]:
+    names = PATHS if advantage.of_rollouts else STEPS if advantage.on_steps else ()
+    return tuple(name for name in names if name in advantage.takes)
 
 
 def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
@@ -132,7 +142,7 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
     if isinstance(parts["advantage"], Advantage):
         method, columns = parts["advantage"], made.columns
         named = {name: name for name in method.needs} | dict(columns)
-        made = dataclasses.replace(made, columns=named, trees=method.of_rollouts)
+        made = dataclasses.replace(made, columns=named, trees=method.of_rollouts, optional=_optional(method))
         parts["advantage"] = partial(_by_method, Recipe(name=method.name, advantage=method, objective=PPO()))
     for name in ("advantage", "filter"):
         if parts[name] is not None and not callable(parts[name]):

@@ -39,6 +39,14 @@ SUPPLY = {
         "one list a rollout, the ids of the nodes that it goes through: an agent loop puts it into extra_fields; "
         + _PATCH
     ),
+    "states": (
+        "one list a rollout, what the agent saw at each of its turns: an agent loop puts it into extra_fields; for one "
+        "row a step, the columns traj_uid and anchor_obs; " + _PATCH
+    ),
+    "anchor_obs": (
+        "what the agent saw in each row, a step: an agent loop puts it into extra_fields, or "
+        "algorithm.rollmath.columns.states names another column; " + _PATCH
+    ),
     "gdpo_reward_keys": (
         "list in algorithm.gdpo_reward_keys the rewards that the reward function returns by name, and set "
         "adv_estimator=gdpo with register(replace=('gdpo',)), or call patch_compute_advantage()"
@@ -114,7 +122,11 @@ class Batch:
 
     def scores(self) -> NDArray[Any]:
         """The reward of each rollout."""
-        return self._last(_dense.scores(self.who, self.rewards, self.trained.shape))
+        return self._last(self.row_scores())
+
+    def row_scores(self) -> NDArray[Any]:
+        """The reward of each row."""
+        return _dense.scores(self.who, self.rewards, self.trained.shape)
 
     def column(self, name: str, *, asked_for: str | None = None) -> NDArray[Any]:
         """A column with one value a row, of each rollout."""

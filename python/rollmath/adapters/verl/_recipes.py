@@ -12,6 +12,8 @@ from rollmath import Ragged, Rows, recipes
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Both, outcome
+from rollmath.adapters.verl._steps import rows_of_responses, steps_estimator
+from rollmath.recipes._serial import FIELDS
 
 if TYPE_CHECKING:
     from rollmath.loss import Aggregation, Objective
@@ -27,13 +29,17 @@ def recipe_estimator(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
     """The recipe of that name with what ``algorithm.rollmath`` changes; ``recipe``: the one that the table names."""
 
     def run(batch: Batch, options: Mapping[str, Any]) -> Both:
-        table = {key: value for key, value in options.items() if key != "columns"}
+        table = {key: value for key, value in options.items() if key not in {"columns", "rewards"}}
         if name == ANY and not table:
             msg = f"{batch.who}(): needs the table 'algorithm.rollmath', such as {{recipe: dapo}}"
             raise ValueError(msg)
         # verl has its own penalty in the reward, algorithm.use_kl_in_reward.
         recipe = recipes.get({"recipe": name, **table} if name != ANY else table).replace(reward_kl=0.0)
-        return _run(batch, recipe, dict(options.get("columns", {})))
+        renamed = dict(options.get("columns", {}))
+        if recipe.advantage.on_steps:
+            return steps_estimator(batch, recipe, renamed, rewards=options.get("rewards"))
+        check_known(batch.who, "option 'algorithm.rollmath'", [key for key in options if key == "rewards"], FIELDS)
+        return _run(batch, recipe, renamed)
 
     return run
 
@@ -48,7 +54,7 @@ def _run(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> Both:
         wanted |= (there & known) if recipe.advantage.of_rollouts else {"paths"}
     columns = {name: batch.column(renamed.get(name, name), asked_for=name) for name in wanted}
     if recipe.advantage.of_rollouts:
-        rows, real = _rows_of_trees(batch, tokens="paths" not in columns)
+        rows, real = rows_of_responses(batch, tokens="paths" not in columns)
     else:
         rows, real = _rows(batch)
     made = recipe.prepare(batch.scores(), batch.column("uid"), rows=rows, **columns)
@@ -72,25 +78,6 @@ def _rows(batch: Batch) -> tuple[Rows, NDArray[np.bool_]]:
     if trained.mask is None:
         return Rows(index[real], trained.counts[real]), real
     return Rows(index[real], np.full(int(real.sum()), trained.shape[1]), mask=trained.mask[real]), real
-
-
-def _rows_of_trees(batch: Batch, *, tokens: bool) -> tuple[Rows, NDArray[np.bool_]]:
-    """The same with all positions of the responses, trained or not, and the tokens of which a forest is made."""
-    if batch.sessions is not None and batch.rollouts < int((batch.sessions.index >= 0).sum()):
-        msg = f"{batch.who}(): a tree has one row a rollout, but some sessions have several outputs"
-        raise ValueError(msg)
-    trained, (n, width) = batch.trained, batch.trained.shape
-    index = np.arange(n) if batch.sessions is None else batch.sessions.index
-    real = index >= 0
-    columns = np.arange(width)
-    mask = columns < trained.counts[:, None] if trained.mask is None else trained.mask
-    lengths = np.where(mask, columns + 1, 0).max(axis=1, initial=0)
-    attention = batch.columns.get("attention_mask")
-    if attention is not None:
-        # What the environment says last is part of a rollout, too.
-        lengths = np.maximum(lengths, np.asarray(attention)[:, -width:].sum(axis=1))
-    ids = batch.tokens("responses")[real] if tokens else None
-    return Rows(index[real], lengths[real], mask=mask[real], tokens=ids), real
 
 
 def objective_of(name: str) -> tuple[Objective, str | None]:

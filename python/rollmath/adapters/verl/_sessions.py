@@ -16,10 +16,12 @@ class Sessions:
     Attributes:
         index: the session of each row, int64 ``[B]``, numbered by first appearance; -1 for padding.
         final: the row of the last output of each session, int64 ``[S]``.
+        output: the number of each row among the outputs of its session, int64 ``[B]``.
     """
 
     index: NDArray[np.int64]
     final: NDArray[np.int64]
+    output: NDArray[np.int64]
 
     @classmethod
     def of(cls, who: str, keys: Sequence[str], *, padding: Sequence[bool] | None = None) -> Sessions:
@@ -34,7 +36,7 @@ class Sessions:
             ValueError: a key that is not of this form.
         """
         numbers: dict[tuple[str, str], int] = {}
-        index = np.empty(len(keys), np.int64)
+        index, numbered = np.empty(len(keys), np.int64), np.zeros(len(keys), np.int64)
         last: list[tuple[int, int]] = []
         for row, key in enumerate(keys):
             if padding is not None and padding[row]:
@@ -47,11 +49,12 @@ class Sessions:
             session = numbers.setdefault((parts[0], parts[1]), len(numbers))
             index[row] = session
             output = (int(parts[2]), row)
+            numbered[row] = output[0]
             if session == len(last):
                 last.append(output)
             elif last[session][0] < output[0]:
                 last[session] = output
-        return cls(index, np.array([row for _, row in last], np.int64))
+        return cls(index, np.array([row for _, row in last], np.int64), numbered)
 
     @property
     def needed(self) -> bool:
