@@ -136,6 +136,21 @@ def test_values_of_a_critic_and_lone_steps():
     assert graft(steps, [1.0, 0.0])[1] == 0
 
 
+def test_on_a_line_graph_gae_is_gae():
+    n, rng = 200, np.random.default_rng(0)
+    values, reward = rng.normal(size=n), 2.0
+    delta = 0.9 * np.append(values[1:], reward) - values
+    expected = np.zeros(n + 1)
+    for t in reversed(range(n)):
+        expected[t] = delta[t] + 0.9 * 0.8 * expected[t + 1]
+    # Tasks of any size, the later part of the same line each.
+    lengths = [n, 1, n - 1, 2]
+    steps = Steps.from_lengths(lengths, [k for size in lengths for k in range(size)], groups=list("pqrs"))
+    given_values = np.concatenate([values[-size:] for size in lengths])
+    got = graft(steps, [reward] * 4, gamma=0.9, lam=0.8, values=given_values, scale="none")
+    np.testing.assert_allclose(got, np.concatenate([expected[n - size : n] for size in lengths]), atol=1e-12)
+
+
 def test_all_succeed_none_does_and_a_state_without_a_way_out():
     steps = Steps([0, 0, 1], ["a", "b", "a"], groups=[0, 0], next_state=["b", "end", "c"])
     assert not graft(steps, [0.0, 0.0]).any()

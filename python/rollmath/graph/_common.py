@@ -30,7 +30,8 @@ def per_step(
 ) -> tuple[NDArray[np.float64], Back]:
     """One number a row, likewise."""
     values, back = rows(who, name, x, len(steps), "the number of rows")
-    _finite(who, name, values, nan, "a step without a reward has 0")
+    rewards = name.endswith("rewards")
+    _finite(who, name, values, nan, "a step without a reward has 0" if rewards else "every step needs a number")
     return values, back
 
 

@@ -143,20 +143,28 @@ def _further_on(steps: Steps, graph: StepGraph, residual: Array, decay: float) -
     total, count = np.zeros(graph.n_nodes), np.zeros(graph.n_nodes)
     total[at], count[at] = segment_sum(residual, sources), sources.counts
     left = steps.gather(steps.lengths) - 1 - steps.position
-    degree, n = np.diff(graph.offsets), graph.n_nodes
-    out = np.zeros(len(steps))
-    # Pairs of a node and of a node that is k - 1 steps from it, as one number; ends have no steps and drop out.
-    pairs = np.unique(graph.next_of_row[left > 0]) * (n + 1)
-    before, mean = np.array([-1]), np.zeros(n)
+    starts, leaving = np.unique(graph.next_of_row[left > 0]), np.flatnonzero(np.diff(graph.offsets))
+    # A bit for each state of the task, whether it is k - 1 steps from the node; ends have no steps, and no bit.
+    states = np.flatnonzero(~graph.ends)
+    first = np.searchsorted(graph.node_groups.index[states], graph.node_groups.index)
+    place = states - first[states]
+    reach = np.zeros((graph.n_nodes, 8 * (int(place.max(initial=0)) // 64 + 1)), np.uint8)
+    reach[states, place // 8] = 1 << place % 8
+    again, mean, out = False, np.zeros(graph.n_nodes), np.zeros(len(steps))
     for k in range(1, int(left.max(initial=0)) + 1):
-        if not np.array_equal(pairs, before):  # else there is nothing new further on
-            start, here = np.divmod(pairs, n)
-            starts = Groups(start)
-            rows = segment_sum(count[here], starts)
-            mean = np.zeros(n)
-            mean[start[starts.first]] = segment_sum(total[here], starts) / np.where(rows > 0, rows, 1.0)
-            each = degree[here]
-            edges = np.repeat(graph.offsets[here + 1] - np.cumsum(each), each) + np.arange(each.sum())
-            before, pairs = pairs, np.unique(np.repeat(start, each) * n + graph.target[edges])
+        if not again:  # else there is nothing new further on
+            for part in np.array_split(starts, 1 + len(starts) * reach.shape[1] // 2**22):
+                of, bit = np.nonzero(np.unpackbits(reach[part], axis=1, bitorder="little"))
+                own, here = Groups(of), first[part][of] + bit
+                rows = np.asarray(segment_sum(count[here], own))
+                mean[part] = 0.0
+                mean[part[of[own.first]]] = segment_sum(total[here], own) / np.where(rows > 0, rows, 1.0)
+            before, reach = reach, np.zeros_like(reach)
+            words, old = reach.view(np.uint64), before.view(np.uint64)
+            for j in np.array_split(np.arange(words.shape[1]), 1 + graph.n_edges * words.shape[1] // 2**22):
+                words[np.ix_(leaving, j)] = np.bitwise_or.reduceat(
+                    old[:, j][graph.target], graph.offsets[leaving], axis=0
+                )
+            again = np.array_equal(before, reach)
         out += np.where(left >= k, decay**k * mean[graph.next_of_row], 0.0)
     return out

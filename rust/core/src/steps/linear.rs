@@ -257,3 +257,49 @@ fn compact(list: &mut Vec<(u32, f64)>, own: u32, gone: &[bool], slot: &mut [u32]
         slot[j as usize] = u32::MAX;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A ring with shortcuts; every seventh state leaves with a small share for what it is worth.
+    fn system(n: u32) -> Linear {
+        let mut system = Linear::default();
+        system.reset(n as usize, 1.0);
+        (system.cost, system.kept) = (vec![(0, 0); n as usize], vec![(0, 0); n as usize]);
+        for u in 0..n {
+            let leave = if u % 7 == 0 { 1e-3 } else { 0.0 };
+            system.add(u, None, leave);
+            system.constant[u as usize] = leave * f64::from(u % 3);
+            for v in [u + 1, u * 5 + 2, u * 11 + 3] {
+                system.add(u, Some(v % n), (1.0 - leave) / 3.0);
+            }
+        }
+        system
+    }
+
+    #[test]
+    fn all_ways_to_solve_agree() {
+        const N: u32 = 200;
+        let core: Vec<u32> = (0..N).collect();
+        let [mut sparse, mut dense, mut swept] = [(); 3].map(|()| system(N));
+        sparse.solve(0.0, 0).unwrap();
+        dense.dense(&core);
+        swept.sweep(&core, 1e-12, 10_000).unwrap();
+        for u in 0..N as usize {
+            assert!((sparse.value[u] - dense.value[u]).abs() < 1e-14);
+            assert!((sparse.value[u] - swept.value[u]).abs() < 2e-12);
+        }
+        let mut again = system(N);
+        assert_eq!(again.sweep(&core, 0.0, 3), Err(Unsolved::Unsettled));
+    }
+
+    #[test]
+    fn what_nothing_leaves_has_no_solution() {
+        let mut locked = Linear::default();
+        locked.reset(2, 1.0);
+        locked.add(0, Some(1), 1.0);
+        locked.add(1, Some(0), 1.0);
+        assert_eq!(locked.solve(1e-9, 10), Err(Unsolved::Locked(0.0)));
+    }
+}
