@@ -60,7 +60,7 @@ def _bytes(who: str, name: str, array: NDArray[Any]) -> tuple[Any, ...]:
     """Rows of an array as bytes that are equal where the numbers are."""
     if array.ndim == 1:
         if array.dtype.kind not in "iu":
-            msg = f"{who}(): {name!r} must be integers if it is a 1-D array, got {array.dtype}; round it, or use ids"
+            msg = f"{who}(): {name!r} must be integers if it is a 1-D array, got {array.dtype}; round them, or pass ids"
             raise TypeError(msg)
         return name, integers(who, name, array)[0].view(np.uint8), "int", 8, None
     # Not long double, whose padding has no value.
