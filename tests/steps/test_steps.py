@@ -315,7 +315,7 @@ EPISODES = Steps.from_episodes
         (
             lambda: steps(groups=["p", "q", "q"]),
             ValueError,
-            r"'groups' must be one a trajectory, but trajectory 0 is in 'p' and, at row 1, in 'q'; .*=Groups.product\(g",
+            r"'groups' must be one a trajectory, but trajectory 0 is in 'p' and, at row 1, .*=Groups.product\(g",
         ),
         (
             lambda: steps(groups=["p"]),
@@ -405,7 +405,7 @@ EPISODES = Steps.from_episodes
         (
             lambda: EPISODES([["a", "b"], ["a"]], [["x"], ["y"]], groups=[0, 0]),
             ValueError,
-            "'states' must have as many elements as 'actions' in every episode, or one more .* got 1 for 1 action in epi",
+            "'states' must have as many elements as 'actions' in every episode, or one more .* got 1 for 1 action",
         ),
         (
             lambda: EPISODES([["a"], ["a", "b"]], [["x"], ["y"]], groups=[0, 0]),
