@@ -313,7 +313,7 @@ class Steps(FromMessages, Summary):
             by: ``"state"``; ``"action"``: state and action; ``"transition"``: state, action and next state;
                 ``"trajectory"``; ``"task"``.
             history: how many steps before must agree, too (states for ``"state"``, else states and actions); None for
-                all of them.
+                all of them. Not for trajectories and tasks.
 
         >>> Steps([0, 0, 1, 1], ["a", "b", "c", "b"], groups=[0] * 4).groups(history=1).index.tolist()
         [0, 1, 2, 3]
@@ -321,10 +321,11 @@ class Steps(FromMessages, Summary):
         who = "Steps.groups"
         choice(who, "by", by, ("task", "trajectory", "state", "action", "transition"))
         before = self._history(who, history)
-        if by == "task":
-            return self.row_groups
-        if by == "trajectory":
-            return Groups(self.trajectory_index)
+        if by in {"task", "trajectory"}:
+            if history != 0:
+                msg = f"{who}(): 'history' must be 0 for by={by!r}, which compares no steps, got {history}"
+                raise ValueError(msg)
+            return self.row_groups if by == "task" else Groups(self.trajectory_index)
         return self._grouped(before, action=by != "state", next_state=by == "transition")
 
     def merge(
@@ -343,8 +344,9 @@ class Steps(FromMessages, Summary):
                 graph a prefix tree.
             action: whether the action is part of the key.
             next_state: whether the next state is.
-            terminal: what the next state of a last row is: ``"end"``, one state for all; or one id a trajectory (its
-                outcome, say), so that only ends with equal ids are the same. Floats are compared by value.
+            terminal: what the next state of a last row is: ``"end"``, the one that ``next_state=`` gave it, or else one
+                for all; or one id a trajectory (its outcome, say), so that only ends with equal ids are the same,
+                whatever ``next_state=`` was. Floats are compared by value.
             count: ``"visit"``: each row counts once in a mean; ``"trajectory"``: each trajectory does, however often it
                 takes the step.
         """
@@ -395,8 +397,9 @@ class Steps(FromMessages, Summary):
         if not isinstance(terminal, Groups):
             x, _ = host(who, "terminal", terminal)
             check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
-            if x.dtype != object:
+            if x.dtype.kind in "biuf":
                 return np.unique(x, return_inverse=True)[1].reshape(-1)
+        # Ids as they came: NumPy makes texts of all that is beside a text, and 1 would be "1".
         return as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal").index
 
     def _grouped(
@@ -408,8 +411,8 @@ class Steps(FromMessages, Summary):
         if history:
             keys.append(_core.step_window("Steps", core, keys[:], self.previous, history))
         if next_state:
-            end = 0 if ends is None else ends[self.trajectory_index]
-            keys.append(np.where(self.next_index >= 0, self.next_index, self.n_states + end))
+            end, known = (0, self.next_index >= 0) if ends is None else (ends[self.trajectory_index], ~self.last)
+            keys.append(np.where(known, self.next_index, self.n_states + end))
         return unnamed(_core.step_rows("Steps", core, keys))
 
     def __repr__(self) -> str:
