@@ -14,6 +14,7 @@ from rollmath._arrays import (
     ArrayLike,
     check_vector,
     choice,
+    counted,
     describe,
     frozen,
     host,
@@ -23,7 +24,7 @@ from rollmath._arrays import (
 )
 from rollmath._checks import flag, mask, whole
 from rollmath._step_graph import StepGraph, build
-from rollmath._step_keys import number_keys
+from rollmath._step_keys import episodes, in_time, joined, number_keys, tasks_of, unnamed
 from rollmath._step_merge import Count, MergedSteps
 from rollmath._step_messages import FromMessages
 from rollmath._step_summary import Summary
@@ -97,10 +98,10 @@ class Steps(FromMessages, Summary):
     ) -> None:
         who = "Steps"
         made = as_groups(who, trajectory, name="trajectory")
-        rows, per_trajectory = _tasks(who, made, as_groups(who, groups))
+        rows, per_trajectory = tasks_of(who, made, as_groups(who, groups))
         order, offsets = made.order, made.offsets
         if step is not None:
-            order = _in_time(who, made, step)
+            order = in_time(who, made, step)
         self._fill(trajectory_ids=made.ids, trajectory_index=made.index, trajectory_groups=per_trajectory)
         self._fill(row_groups=rows, order=order, offsets=offsets)
         self._read(who, state, action, next_state)
@@ -140,33 +141,34 @@ class Steps(FromMessages, Summary):
     ) -> Steps:
         """From one list of states, and one of actions, a trajectory.
 
-        An episode of ``n`` actions may have ``n + 1`` states: the last is what the agent saw after its last action.
+        Args:
+            states: what the agent saw: one list of keys a trajectory, or one array with a row a step.
+            actions: what it did, likewise. All episodes may have one state more than actions: what the agent saw after
+                its last action, which is the next state of its last step.
+            groups: the task, one id a trajectory.
 
         >>> Steps.from_episodes([["hall", "room"], ["hall"]], [["go", "take"], ["go"]], groups=["p", "p"])
         Steps(3 steps of 2 trajectories in 1 task, 2 states)
         """
         who = "Steps.from_episodes"
-        seen = _episodes(who, "states", states)
+        seen = episodes(who, "states", states)
         if actions is None:
-            return cls._of(who, list(map(len, seen)), _flat(seen), None, groups, None)
-        acts = _episodes(who, "actions", actions)
+            return cls._of(who, list(map(len, seen)), joined(who, "states", seen), None, groups, None)
+        acts = episodes(who, "actions", actions)
         if len(acts) != len(seen):
             msg = f"{who}(): 'actions' must have length {len(seen)} (= len(states)), got {len(acts)}"
             raise ValueError(msg)
-        extra = {len(s) - len(a) for s, a in zip(seen, acts, strict=True)}
-        if not extra <= {0} and not extra <= {1}:
-            at = next(
-                i for i, (s, a) in enumerate(zip(seen, acts, strict=True)) if len(s) - len(a) != min(extra, key=abs)
-            )
+        extra = [len(s) - len(a) for s, a in zip(seen, acts, strict=True)]
+        more = extra[0] if extra and extra[0] in {0, 1} else 0
+        if (at := next((i for i, n in enumerate(extra) if n != more), None)) is not None:
             msg = (
-                f"{who}(): 'states' must have as many elements as 'actions' in every episode, or one more in every one, "
-                f"got {len(seen[at])} for {len(acts[at])} actions in episode {at}"
+                f"{who}(): 'states' must have as many elements as 'actions' in every episode, or one more in every "
+                f"one, got {len(seen[at])} for {counted(len(acts[at]), 'action')} in episode {at}"
             )
             raise ValueError(msg)
-        lengths = list(map(len, acts))
-        if extra != {1}:
-            return cls._of(who, lengths, _flat(seen), _flat(acts), groups, None)
-        return cls._of(who, lengths, _flat([s[:-1] for s in seen]), _flat(acts), groups, _flat([s[1:] for s in seen]))
+        state = joined(who, "states", [s[: len(a)] for s, a in zip(seen, acts, strict=True)])
+        after = joined(who, "states", [s[1:] for s in seen]) if more else None
+        return cls._of(who, list(map(len, acts)), state, joined(who, "actions", acts), groups, after)
 
     @classmethod
     def _of(cls, who: str, lengths: Any, state: Any, action: Any, groups: Any, next_state: Any) -> Steps:
@@ -382,15 +384,17 @@ class Steps(FromMessages, Summary):
         if isinstance(terminal, str):
             choice(who, "terminal", terminal, ("end",))
             return None
-        x, _ = host(who, "terminal", terminal)
-        check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
-        if x.dtype.kind in "US" and not isinstance(terminal, np.ndarray):
+        if not isinstance(terminal, Groups):
+            x, _ = host(who, "terminal", terminal)
+            check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
             # NumPy makes texts of all that is beside a text: 1 would be "1".
-            types = sorted({t.__name__ for t in map(type, terminal)})
+            types = sorted({t.__name__ for t in map(type, terminal)}) if x.dtype.kind in "US" else []
             if len(types) > 1:
                 msg = f"{who}(): 'terminal' must hold ids of one type, got {' and '.join(types)}"
                 raise TypeError(msg)
-        return np.unique(x, return_inverse=True)[1].reshape(-1)
+            if x.dtype != object:
+                return np.unique(x, return_inverse=True)[1].reshape(-1)
+        return as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal").index
 
     def _grouped(
         self, history: int, *, action: bool, next_state: bool, ends: NDArray[np.int64] | None = None
@@ -403,14 +407,12 @@ class Steps(FromMessages, Summary):
         if next_state:
             end, known = (0, self.next_index >= 0) if ends is None else (ends[self.trajectory_index], ~self.last)
             keys.append(np.where(known, self.next_index, self.n_states + end))
-        return _unnamed(_core.step_rows("Steps", core, keys))
+        return unnamed(_core.step_rows("Steps", core, keys))
 
     def __repr__(self) -> str:
-        tasks, n = self.trajectory_groups.n_groups, self.n_trajectories
-        return (
-            f"Steps({len(self)} steps of {n} trajector{'y' if n == 1 else 'ies'} in {tasks} task{'s'[: tasks != 1]}, "
-            f"{self.n_states} states)"
-        )
+        n = self.n_trajectories
+        whose = f"{n} trajector{'y' if n == 1 else 'ies'} in {counted(self.trajectory_groups.n_groups, 'task')}"
+        return f"Steps({counted(len(self), 'step')} of {whose}, {counted(self.n_states, 'state')})"
 
 
 def as_steps(who: str, steps: object) -> Steps:
@@ -419,64 +421,3 @@ def as_steps(who: str, steps: object) -> Steps:
         msg = f"{who}(): 'steps' must be a rollmath.Steps, got {describe(steps)}"
         raise TypeError(msg)
     return steps
-
-
-def _unnamed(csr: _core.Csr) -> Groups:
-    """Groups whose ids are their numbers."""
-    index = csr.index
-    return Groups._make(csr, lambda row: int(index[row]))
-
-
-def _tasks(who: str, trajectories: Groups, groups: Groups) -> tuple[Groups, Groups]:
-    """The task of each row and of each trajectory."""
-    if len(groups) == len(trajectories):
-        first = groups.index[trajectories.first]
-        if len(split := np.flatnonzero(groups.index != first[trajectories.index])):
-            row = int(split[0])
-            at = trajectories.index[row]
-            msg = (
-                f"{who}(): 'groups' must be one a trajectory, but trajectory {trajectories.ids[at]!r} is in "
-                f"{groups.ids[first[at]]!r} and, at row {row}, in {groups.ids[groups.index[row]]!r}; if trajectories "
-                "of different groups have the same id, pass trajectory=Groups.product(groups, trajectory)"
-            )
-            raise ValueError(msg)
-        return groups, groups.take(trajectories.first)
-    if len(groups) == trajectories.n_groups:
-        return groups.take(trajectories.index), groups
-    msg = (
-        f"{who}(): 'groups' must have length {len(trajectories)} (= the number of rows) or {trajectories.n_groups} "
-        f"(= the number of trajectories), got {len(groups)}"
-    )
-    raise ValueError(msg)
-
-
-def _episodes(who: str, name: str, lists: Any) -> list[list[Any]]:
-    if isinstance(lists, (str, bytes)) or not hasattr(lists, "__iter__"):
-        msg = f"{who}(): {name!r} must be a list with one list a trajectory, got {describe(lists)}"
-        raise TypeError(msg)
-    out = list(lists)
-    for i, episode in enumerate(out):
-        if isinstance(episode, (str, bytes)) or not hasattr(episode, "__iter__"):
-            msg = f"{who}(): {name!r} must hold one list a trajectory, got {describe(episode)} at index {i}"
-            raise TypeError(msg)
-    return [list(episode) for episode in out]
-
-
-def _flat(lists: list[list[Any]]) -> list[Any]:
-    return [x for episode in lists for x in episode]
-
-
-def _in_time(who: str, trajectories: Groups, step: ArrayLike) -> NDArray[np.int64]:
-    """Rows by trajectory and time."""
-    time, _ = integers(who, "step", step, length=len(trajectories), why="the number of rows")
-    order = np.lexsort((time, trajectories.index))
-    same = (np.diff(trajectories.index[order]) == 0) & (np.diff(time[order]) == 0)
-    if same.any():
-        at = int(np.argmax(same))
-        name = trajectories.ids[trajectories.index[order[at]]]
-        msg = (
-            f"{who}(): 'step' must not repeat in a trajectory, but {name!r} has {time[order[at]]} at rows {order[at]} "
-            f"and {order[at + 1]}"
-        )
-        raise ValueError(msg)
-    return frozen(order)

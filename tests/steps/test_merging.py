@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollmath import Steps
+from rollmath import Groups, Steps
 
 SEEDS = st.integers(0, 2**32)
 
@@ -81,6 +81,7 @@ def test_ends():
     assert merged(terminal=["won", "lost", "won", "lost"]) == [0, 1, 0]
     assert merged(terminal=[1.0, -0.0, 0.0, 2.0]) == [0, 1, 1]
     assert merged(terminal=np.array([b"w", b"l", b"l", b"w"])) == [0, 1, 1]
+    assert merged(terminal=Groups(["w", "l", "l", "w"])) == [0, 1, 1]
     assert merged(terminal=[1, 2, 3, 4], next_state=False) == [0, 0, 0]
 
 
