@@ -45,9 +45,11 @@ class Steps(FromMessages, Summary):
     Args:
         trajectory: one id a row, whatever :class:`~rollmath.Groups` takes. Rows of a trajectory are in time order and
             may be interleaved with those of others; with ``step`` they may come in any order.
-        state: key of what the agent saw, one a row: strings, bytes, ints, tuples, rows of a 2-D array, chat
-            messages (dicts, or lists of dicts, compared as JSON) or a :class:`~rollmath.Groups` of your own canonical
-            ids.
+        state: key of what the agent saw, one a row and all of one type: strings, bytes, ints, UUIDs, tuples of these,
+            rows of an array of two or more dimensions (0.0 and -0.0 are the same, NaN is refused), chat messages
+            (dicts, or lists of dicts, compared as JSON: the order of keys is no matter, 1 and 1.0 differ) or a
+            :class:`~rollmath.Groups` of your own canonical ids. Keys are hashed (128 bits) and compared, so that only
+            equal ones are ever the same.
         action: key of what it did, likewise; None if actions are not to be told apart.
         groups: the task: one id a row, or one a trajectory in the order of :attr:`trajectory_ids`.
         step: time of each row within its trajectory, integers without repeats; gaps are no matter.
@@ -59,6 +61,14 @@ class Steps(FromMessages, Summary):
             this order.
         trajectory_groups: Groups over the trajectories.
         row_groups: Groups over the rows.
+        trajectory_index: trajectory of each row, int64 ``[n_rows]``.
+        order: rows sorted by trajectory and time; trajectory ``i`` is ``order[offsets[i]:offsets[i + 1]]``.
+        offsets: int64 ``[n_trajectories + 1]``.
+        state_index: number of the state of each row, int64 ``[n_rows]``; states of two tasks have two numbers, in order
+            of first appearance.
+        action_index: number of the action, likewise; 0 without actions.
+        next_index: number of the next state, -1 for the end.
+        n_states: how many numbers states have.
         report: what :meth:`from_messages` read, else None.
 
     Raises:
@@ -134,8 +144,8 @@ class Steps(FromMessages, Summary):
     @classmethod
     def from_episodes(
         cls,
-        states: Sequence[Sequence[Any]],
-        actions: Sequence[Sequence[Any]] | None = None,
+        states: Sequence[ArrayLike],
+        actions: Sequence[ArrayLike] | None = None,
         *,
         groups: Groups | ArrayLike,
     ) -> Steps:
@@ -387,13 +397,9 @@ class Steps(FromMessages, Summary):
         if not isinstance(terminal, Groups):
             x, _ = host(who, "terminal", terminal)
             check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
-            # NumPy makes texts of all that is beside a text: 1 would be "1".
-            types = sorted({t.__name__ for t in map(type, terminal)}) if x.dtype.kind in "US" else []
-            if len(types) > 1:
-                msg = f"{who}(): 'terminal' must hold ids of one type, got {' and '.join(types)}"
-                raise TypeError(msg)
-            if x.dtype != object:
+            if x.dtype.kind in "biuf":
                 return np.unique(x, return_inverse=True)[1].reshape(-1)
+        # Ids as they came: NumPy makes texts of all that is beside a text, and 1 would be "1".
         return as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal").index
 
     def _grouped(

@@ -176,7 +176,11 @@ def test_wrong_calls():
         ({"action": 1}, TypeError, r"^salt\(\): 'action' must be True or False, got 1"),
         ({"terminal": "won"}, ValueError, r"^salt\(\): 'terminal' must be one of 'end', got 'won'"),
         ({"terminal": [1, 2, 3]}, ValueError, r"^salt\(\): 'terminal' must have length 2"),
-        ({"terminal": [1, "1"]}, TypeError, r"^salt\(\): 'terminal' must hold ids of one type, got int and str"),
+        (
+            {"terminal": [1, "1"]},
+            TypeError,
+            r"^salt\(\): 'terminal' must be of one type, got int at index 0 and str at index 1",
+        ),
         ({"convention": rm.conventions.VERL}, ValueError, r"VERL.* has no convention for 'salt'"),
     ]:
         with pytest.raises(error, match=message):
