@@ -27,7 +27,7 @@ help:  ## list the targets
 	@touch $@
 
 .make/dev: .make/demo
-	$(call install,$(BIN)) --group lint --group test --group bench 'maturin>=1.13,<2'
+	$(call install,$(BIN)) --group lint --group test --group bench --group examples 'maturin>=1.13,<2'
 	@touch $@
 
 .make/peers: .make/venv tests/conformance/requirements.txt bench/peers/requirements.txt $(SOURCES)

@@ -96,8 +96,10 @@ def test_actions_are_the_tokens_of_a_row():
 
 
 def test_sessions_of_several_outputs_are_trajectories():
-    """v1: an output is a step, and padding gets 0."""
+    """v1: an output is a step, the reward that of the last, and padding gets 0."""
     made = Agents(3)
+    inner = np.setdiff1d(np.arange(len(made.mask)), made.final)
+    made.token_rewards[inner] = 7.0
     keys = [f"{uid}_{t}_{k}" for uid, t, k in zip(made.uid, made.trajectory, made.turn, strict=True)] + ["pad_0_0"]
     sessions = Sessions.of("f", keys, padding=[False] * len(made.mask) + [True])
     columns = {"uid": np.append(made.uid, "pad"), "anchor_obs": np.append(made.states, "hall")}
@@ -166,13 +168,13 @@ def test_errors():
         run("gigpo", batch(made, bare))
     with pytest.raises(ValueError, match=r"needs 'traj_uid' \(for 'trajectory'\)"):
         run("gigpo", batch(made, bare | {"turn": made.turn}), {"columns": {"step": "turn"}})
-    with pytest.raises(ValueError, match="needs 'anchor_obs' .*what the agent saw in each row"):
+    with pytest.raises(ValueError, match=r"needs 'anchor_obs' .*what the agent saw in each row"):
         run("gigpo", batch(made, bare | {"traj_uid": columns["traj_uid"]}))
     with pytest.raises(
         ValueError, match=r"'algorithm.rollmath.rewards' is for batches with a row for each step, got 'su"
     ):
         run("gigpo", batch(made, bare | {"states": made.states}), {"rewards": "sum"})
-    with pytest.raises(ValueError, match="unknown option 'algorithm.rollmath' 'rewards'; known are"):
+    with pytest.raises(ValueError, match=r"unknown option 'algorithm\.rollmath' 'rewards'; known are"):
         run("dapo", batch(made, bare), {"rewards": "sum"})
     with pytest.raises(ValueError, match=r"needs 'responses', which the batch does not have"):
         run("salt", batch(made, columns))

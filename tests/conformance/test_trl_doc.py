@@ -14,6 +14,7 @@ import rollmath as rm
 if importlib.util.find_spec("trl") is None:
     pytest.skip("trl is not installed; `make test-peers` has an environment for it", allow_module_level=True)
 
+import torch
 import trl_tiny as tiny
 
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -36,7 +37,7 @@ def world(peer, tmp_path):
         logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True, bf16=False,
     )  # fmt: skip
     names = {"rm": rm, "config": config, "model": tiny.model(), "tokenizer": tiny.tokenizer()}
-    return names | {"reward_function": tiny.letters, "dataset": tiny.dataset(), "search": search}
+    return names | {"reward_function": tiny.letters, "dataset": tiny.dataset(), "search": search, "play": play}
 
 
 def test_the_block_of_the_page_about_trainers(world):
@@ -55,8 +56,21 @@ def search(prompt, n):
     ]
 
 
+def play(prompt, trainer):
+    """Two turns of one token, with one of the environment between them."""
+    first, second = (int(x) for x in torch.randint(12, 20, (2,)))
+    rooms = ["hall", "yard" if first % 2 else "cellar"]
+    return {
+        "prompt": [2, 3],
+        "tokens": [first, 4, second],
+        "mask": [1, 0, 1],
+        "states": rooms,
+        "actions": [first, second],
+    }
+
+
 def test_the_blocks_of_the_page_about_trl(world, monkeypatch):
-    first, second, third, fourth = blocks("trainers/trl.md")
+    first, second, third, steps, fourth = blocks("trainers/trl.md")
     exec(first, world)
     assert len(tiny.curve(world["trainer"], "loss")) == 2
     exec(second, world)
@@ -74,6 +88,12 @@ def test_the_blocks_of_the_page_about_trl(world, monkeypatch):
     assert (shared != 0).any()
     for row in shared[1:]:
         assert row.tolist() == shared[0].tolist()
+    exec(steps, world)
+    (inputs,) = world["trainer"]._buffered_inputs
+    # The first turns were taken in one state, the second in two.
+    values = inputs["advantages"]
+    assert (values[:, 0] != values[:, 2]).any()
+    assert not values[:, 1].any()
     exec(fourth, world)
     assert tiny.curve(world["trainer"], "rollmath/tokens/trained")
 

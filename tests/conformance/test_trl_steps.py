@@ -1,6 +1,7 @@
 """Agents in TRL's trainer: several turns in a small text world, with the advantages of `rollmath.graph`."""
 
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def world(room, tokens):
     return ROOMS[(ROOMS.index(room) + tokens[0] % 2) % len(ROOMS)]
 
 
-def agents(seen, *, turns=3, touching=False, fields=()):
+def agents(seen, *, turns=3, touching=False, fields=(), environments=False):
     """A rollout_func of so many turns of two tokens; the world answers with one token, or with none."""
 
     def rollout(prompts, trainer):
@@ -56,6 +57,10 @@ def agents(seen, *, turns=3, touching=False, fields=()):
                 out["step_rewards"][i].append(float(rooms[i] == "cellar") - 0.25 * (new[0] % 3))
         out["reached"] = [float(room == "yard") + float(room == "cellar") / 2 for room in rooms]
         seen.append(out)
+        if environments:
+            # Where TRL puts those of environment_factory.
+            trainer.environments = [SimpleNamespace(states=x, reset=lambda **_: None) for x in out["states"]]
+            return {name: out[name] for name in ("prompt_ids", "completion_ids", "logprobs", "env_mask", "reached")}
         keep = {"prompt_ids", "completion_ids", "logprobs", "env_mask", "states", "reached", *fields}
         return {name: x for name, x in out.items() if name in keep}
 
@@ -72,12 +77,12 @@ def train(peer, tmp_path, monkeypatch):
     peer("trl")
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
 
-    def run(recipe, given=None, rewards=reached, touching=False, fields=(), **options):
+    def run(recipe, given=None, rewards=reached, touching=False, fields=(), environments=False, **options):
         seen = []
         kind = tiny.recorder(tiny.trainers("GRPOTrainer")[1])
         told = {"beta": 0.0, "num_generations": 4, "learning_rate": 1e-2, "max_steps": 2} | options
         parts = {"recipe": recipe} if given is None else given
-        func = agents(seen, touching=touching, fields=fields)
+        func = agents(seen, touching=touching, fields=fields, environments=environments)
         made = tiny.train(kind, tmp_path, given=parts, rollout_func=func, rewards=rewards, **told)
         made.rollouts = seen
         return made
@@ -167,6 +172,17 @@ def test_rewards_of_steps_and_parts(train):
     values = at_tokens(rollouts, graph.gigpo(steps, rollouts["reached"], convention=rm.conventions.DEFAULT))
     found = inputs["advantages"][inputs["rollmath_rollout"].argsort()].numpy()
     np.testing.assert_allclose(found[:, : values.shape[1]], values, atol=1e-6)
+
+
+def test_what_environments_have_seen(train):
+    """An attribute of TRL's environments is a column, too."""
+    made = train({"recipe": "hgpo", "kl": False}, environments=True)
+
+    def expected(rollouts):
+        steps = rm.Steps.from_episodes(rollouts["states"], groups=[i // 4 for i in range(8)])
+        return steps, graph.hgpo(steps, rollouts["reached"], convention=rm.conventions.HGPO)
+
+    check(made, expected)
 
 
 def test_rollouts_without_a_reward_and_truncated_ones(train):

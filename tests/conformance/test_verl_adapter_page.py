@@ -49,7 +49,7 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
     """Every line of configuration that docs/trainers/verl.md shows is taken by main_ppo's own, and has its effect."""
     config_of, utils = peer("verl.utils.config"), peer("verl.trainer.ppo.utils")
     lines = [line for line in LINES if line.startswith(("algorithm", "+algorithm", "actor_rollout_ref"))]
-    assert len(lines) == 9
+    assert len(lines) == 12
     data = columns(1)
     adapter.register()
 
@@ -58,7 +58,8 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
         # One number a row: at its first trained token.
         return out.batch["advantages"].gather(1, data[0]["response_mask"].argmax(1)[:, None])[:, 0].numpy()
 
-    first = composed(*(line for line in lines if "strat" not in line and "tree" not in line))
+    others = ("strat", "tree", "gigpo", "columns.step")
+    first = composed(*(line for line in lines if not any(word in line for word in others)))
     config_of.validate_config(first, utils.need_reference_policy(first), use_critic=False)
     actor = config_of.omega_conf_to_dataclass(first.actor_rollout_ref.actor)
     losses = peer("verl.trainer.ppo.core_algos")
@@ -81,6 +82,17 @@ def test_the_lines_of_the_page_in_the_configuration_of_verl(trainer, peer, compo
     with adapter.patch_compute_advantage():
         found = advantages(third.algorithm)
     np.testing.assert_allclose(found, rm.group.dr_grpo(rewards, uid), atol=1e-6)
+    fourth = composed(*(line for line in lines if "gigpo" in line or "columns.step" in line))
+    config_of.validate_config(fourth, utils.need_reference_policy(fourth), use_critic=False)
+    actor = config_of.omega_conf_to_dataclass(fourth.actor_rollout_ref.actor)
+    assert losses.get_policy_loss_fn(actor.policy_loss.loss_mode).__name__ == "rollmath/gigpo"
+    # Every trajectory has one step, all in the same state.
+    n = len(uid)
+    data[1].update(traj_uid=np.arange(n).astype(object), anchor_obs=np.full(n, "x", object), turn=np.arange(n))
+    with adapter.patch_compute_advantage():
+        found = advantages(fourth.algorithm)
+    raw = rm.group.dr_grpo(rewards, uid, singleton="raw")
+    np.testing.assert_allclose(found, raw + rm.group.dr_grpo(rewards, uid), atol=1e-6)
     made = composed("algorithm.adv_estimator=rollmath/recipe", "+algorithm.rollmath={recipe: dapo, truncated: keep}")
     np.testing.assert_array_equal(advantages(made.algorithm), rm.group.grpo(rewards, uid))
 

@@ -251,6 +251,19 @@ def test_columns_that_only_the_queue_has(step):
             step.run("rollmath/stratified", rollmath={"columns": {"strata": "depht"}})
 
 
+def test_outputs_of_sessions_are_steps(step):
+    """What the agent saw is a field that an agent loop puts into the extra fields of each output."""
+    rewards, _, _, index = rollouts(step)
+    rows = np.arange(len(index))
+    outputs = [int(key.rpartition("_")[2]) for key in step.keys]
+    steps = rm.Steps(index.tolist(), (rows % 3).tolist(), groups=step.others["uid"].tolist(), step=outputs)
+    assert len(rewards) < len(rows)
+    with adapter.patch_compute_advantage():
+        mine = step.run("rollmath/gigpo", rollmath={"columns": {"states": "depth"}})
+    expected = rm.graph.gigpo(steps, rewards)
+    np.testing.assert_allclose(mine, at_tokens(step, expected, rows), rtol=1e-6, atol=1e-6)
+
+
 def test_gdpo_and_the_optimal_token_baseline_work_in_v1(step):
     """verl passes them neither the rewards by name nor the sums of squares there."""
     _, uids, final, index = rollouts(step)

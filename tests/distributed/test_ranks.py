@@ -109,6 +109,8 @@ ERRORS = {
     "looks at the tokens of other rollouts, but tokens stay on their ranks; ..., on rank 0 (and rank 1)",
     "recipe trees": "ValueError: prepare(): 'groups' must each be on one rank for the advantage 'tree.spo', which "
     "compares branches of trees, but 'a' is on ranks 0 and 1; send all rollouts of a prompt to one",
+    "recipe steps": "ValueError: prepare(): 'groups' must each be on one rank for the advantage 'graph.gigpo', which "
+    "merges the steps of rollouts, but 'a' is on ranks 0 and 1; send all rollouts of a prompt to one",
     "recipe forest": "ValueError: prepare(): 'forest' must have 2 rollouts (= len(groups)), got 3, on rank 1",
     "recipe logprobs": "TypeError: prepare(): 'logprobs' must be LogProbs(prox=..., ref=...), got 3, on rank 1",
     "recipe gap": "ValueError: reinforce_pp(): 'rewards' must be finite, got NaN at row 1, on rank 1",
@@ -155,7 +157,8 @@ def test_every_group_method_is_there(reports):
 
 
 #: Not the fault of one rank.
-UNPLACED = {"result", "unknown", "whiten overflow", "same rollouts", "recipe rollouts", "recipe tokens", "recipe trees"}
+UNPLACED = {"result", "unknown", "whiten overflow", "same rollouts", "recipe rollouts", "recipe tokens", "recipe trees",
+            "recipe steps"}  # fmt: skip
 
 
 def told(text):

@@ -167,7 +167,7 @@ def test_rewards_or_step_rewards(name):
     who = rf"^{call.__name__}\(\): "
     one = who + r"one of 'rewards' \(one a trajectory, .*\) and 'step_rewards' \(one a row, .*\) must be given, .* got "
     with pytest.raises(ValueError, match=one + "neither"):
-        call(steps, None)
+        call(steps)
     if call is not graph.gigpo:
         with pytest.raises(ValueError, match=one + "both"):
             call(steps, [1.0, 0.0], step_rewards=[0.0, 1.0, 0.0])
@@ -181,7 +181,7 @@ def test_rewards_or_step_rewards(name):
         with pytest.raises(ValueError, match=who + r"'gamma' must be between 0 and 1, got "):
             call(steps, [1.0, 0.0], gamma=gamma)
     # An outcome is a reward of the last step.
-    np.testing.assert_array_equal(call(steps, [2.0, 1.0]), call(steps, None, step_rewards=[0.0, 2.0, 1.0]))
+    np.testing.assert_array_equal(call(steps, [2.0, 1.0]), call(steps, step_rewards=[0.0, 2.0, 1.0]))
 
 
 @pytest.mark.parametrize("name", ["gigpo_rows", "hgpo", "salt_task", "step_reinforce_state"])

@@ -42,7 +42,7 @@ def block(start):
 
 
 def test_the_blocks_are_found():
-    assert len(BLOCKS) == 8
+    assert len(BLOCKS) == 9
 
 
 def test_a_step(world, capsys):
@@ -99,6 +99,22 @@ def test_trees(world, monkeypatch):
     assert forest.advantages.to_lists() == tokens.advantages.to_lists() == paths.advantages.to_lists()
     assert paths.metrics["rollouts/dropped/copy"] == 1
     assert not apart.advantages.values.any()
+
+
+def test_steps(world, monkeypatch):
+    made, prepare = [], Recipe.prepare
+    monkeypatch.setattr(Recipe, "prepare", lambda *args, **more: made.append(prepare(*args, **more)))
+    world |= {
+        "rewards": torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64),
+        "tokens": [[5, 9, 6], [5, 9, 7], [8], [8]],
+        "response_mask": [[1, 0, 1], [1, 0, 1], [1], [1]],
+        "states": [["hall", "yard"], ["hall", "yard"], ["hall"], ["hall"]],
+        "actions": [["out", "dig"], ["out", "wait"], ["out"], ["out"]],
+    }
+    exec(block('recipe = rm.recipes.get("gigpo"'), world)
+    gigpo, salt, again = (batch.advantages.to_lists() for batch in made)
+    assert gigpo == [[0.5 + 0.475, 0, 1], [-0.5 - 0.475, 0, -1], [0], [0]]
+    assert salt == again == [[0, 0, 1], [0, 0, -1], [0], [0]]
 
 
 def test_ones_own(world):

@@ -1,4 +1,5 @@
 """Recipes whose method takes steps: the table of steps, and which tokens are a turn."""
+# ruff: noqa: E501 - a message in a line
 
 import itertools
 
@@ -306,7 +307,7 @@ NAMED = rm.Steps(list("xwyz"), list("abcd"), groups=GROUPS)
 @pytest.mark.parametrize(
     ("call", "kind", "text"),
     [
-        (lambda: prepare(), ValueError,
+        (prepare, ValueError,
          r"recipe 'salt' needs 'states' \(one list a rollout, what the agent saw .* or steps=, a rollmath.Steps"),
         (lambda: SALT.advantages(REWARDS, GROUPS), ValueError, "recipe 'salt' needs 'states'"),
         (lambda: prepare(steps=WHOLE, states=STATES), ValueError, "'steps' and 'states' both say what the steps are"),

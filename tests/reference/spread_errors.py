@@ -84,6 +84,9 @@ def errors(world: int, rank: int) -> dict[str, Callable[[], Any]]:
         "recipe trees": lambda: prepare(
             recipes.SPO_TREE, r[:2], ["a", f"b{rank}"], rm.Rows([f"a{rank}", f"b{rank}"], tokens=[[1], [2]])
         ),
+        "recipe steps": lambda: prepare(
+            recipes.GIGPO, r[:2], ["a", f"b{rank}"], rm.Rows([f"a{rank}", f"b{rank}"], [1, 1]), states=[["x"], ["y"]]
+        ),
         "recipe forest": lambda: prepare(
             recipes.SPO_TREE,
             r[:2],

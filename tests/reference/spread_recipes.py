@@ -22,7 +22,7 @@ def recipe(name: str) -> Recipe:
 RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     **{
         name: (made, tuple(made.needs)) for name, made in ((name, recipe(name)) for name in recipes.names())
-        if not made.advantage.on_forest
+        if not (made.advantage.on_forest or made.advantage.on_steps)
     },
     "zeros": (recipes.GRPO.replace(zeros="drop"), ()),
     "tokens without zeros": (
@@ -56,7 +56,8 @@ RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
 }  # fmt: skip
 
 _TREE = recipes.SPO_TREE
-#: Recipes on trees, of which each group is on one rank.
+_STEPS = ("states", "actions")
+#: Recipes on trees and steps, of which each group is on one rank.
 TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     **{name: (made, ()) for name in recipes.names() if (made := recipe(name)).advantage.of_rollouts},
     # Of whole numbers: bits are those of one process whatever the order of sums.
@@ -71,6 +72,17 @@ TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     "exclude": (_TREE.replace(truncated="exclude", zeros="keep"), ("truncated",)),
     "apart": (_TREE, ("sampled_jointly",)),
     "paths": (_TREE, ("paths", "path_lengths")),
+    **{name: (made, _STEPS) for name in recipes.names() if (made := recipe(name)).advantage.on_steps},
+    "steps excluded": (recipes.HGPO.replace(truncated="exclude", zeros="drop"), ("states", "truncated")),
+    "steps of tokens": (recipes.SALT.replace(filter=recipes.Filter("nonzero_spread")), ("states",)),
+    "base": (
+        recipes.get("gigpo", advantage={"base": "group.stratified"}, reward_kl=0.05),
+        ("states", "strata", "logprobs"),
+    ),
+    # A base that looks at the whole batch: the same bits only if it sees all ranks.
+    "base of the batch": (
+        recipes.get("salt", advantage={"base": "group.reinforce_pp_baseline"}, truncated="mask"), (*_STEPS, "truncated")
+    ),
 }  # fmt: skip
 
 
@@ -126,6 +138,11 @@ class Trees(Batches):
         self.columns["sampled_jointly"] = np.arange(N) % 2
         self.columns["paths"] = [[f"{self.groups[i]} {i % 2}", int(i)] for i in stands]
         self.columns["path_lengths"] = [[0, n] for n in lengths.tolist()]
+        assert self.rows.mask is not None
+        marks = np.split(self.rows.mask, self.rows.offsets[1:-1])
+        turns = [int((np.diff(mark, prepend=0) == 1).sum()) for mark in (x.astype(int) for x in marks)]
+        self.columns["states"] = [rng.choice(["hall", "yard"], n).tolist() for n in turns]
+        self.columns["actions"] = [rng.choice(["go", "take"], n).tolist() for n in turns]
         # Prefixes that rollouts start from: nodes of a chain a group.
         names = np.unique(self.groups).tolist()
         parents = [v - 1 if v % 5 else -1 for v in range(5 * len(names))]

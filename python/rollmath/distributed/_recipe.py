@@ -110,8 +110,8 @@ def check_structure(who: str, recipe: Recipe, whole: Gathered) -> None:
         at = int(whole.groups.index[apart[0]])
         on = np.unique(rank_of[whole.groups.rows(at)]).tolist()
         msg = (
-            f"{who}(): 'groups' must each be on one rank for the advantage {recipe.advantage.name!r}, which {what}, but "
-            f"{whole.groups.ids[at]!r} is on {ranks(on)}; send all rollouts of a prompt to one"
+            f"{who}(): 'groups' must each be on one rank for the advantage {recipe.advantage.name!r}, which {what}, "
+            f"but {whole.groups.ids[at]!r} is on {ranks(on)}; send all rollouts of a prompt to one"
         )
         raise ValueError(msg)
 

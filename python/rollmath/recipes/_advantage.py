@@ -44,7 +44,8 @@ COLUMNS = {
     "paths": "one list a rollout, the ids of the nodes that it goes through, or of those of the prefix that it starts "
     "from; the root of its tree first",
     "path_lengths": "one list a rollout, the tokens of each node of its path; the root's are the prompt",
-    "states": "one list a rollout, what the agent saw at each of its steps; or steps=, a rollmath.Steps of the rollouts",
+    "states": "one list a rollout, what the agent saw at each of its steps; or steps=, a rollmath.Steps of the "
+    "rollouts",
     "sampled_jointly": "what Forest.from_sequences takes by that name: which rollouts may share what they begin with",
 }
 
@@ -63,9 +64,9 @@ class Advantage:
 
     Attributes:
         method: ``"group.grpo"`` or another function of :mod:`rollmath.group`, :mod:`rollmath.temporal`,
-            :mod:`rollmath.tree` or :mod:`rollmath.graph`; the import path ``"package.module:function"`` of your own, which gives one number a
-            rollout or a row, or a Ragged with the offsets of the rows; or such a function itself, which cannot be
-            written to a file.
+            :mod:`rollmath.tree` or :mod:`rollmath.graph`; the import path ``"package.module:function"`` of your own,
+            which gives one number a rollout or a row, or a Ragged with the offsets of the rows; or such a function
+            itself, which cannot be written to a file.
         options: keywords of the method, fields of its convention among them.
         convention: ``"DEFAULT"``, ``"PAPER"``, ``"VERL"`` or another name in :mod:`rollmath.conventions`, or a
             :class:`~rollmath.Convention`. A framework brings the options that it has for the method, too; those given
@@ -262,8 +263,8 @@ def _on_steps(
         found = found[0] if isinstance(found, tuple) else found
         if isinstance(found, Ragged) or length(found) != len(groups):
             msg = (
-                f"{who}(): 'base' {start.name!r} must give one number a rollout, {len(groups)}, got {describe(found)} of "
-                f"length {length(found)}"
+                f"{who}(): 'base' {start.name!r} must give one number a rollout, {len(groups)}, got {describe(found)} "
+                f"of length {length(found)}"
             )
             raise ValueError(msg)
     others = {OF_BASE, "lengths", *(() if start is None else start.takes)} if method.own and method.open else columns

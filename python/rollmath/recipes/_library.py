@@ -338,9 +338,9 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {
                 "advantage": (
                     "paper: means over trajectories; statistics='step_rows' is the official code, executed. gamma 0.95 "
-                    "and weight 1 are those of its scripts; scale 'none' is its default and that of its WebShop script, "
-                    "'std' that of ALFWorld. Left out: its penalty of 0.1 for an invalid action, which belongs into "
-                    "rewards and step_rewards"
+                    "and weight 1 are those of its scripts; scale 'none' is its default and that of its WebShop "
+                    "script, 'std' that of ALFWorld. Left out: its penalty of 0.1 for an invalid action, which belongs "
+                    "into rewards and step_rewards"
                 ),
                 "objective": "configuration of the official code: 0.2, and 3.0 for the dual clip",
                 "aggregation": "configuration of the official code: mean over all tokens",
@@ -352,8 +352,9 @@ LIBRARY: Mapping[str, Entry] = MappingProxyType(
             {},
             {
                 "advantage": (
-                    "official code, executed: history 2, alpha 1, gamma 0.95 and no base group are those of its scripts; "
-                    "scale 'std' that of ALFWorld, 'none' that of WebShop. Left out: the penalty for an invalid action"
+                    "official code, executed: history 2, alpha 1, gamma 0.95 and no base group are those of its "
+                    "scripts; scale 'std' that of ALFWorld, 'none' that of WebShop. Left out: the penalty for an "
+                    "invalid action"
                 ),
                 "objective": "configuration of the official code: 0.2, and 3.0 for the dual clip",
                 "aggregation": "configuration of the official code: mean over all tokens",

@@ -149,7 +149,10 @@ def _of_states(
     who: str, method: Method, rows: Rows | None, groups: Groups, turns: Turns | None, given: Mapping[str, Any]
 ) -> Steps:
     # Trainers hold lists in arrays of objects.
-    states, actions = (x.tolist() if isinstance(x, np.ndarray) else x for x in (given["states"], given.get("actions")))
+    both = (x.tolist() if isinstance(x, np.ndarray) else x for x in (given["states"], given.get("actions")))
+    states: Any
+    actions: Any
+    states, actions = both
     for name, x in (("states", states), ("actions", actions)):
         if x is not None and length(x) != len(groups):
             msg = f"{who}(): {name!r} must have one list a rollout, {len(groups)} (= len(groups)), got {describe(x)}"
@@ -205,7 +208,8 @@ def _per_step(who: str, name: str, x: Any, steps: Steps, back: Back, *, flat: bo
             msg = f"{who}(): {name!r} must have one list a rollout, {steps.n_trajectories}, got {len(x)}"
             raise ValueError(msg)
         try:
-            x = Ragged.from_lists([np.asarray(part, back.dtype) for part in x])
+            parts: list[Any] = [np.asarray(part, back.dtype) for part in x]
+            x = Ragged.from_lists(parts)
         except (TypeError, ValueError) as wrong:
             msg = f"{who}(): {name!r} must hold one list of numbers a rollout: {wrong}"
             raise type(wrong)(msg) from None
@@ -268,5 +272,7 @@ def of_steps(
     if placed.of_rows is not None:
         return items(values, placed.of_rows)
     assert placed.at is not None
-    values, total = items(values, placed.at), int(rows.offsets[-1])
-    return Ragged(values if len(values) == total else scattered(values, np.flatnonzero(rows.mask), total), rows.offsets)
+    values = items(values, placed.at)
+    if rows.mask is not None:
+        values = scattered(values, np.flatnonzero(rows.mask), len(rows.mask))
+    return Ragged(values, rows.offsets)

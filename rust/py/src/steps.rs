@@ -53,8 +53,8 @@ fn step_keys<'py>(
     }
     let keys: Vec<&[&[u8]]> = read.iter().map(Column::keys).collect();
     let work = keys.iter().map(|c| c.len() * KEY).sum();
-    let made =
-        pool::run(py, work, |par| steps::number_keys(&keys, &tasks.0, par))?.map_err(|e| call.core(e))?;
+    let made = pool::run(py, work, |par| steps::number_keys(&keys, &tasks.0, par, column::prefetch))?
+        .map_err(|e| call.core(e))?;
     let n = tasks.0.len().max(1);
     let mut index: Vec<Ints<'py>> = made.index.chunks(n).map(|c| wide(py, c)).collect();
     index.resize_with(read.len(), || wide(py, &[]));

@@ -64,7 +64,7 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     # TRL's environments, one a rollout, are a place for what a rollout has seen, too.
     environments = getattr(trainer, "environments", None) or [None] * len(seen.inputs)
     places = list(zip(seen.inputs, environments, strict=True))
-    there = [name for name in settings.optional if any(_value(*place, name) is not None for place in places)]
+    there = [name for name in settings.optional if any(_value(x, y, name) is not None for x, y in places)]
     wanted = {name: name for name in there} | wanted
     columns, complaint = _columns(settings.who, places, wanted)
     piece = {
@@ -159,7 +159,7 @@ def _value(example: Any, environment: Any, name: str) -> Any:
 
 def _columns(who: str, places: Any, wanted: dict[str, str]) -> tuple[dict[str, list[Any]], str]:
     """One value a rollout of this rank from each column, and what to complain about."""
-    found = {key: [_value(*place, name) for place in places] for key, name in wanted.items()}
+    found = {key: [_value(x, y, name) for x, y in places] for key, name in wanted.items()}
     for key, values in found.items():
         lacking = [i for i, value in enumerate(values) if value is None]
         if lacking:

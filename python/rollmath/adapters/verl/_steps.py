@@ -40,7 +40,7 @@ def steps_estimator(batch: Batch, recipe: Recipe, renamed: dict[str, str], *, re
     check_known(batch.who, "column in 'algorithm.rollmath.columns'", renamed, known)
     several = batch.sessions is not None and batch.rollouts < int((batch.sessions.index >= 0).sum())
     if {"trajectory", "step"} & set(renamed) or batch.columns.get(TRAJECTORY) is not None or several:
-        return _row_a_step(batch, recipe, renamed, "same" if rewards is None else rewards)
+        return _row_a_step(batch, recipe, renamed, rewards)
     if rewards is not None:
         msg = f"{batch.who}(): 'algorithm.rollmath.rewards' is for batches with a row for each step, got {rewards!r}"
         raise ValueError(msg)
@@ -79,8 +79,10 @@ def _by_tokens(recipe: Recipe, names: list[str]) -> bool:
 
 
 def _row_a_step(batch: Batch, recipe: Recipe, renamed: dict[str, str], how: Any) -> Both:
+    by_column = "trajectory" in renamed or batch.columns.get(TRAJECTORY) is not None or batch.sessions is None
+    how = ("same" if by_column else "last") if how is None else how
     choice(batch.who, "algorithm.rollmath.rewards", how, _REWARDS)
-    real, trajectories, time = _in_time(batch, renamed)
+    real, trajectories, time = _in_time(batch, renamed, by_column=by_column)
     # Rows of one trajectory and time: trainers repeat rows to fill a batch.
     order = np.lexsort((time, trajectories.index))
     again = np.zeros(len(order), bool)
@@ -122,11 +124,12 @@ def _row_a_step(batch: Batch, recipe: Recipe, renamed: dict[str, str], how: Any)
     return dense, dense
 
 
-def _in_time(batch: Batch, renamed: dict[str, str]) -> tuple[NDArray[np.int64], Groups, NDArray[np.int64]]:
+def _in_time(
+    batch: Batch, renamed: dict[str, str], *, by_column: bool
+) -> tuple[NDArray[np.int64], Groups, NDArray[np.int64]]:
     """Rows that are steps, their trajectories, and when they were taken."""
     sessions, given = batch.sessions, renamed.get("trajectory", TRAJECTORY)
     real = np.arange(batch.trained.shape[0]) if sessions is None else np.flatnonzero(sessions.index >= 0)
-    by_column = sessions is None or "trajectory" in renamed or batch.columns.get(given) is not None
     if by_column:
         found = np.asarray(batch.need(given, asked_for="trajectory"))
         trajectories = as_groups(batch.who, found[real], name=given, length=len(real), why="the number of rows")
@@ -150,8 +153,9 @@ def _in_time(batch: Batch, renamed: dict[str, str]) -> tuple[NDArray[np.int64], 
     if (counts > 1).any():
         msg = (
             f"{batch.who}(): rows of a trajectory must follow one another in the order of time, but those of "
-            f"{trajectories.ids[int(np.argmax(counts > 1))]!r} do not (verl reorders rows under trainer.balance_batch); "
-            "put the number of its step into each row, and name that column in algorithm.rollmath.columns.step"
+            f"{trajectories.ids[int(np.argmax(counts > 1))]!r} do not (verl reorders rows under "
+            "trainer.balance_batch); put the number of its step into each row, and name that column in "
+            "algorithm.rollmath.columns.step"
         )
         raise ValueError(msg)
     return real, trajectories, np.arange(len(real))
@@ -174,8 +178,8 @@ def _rewards(who: str, scores: NDArray[Any], rows: Rows, how: str, trajectories:
             at = int(np.argmax(differ))
             name = trajectories.ids[rows.rollouts.index[at]]
             msg = (
-                f"{who}(): 'token_level_rewards' must add up to the same in all rows of a trajectory, the reward of the "
-                f"rollout, but {name!r} has {spread[at]} and {scores[at]}; algorithm.rollmath.rewards says what is "
+                f"{who}(): 'token_level_rewards' must add up to the same in all rows of a trajectory, the reward of "
+                f"the rollout, but {name!r} has {spread[at]} and {scores[at]}; algorithm.rollmath.rewards says what is "
                 "meant: 'sum', 'last', 'first', 'mean', 'max' or 'min'"
             )
             raise ValueError(msg)

@@ -1,12 +1,11 @@
 //! Columns of keys as dense numbers.
 //!
 //! Keys are those of a task: equal bytes in different tasks are different keys. Each task is hashed and looked up on its
-//! own, so that its table and the keys it is compared with stay in the cache and every key is read from memory once. Tasks
-//! that are too large for that are cut by the hash of their keys.
+//! own, so that its table and the keys it is compared with stay in the cache and every key is read from memory once. A task
+//! that is too large for one thread is cut, and the keys of its parts are numbered together.
 
 use std::borrow::Cow;
 
-use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::table::Table;
@@ -26,96 +25,113 @@ pub struct Keys {
 
 /// Numbers the keys of one or more columns together; `columns[c][row]` is a key of the task of `row`.
 ///
+/// `soon` is called with keys that will be read a little later, for what the processor can do ahead of that.
+///
 /// # Errors
 /// [`Error::Length`] if a column has not one key a row, [`Error::TooLarge`] past 2^32 - 1 keys in all.
-pub fn number_keys(columns: &[&[&[u8]]], tasks: &Groups, par: Par) -> Result<Keys> {
-    number_with(columns, tasks, par, LARGE, xxh3_128)
+pub fn number_keys(
+    columns: &[&[&[u8]]],
+    tasks: &Groups,
+    par: Par,
+    soon: impl Fn(&[u8]) + Sync,
+) -> Result<Keys> {
+    number_with(columns, tasks, par, PART, xxh3_128, soon)
 }
 
-/// Keys from which a task is cut, when there are threads to work on the parts.
-const LARGE: usize = 1 << 16;
-/// Parts of a large task.
-const PARTS: usize = 256;
+/// Items of a task that are looked up in one table, if there are threads to share a task.
+const PART: usize = 1 << 15;
+/// How many keys before its turn a key is announced.
+const AHEAD: usize = 4;
 
-/// Items that can only be the same among themselves. Units of one task are in the order of their hashes.
-struct Units<'a> {
-    items: Cow<'a, [u32]>,
-    offsets: Vec<usize>,
-    /// By place in `items`; only of units that are parts of a task.
-    hashes: Vec<u128>,
-}
+/// The first item of a key in its task, and the hash of the key.
+type First = (u128, u32);
 
 fn number_with(
     columns: &[&[&[u8]]],
     tasks: &Groups,
     par: Par,
-    large: usize,
+    part: usize,
     hash: impl Fn(&[u8]) -> u128 + Sync,
+    soon: impl Fn(&[u8]) + Sync,
 ) -> Result<Keys> {
     let rows = tasks.len();
     for column in columns {
         check_len("state", column.len(), rows, "the number of rows")?;
     }
-    let items = rows * columns.len();
-    if items as u64 >= MAX_ROWS {
-        return Err(Error::TooLarge { arg: "state", limit: MAX_ROWS - 1, got: items as u64 });
+    let n_items = rows * columns.len();
+    if n_items as u64 >= MAX_ROWS {
+        return Err(Error::TooLarge { arg: "state", limit: MAX_ROWS - 1, got: n_items as u64 });
     }
     let key = |item: u32| {
         let item = item as usize;
         if item < rows { columns[0][item] } else { columns[item / rows][item % rows] }
     };
-    let units = match par {
-        Par::Threads if (0..tasks.n_groups()).any(|t| tasks.rows(t).len() * columns.len() >= large) => {
-            cut(tasks, columns.len(), large, |item| hash(key(item)))
-        }
-        _ => whole(tasks, columns.len()),
-    };
+    let by_key = |a: &First, b: &First| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1)));
+    let items = by_task(tasks, columns.len());
+    let parts = Parts::new(tasks, columns.len(), if par == Par::Serial { usize::MAX } else { part });
 
+    // Parts are numbered on their own: the first item of each item's key, and the keys.
     let pieces = match par {
-        Par::Serial => vec![0, units.offsets.len() - 1],
-        Par::Threads => balanced(&units.offsets, 8 * rayon::current_num_threads()),
+        Par::Serial => vec![0, parts.offsets.len() - 1],
+        Par::Threads => balanced(&parts.offsets, 8 * rayon::current_num_threads()),
     };
-    // By unit: the first item of each item's key, and the distinct keys in order of hash and bytes.
-    let mut firsts = vec![0u32; items];
-    let bounds: Vec<usize> = pieces.iter().map(|&u| units.offsets[u]).collect();
-    let mut work: Vec<(&mut [u32], Vec<u32>)> = Vec::with_capacity(pieces.len());
-    let mut rest = firsts.as_mut_slice();
-    for w in bounds.windows(2) {
-        let (head, tail) = rest.split_at_mut(w[1] - w[0]);
-        work.push((head, Vec::new()));
-        rest = tail;
-    }
+    let bounds: Vec<usize> = pieces.iter().map(|&p| parts.offsets[p]).collect();
+    let mut firsts = vec![0u32; n_items];
+    let mut work = split(&mut firsts, &bounds);
     let each: Vec<usize> = (0..=work.len()).collect();
-    for_pieces(par, &mut work, &each, |piece, part| {
-        let [(firsts, ranked)] = part else { return };
-        let (mut table, mut fresh) = (Table::default(), Vec::new());
-        for unit in pieces[piece]..pieces[piece + 1] {
-            let range = units.offsets[unit]..units.offsets[unit + 1];
-            let here = &mut firsts[range.start - bounds[piece]..range.end - bounds[piece]];
-            let known = units.hashes.get(range.clone());
+    for_pieces(par, &mut work, &each, |piece, one| {
+        let [(firsts, found)] = one else { return };
+        let (mut table, mut slots) = (Table::default(), firsts.iter_mut());
+        for p in pieces[piece]..pieces[piece + 1] {
+            let (range, mut fresh) = (parts.offsets[p]..parts.offsets[p + 1], Vec::new());
             table.start(range.len());
-            fresh.clear();
-            for (k, (&item, out)) in units.items[range].iter().zip(here).enumerate() {
-                let bytes = key(item);
-                let h = known.map_or_else(|| hash(bytes), |known| known[k]);
-                *out = table.first(h as u64, item, |other| key(other) == bytes);
-                if *out == item {
+            for (place, slot) in range.zip(&mut slots) {
+                if let Some(&later) = items.get(place + AHEAD) {
+                    soon(key(later));
+                }
+                let (item, bytes) = (items[place], key(items[place]));
+                let h = hash(bytes);
+                *slot = table.first(h as u64, item, |other| key(other) == bytes);
+                if *slot == item {
                     fresh.push((h, item));
                 }
             }
-            fresh.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| key(a.1).cmp(key(b.1))));
-            ranked.extend(fresh.iter().map(|&(_, item)| item));
+            if parts.is_whole(p) {
+                fresh.sort_unstable_by(by_key);
+            }
+            found.push(fresh);
         }
     });
-    let ranked: Vec<u32> = work.into_iter().flat_map(|(_, ranked)| ranked).collect();
+    let found: Vec<Vec<First>> = work.into_iter().flat_map(|(_, found)| found).collect();
+    let mut found = found.into_iter();
 
-    // In the order of the items a first item comes before all others of its key.
-    let mut index = vec![0u32; items];
-    for (&item, &first) in units.items.iter().zip(&firsts) {
-        index[item as usize] = first;
+    // Tasks of several parts are put together; `index` is the first item of each item's key now.
+    let mut index = vec![0u32; n_items];
+    let mut ranked = Vec::with_capacity(n_items.min(rows));
+    let mut table = Table::default();
+    for w in parts.of_task.windows(2) {
+        let places = parts.offsets[w[0]]..parts.offsets[w[1]];
+        let mut keys: Vec<First> = found.next().unwrap_or_default();
+        if w[1] - w[0] > 1 {
+            (1..w[1] - w[0]).for_each(|_| keys.extend(found.next().unwrap_or_default()));
+            table.start(keys.len());
+            for &(h, item) in &keys {
+                index[item as usize] = table.first(h as u64, item, |other| key(other) == key(item));
+            }
+            keys.retain(|&(_, item)| index[item as usize] == item);
+            keys.sort_unstable_by(by_key);
+            for place in places {
+                index[items[place] as usize] = index[firsts[place] as usize];
+            }
+        } else {
+            places.for_each(|place| index[items[place] as usize] = firsts[place]);
+        }
+        ranked.extend(keys.iter().map(|&(_, item)| item));
     }
+
+    // In the order of the items the first item of a key comes before all others.
     let mut n = 0u32;
-    for item in 0..items {
+    for item in 0..n_items {
         let first = index[item] as usize;
         index[item] = if first == item { n } else { index[first] };
         n += u32::from(first == item);
@@ -127,56 +143,54 @@ fn number_with(
     Ok(Keys { index, rank })
 }
 
-/// One unit a task.
-fn whole(tasks: &Groups, columns: usize) -> Units<'_> {
+/// What each piece of a loop writes: its part of `firsts`, and the keys of each of its parts.
+fn split<'a>(firsts: &'a mut [u32], bounds: &[usize]) -> Vec<(&'a mut [u32], Vec<Vec<First>>)> {
+    let mut rest = firsts;
+    let cut = |w: &[usize]| {
+        let (head, tail) = std::mem::take(&mut rest).split_at_mut(w[1] - w[0]);
+        rest = tail;
+        (head, Vec::new())
+    };
+    bounds.windows(2).map(cut).collect()
+}
+
+/// The items, task by task; those of a task are its rows of one column after another.
+fn by_task(tasks: &Groups, columns: usize) -> Cow<'_, [u32]> {
     if columns == 1 {
-        let offsets = tasks.offsets().to_vec();
-        return Units { items: Cow::Borrowed(tasks.order()), offsets, hashes: Vec::new() };
+        return Cow::Borrowed(tasks.order());
     }
-    let offsets = tasks.offsets().iter().map(|o| o * columns).collect();
-    let items = (0..tasks.n_groups()).flat_map(|t| of_task(tasks, columns, t)).collect();
-    Units { items: Cow::Owned(items), offsets, hashes: Vec::new() }
-}
-
-/// The items of a task: its rows of one column after another.
-fn of_task(tasks: &Groups, columns: usize, task: usize) -> impl Iterator<Item = u32> {
     let n = tasks.len() as u32;
-    (0..columns as u32).flat_map(move |c| tasks.rows(task).iter().map(move |&row| c * n + row))
+    let of_task =
+        |t| (0..columns as u32).flat_map(move |c| tasks.rows(t).iter().map(move |&row| c * n + row));
+    (0..tasks.n_groups()).flat_map(of_task).collect()
 }
 
-/// Tasks of at least `large` items as [`PARTS`] units by the leading bits of their hashes.
-fn cut(tasks: &Groups, columns: usize, large: usize, hash: impl Fn(u32) -> u128 + Sync) -> Units<'_> {
-    let (mut items, mut offsets) = (Vec::with_capacity(tasks.len() * columns), vec![0]);
-    let mut hashes = Vec::with_capacity(items.capacity());
-    for task in 0..tasks.n_groups() {
-        let here: Vec<u32> = of_task(tasks, columns, task).collect();
-        let hashed: Vec<u128> = here.par_iter().map(|&item| hash(item)).collect();
-        if here.len() < large {
-            items.extend(&here);
-            hashes.extend(&hashed);
-            offsets.push(items.len());
-            continue;
+/// Tasks, each cut into parts of some size.
+struct Parts {
+    /// Where the items of each part start.
+    offsets: Vec<usize>,
+    /// The first part of each task.
+    of_task: Vec<usize>,
+    whole: Vec<bool>,
+}
+
+impl Parts {
+    fn new(tasks: &Groups, columns: usize, size: usize) -> Self {
+        let mut parts = Self { offsets: vec![0], of_task: vec![0], whole: Vec::new() };
+        for w in tasks.offsets().windows(2) {
+            let (start, end) = (w[0] * columns, w[1] * columns);
+            let n = (end - start).div_ceil(size).max(1);
+            parts.offsets.extend((1..=n).map(|p| start + (end - start) / n * p).take(n - 1));
+            parts.offsets.push(end);
+            parts.of_task.push(parts.offsets.len() - 1);
+            parts.whole.extend(std::iter::repeat_n(n == 1, n));
         }
-        let part = |h: u128| (h >> 120) as usize;
-        let mut next = vec![0usize; PARTS + 1];
-        for &h in &hashed {
-            next[part(h) + 1] += 1;
-        }
-        for p in 0..PARTS {
-            next[p + 1] += next[p];
-        }
-        let base = items.len();
-        offsets.extend(next[1..].iter().map(|end| base + end));
-        items.resize(base + here.len(), 0);
-        hashes.resize(base + here.len(), 0);
-        for (&item, &h) in here.iter().zip(&hashed) {
-            let place = &mut next[part(h)];
-            items[base + *place] = item;
-            hashes[base + *place] = h;
-            *place += 1;
-        }
+        parts
     }
-    Units { items: Cow::Owned(items), offsets, hashes }
+
+    fn is_whole(&self, part: usize) -> bool {
+        self.whole[part]
+    }
 }
 
 #[cfg(test)]
@@ -214,15 +228,15 @@ mod tests {
             let next: Vec<&[u8]> = rows.iter().map(|r| words[r.2]).collect();
             let columns: &[&[&[u8]]] = if two { &[&state, &next] } else { &[&state] };
             let expected = slow(columns, &tasks);
-            let keys = number_keys(columns, &tasks, Par::Serial).unwrap();
+            let keys = number_keys(columns, &tasks, Par::Serial, |_| ()).unwrap();
             prop_assert_eq!(&keys.index, &expected);
-            prop_assert_eq!(&threads(|| number_keys(columns, &tasks, Par::Threads)).unwrap(), &keys);
-            let cut = threads(|| number_with(columns, &tasks, Par::Threads, 1, xxh3_128)).unwrap();
+            prop_assert_eq!(&threads(|| number_keys(columns, &tasks, Par::Threads, |_| ())).unwrap(), &keys);
+            let cut = threads(|| number_with(columns, &tasks, Par::Threads, 1, xxh3_128, |_| ())).unwrap();
             prop_assert_eq!(&cut, &keys);
             // All keys have the hash 7, or one of four that differ in the leading bits.
             for weak in [|_: &[u8]| 7u128, |b: &[u8]| (b.len() as u128 % 4) << 125] {
-                for (par, large) in [(Par::Serial, 1), (Par::Threads, 1), (Par::Threads, 1000)] {
-                    let keys = threads(|| number_with(columns, &tasks, par, large, weak)).unwrap();
+                for (par, part) in [(Par::Serial, 1), (Par::Threads, 1), (Par::Threads, 7)] {
+                    let keys = threads(|| number_with(columns, &tasks, par, part, weak, |_| ())).unwrap();
                     prop_assert_eq!(&keys.index, &expected);
                 }
             }
@@ -238,7 +252,7 @@ mod tests {
             let ranked = |rows: &[(i64, usize)]| {
                 let tasks = Groups::from_ids(&rows.iter().map(|r| r.0).collect::<Vec<_>>()).unwrap();
                 let keys: Vec<&[u8]> = rows.iter().map(|r| words[r.1]).collect();
-                let made = number_with(&[&keys], &tasks, Par::Serial, 1, hash).unwrap();
+                let made = number_with(&[&keys], &tasks, Par::Serial, 1, hash, |_| ()).unwrap();
                 let mut sorted = made.rank.clone();
                 sorted.sort_unstable();
                 assert!(sorted.iter().copied().eq(0..sorted.len() as u32));
@@ -257,9 +271,9 @@ mod tests {
     #[test]
     fn columns_must_have_a_key_a_row() {
         let tasks = Groups::from_ids(&[0, 0]).unwrap();
-        assert!(number_keys(&[&[b"a"]], &tasks, Par::Serial).is_err());
+        assert!(number_keys(&[&[b"a"]], &tasks, Par::Serial, |_| ()).is_err());
         let none = Groups::from_ids(&[]).unwrap();
-        assert_eq!(number_keys(&[&[], &[]], &none, Par::Serial).unwrap().rank, []);
-        assert_eq!(number_keys(&[], &tasks, Par::Serial).unwrap().index, []);
+        assert_eq!(number_keys(&[&[], &[]], &none, Par::Serial, |_| ()).unwrap().rank, []);
+        assert_eq!(number_keys(&[], &tasks, Par::Serial, |_| ()).unwrap().index, []);
     }
 }

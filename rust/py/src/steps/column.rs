@@ -23,6 +23,27 @@ pub(super) struct Column<'py> {
     _made: Vec<u8>,
 }
 
+/// A slice without its lifetime.
+///
+/// # Safety
+/// The memory must stay as it is for as long as the result is used.
+unsafe fn forever(bytes: &[u8]) -> &'static [u8] {
+    // SAFETY: as of this function.
+    unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) }
+}
+
+/// Asks the processor for the memory of a key that will be read soon: keys lie anywhere, where it cannot guess them.
+pub(super) fn prefetch(key: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in key.chunks(64).take(32) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a hint; it reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = key;
+}
+
 /// What objects may be keys. Each has its own encoding, and a column is of one kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -114,7 +135,7 @@ impl<'py> Column<'py> {
         let array = array1::<u8>(call, name, data)?;
         let all = slice(call, name, &array)?;
         // SAFETY: the array is held, and borrowed for reading, as long as the column lives.
-        let all: &'static [u8] = unsafe { std::slice::from_raw_parts(all.as_ptr(), all.len()) };
+        let all = unsafe { forever(all) };
         let keys = if width == 0 { Vec::new() } else { all.chunks(width).collect() };
         let (name, kind) = (name.into(), kind.into());
         Ok(Self { name, kind, keys, _hold: Vec::new(), _array: Some(array), _made: Vec::new() })
@@ -176,17 +197,15 @@ impl<'py> Column<'py> {
             let Ok(bytes) = object.cast::<PyBytes>() else {
                 return Err(self.mixed(call, row, &object));
             };
-            let bytes = bytes.as_bytes();
             // SAFETY: bytes are immutable, and the tuple holds the object.
-            self.keys.push(unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) });
+            self.keys.push(unsafe { forever(bytes.as_bytes()) });
         }
         Ok(())
     }
 
     fn keep(&mut self, bytes: Bound<'py, PyBytes>) {
-        let slice = bytes.as_bytes();
         // SAFETY: bytes are immutable, and `_hold` keeps them.
-        self.keys.push(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) });
+        self.keys.push(unsafe { forever(bytes.as_bytes()) });
         self._hold.push(bytes.into_any());
     }
 
@@ -217,7 +236,7 @@ impl<'py> Column<'py> {
         for end in ends {
             let key = &self._made[start..end];
             // SAFETY: `_made` is never changed again, and its memory does not move with the column.
-            self.keys.push(unsafe { std::slice::from_raw_parts(key.as_ptr(), key.len()) });
+            self.keys.push(unsafe { forever(key) });
             start = end;
         }
         Ok(())
