@@ -210,6 +210,8 @@ class Steps(FromMessages, Summary):
     def take(self, keep: ArrayLike) -> Steps:
         """The steps of some trajectories, in the order of the rows; numbers of states and actions stay.
 
+        :attr:`report` is that of these trajectories, too.
+
         Args:
             keep: bool mask, one a trajectory.
         """
@@ -231,6 +233,7 @@ class Steps(FromMessages, Summary):
             n_states=self.n_states,
             _state_rank=self._state_rank,
             _action_rank=self._action_rank,
+            report=None if self.report is None else self.report._take(rows, kept),
         )
         return steps
 
