@@ -61,10 +61,11 @@ def test_merge_agrees_with_a_dictionary(seed, history, action, next_state, outco
             before = tuple((rows[j][2], rows[j][3] if action else "") for j in path[start:place])
             # A window that reaches the start tells it apart from one that does not.
             before = ("start", *before) if history is None or place < history else before
-            end = ("end", won[trajectory] if outcome else None)
-            after = rows[i][5] if given_next else rows[path[place + 1]][2] if place + 1 < len(path) else end
-            if place + 1 == len(path) and outcome:
-                after = end
+            last = place + 1 == len(path)
+            after = rows[i][5] if given_next else None if last else rows[path[place + 1]][2]
+            if last and (outcome or not given_next):
+                # Named ends are what a last row leads to, even if its next state is known.
+                after = ("end", won[trajectory] if outcome else None)
             keys[i] = (rows[i][1], rows[i][2], rows[i][3] if action else "", after if next_state else "", before)
     merged = steps.merge(history=history, action=action, next_state=next_state, terminal=terminal)
     assert same(merged.groups.index, keys)
