@@ -393,7 +393,7 @@ class Steps(FromMessages, Summary):
         return longest if history is None else min(whole(who, "history", history, 0), longest)
 
     def _ends(self, who: str, terminal: Any) -> NDArray[np.int64] | None:
-        """A number for each trajectory, equal where ends are the same."""
+        """A number for each trajectory, within a task equal where ends are the same and the same for any order."""
         if isinstance(terminal, str):
             choice(who, "terminal", terminal, ("end",))
             return None
@@ -403,7 +403,9 @@ class Steps(FromMessages, Summary):
             if x.dtype.kind in "biuf":
                 return np.unique(x, return_inverse=True)[1].reshape(-1)
         # Ids as they came: NumPy makes texts of all that is beside a text, and 1 would be "1".
-        return as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal").index
+        ids = as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal")
+        numbers, rank = number_keys(who, self.trajectory_groups, {"terminal": ids})
+        return rank[numbers["terminal"]]
 
     def _grouped(
         self, history: int, *, action: bool, next_state: bool, ends: NDArray[np.int64] | None = None

@@ -23,14 +23,20 @@ CALLS = {
     "step_reinforce_position": lambda s, r, **k: graph.step_reinforce(s, r, baseline="position", **k),
     "step_reinforce_state": lambda s, r, **k: graph.step_reinforce(s, r, baseline="state", leave_one_out=True, **k),
     "step_returns": lambda s, r: graph.step_returns(s, r, gamma=0.5),
+    "segment_returns": lambda s, r: graph.segment_returns(s, pairs(s), r, gamma=0.5, discount="segment"),
 }
-STANDARD = {name: call for name, call in CALLS.items() if name != "step_returns"}
+STANDARD = {name: call for name, call in CALLS.items() if "returns" not in name}
 calls = pytest.mark.parametrize("name", CALLS)
 SEEDS = st.integers(0, 2**32)
 
 
 def build(table):
     return Steps(table["trajectory"], table["state"], table["action"], groups=table["groups"], step=table["step"])
+
+
+def pairs(steps):
+    """Segments of two steps each."""
+    return steps.position // 2 if isinstance(steps, Steps) else []
 
 
 def outcome(steps, dtype=np.float64):
@@ -106,7 +112,7 @@ def test_no_rows_lone_rows_and_trajectories_of_no_step(name):
     assert CALLS[name](Steps([], [], [], groups=[]), []).shape == (0,)
     assert CALLS[name](Steps.from_lengths([0, 0], [], [], groups=["p", "q"]), [1.0, 2.0]).shape == (0,)
     lone = CALLS[name](Steps([0], ["a"], ["x"], groups=[0]), [2.0])
-    raw = {"gigpo": 2 / (1 + 1e-6), "gigpo_rows": 2.0, "salt": 2.0, "step_returns": 2.0}
+    raw = {"gigpo": 2 / (1 + 1e-6), "gigpo_rows": 2.0, "salt": 2.0, "step_returns": 2.0, "segment_returns": 2.0}
     assert lone.tolist() == pytest.approx([raw.get(name, 0.0)])
     assert np.isfinite(
         CALLS[name](Steps.from_lengths([2, 0, 1], list("aba"), list("xxx"), groups=[0] * 3), [1, 2, 3])
@@ -155,7 +161,7 @@ def test_wrong_calls(name):
             CALLS[name](steps, [1.0, 0.0], eps=-1.0)
 
 
-@pytest.mark.parametrize("name", [n for n in CALLS if "salt" not in n])
+@pytest.mark.parametrize("name", [n for n in CALLS if "salt" not in n and n != "segment_returns"])
 def test_rewards_or_step_rewards(name):
     steps = Steps([0, 0, 1], ["a", "b", "a"], groups=[0, 0])
     call = getattr(
@@ -167,7 +173,7 @@ def test_rewards_or_step_rewards(name):
     who = rf"^{call.__name__}\(\): "
     one = who + r"one of 'rewards' \(one a trajectory, .*\) and 'step_rewards' \(one a row, .*\) must be given, .* got "
     with pytest.raises(ValueError, match=one + "neither"):
-        call(steps)
+        call(steps, None)
     if call is not graph.gigpo:
         with pytest.raises(ValueError, match=one + "both"):
             call(steps, [1.0, 0.0], step_rewards=[0.0, 1.0, 0.0])
@@ -181,7 +187,7 @@ def test_rewards_or_step_rewards(name):
         with pytest.raises(ValueError, match=who + r"'gamma' must be between 0 and 1, got "):
             call(steps, [1.0, 0.0], gamma=gamma)
     # An outcome is a reward of the last step.
-    np.testing.assert_array_equal(call(steps, [2.0, 1.0]), call(steps, step_rewards=[0.0, 2.0, 1.0]))
+    np.testing.assert_array_equal(call(steps, [2.0, 1.0]), call(steps, None, step_rewards=[0.0, 2.0, 1.0]))
 
 
 @pytest.mark.parametrize("name", ["gigpo_rows", "hgpo", "salt_task", "step_reinforce_state"])

@@ -141,6 +141,16 @@ EPISODES = Steps.from_episodes
             ValueError,
             r"Steps.groups\(\): 'by' must be one of 'task', 'trajectory', 'st",
         ),
+        (
+            lambda: made().groups(by="task", history=None),
+            ValueError,
+            r"Steps.groups\(\): 'history' must be 0 for by='task', which compares no steps, got None",
+        ),
+        (
+            lambda: made().groups(by="trajectory", history=1),
+            ValueError,
+            r"Steps.groups\(\): 'history' must be 0 for by='trajectory', which compares no steps, got 1",
+        ),
         (lambda: made().groups(history=-1), ValueError, r"Steps.groups\(\): 'history' must be at least 0, got -1"),
         (
             lambda: made().groups(history=1.0),
@@ -177,6 +187,16 @@ EPISODES = Steps.from_episodes
             lambda: made().merge(terminal=Groups([1])),
             ValueError,
             r"Steps.merge\(\): 'terminal' must have length 2 \(= steps.n_trajectories\), got 1",
+        ),
+        (
+            lambda: made().merge(terminal=[1, "1"]),
+            TypeError,
+            r"Steps.merge\(\): 'terminal' must be of one type, got int at index 0 and str at index 1",
+        ),
+        (
+            lambda: made().merge(terminal=[b"a", "a"]),
+            TypeError,
+            r"Steps.merge\(\): 'terminal' must be of one type, got bytes at index 0 and str at index 1",
         ),
         (lambda: made().merge(terminal=[[1, 2]]), TypeError, r"Steps.merge\(\): 'terminal' must be 1-D, got a 2-D"),
         (

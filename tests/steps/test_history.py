@@ -63,8 +63,8 @@ def test_merge_agrees_with_a_dictionary(seed, history, action, next_state, outco
             before = ("start", *before) if history is None or place < history else before
             end = ("end", won[trajectory] if outcome else None)
             after = rows[i][5] if given_next else rows[path[place + 1]][2] if place + 1 < len(path) else end
-            # Ids of ends are those of the last rows, whatever the next state was said to be.
-            after = end if outcome and place + 1 == len(path) else after
+            if place + 1 == len(path) and outcome:
+                after = end
             keys[i] = (rows[i][1], rows[i][2], rows[i][3] if action else "", after if next_state else "", before)
     merged = steps.merge(history=history, action=action, next_state=next_state, terminal=terminal)
     assert same(merged.groups.index, keys)

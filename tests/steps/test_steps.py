@@ -220,6 +220,13 @@ def test_ends_by_outcome():
     }
 
 
+def test_ends_that_are_named_come_before_next_states():
+    steps = Steps.from_lengths([1, 1, 1, 0], ["a"] * 3, ["x"] * 3, groups=[0] * 4, next_state=["z", "z", "y"])
+    assert steps.merge().groups.index.tolist() == [0, 0, 1]
+    assert steps.merge(terminal=["won", "lost", "won", "lost"]).groups.index.tolist() == [0, 1, 0]
+    assert steps.merge(terminal=np.array([b"w", b"l", b"l", b"w"])).groups.index.tolist() == [0, 1, 1]
+
+
 def test_means_keep_types_and_spread_nan():
     torch = pytest.importorskip("torch")
     merged = Steps([0, 1, 2], ["a", "a", "b"], groups=[0] * 3).merge()

@@ -16,7 +16,7 @@ from rollmath.steps import Steps, as_steps
 
 def gigpo(
     steps: Steps,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 0.95,
@@ -35,7 +35,7 @@ def gigpo(
 
     Args:
         steps: a :class:`~rollmath.Steps`. Similar states are one anchor if their keys are one canonical id.
-        rewards: ``R``, one number a trajectory, ``[n_trajectories]``. Default: the sum of its ``step_rewards``.
+        rewards: ``R``, one number a trajectory, ``[n_trajectories]``. None: the sum of its ``step_rewards``.
         step_rewards: one number a row, all that the step has earned, the outcome included: the returns are then made
             of these alone. Default: ``rewards`` at the last steps. A penalty for an invalid action belongs in here; the
             official code takes it off the return of that step alone, and off the step's ``R``.
@@ -139,7 +139,7 @@ def gigpo_episode(
 
 def gigpo_step(
     steps: Steps,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 0.95,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def hgpo(
     steps: Steps,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     history: int = 2,

@@ -17,7 +17,7 @@ from rollmath.steps import Steps, as_steps
 
 def rtmc(
     steps: Steps,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 0.99,

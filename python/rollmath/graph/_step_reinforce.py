@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def step_reinforce(
     steps: Steps,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 1.0,

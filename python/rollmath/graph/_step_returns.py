@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def step_returns(
-    steps: Steps, rewards: ArrayLike | None = None, *, step_rewards: ArrayLike | None = None, gamma: float = 1.0
+    steps: Steps, rewards: ArrayLike | None, *, step_rewards: ArrayLike | None = None, gamma: float = 1.0
 ) -> Array:
     """The discounted return of each step: ``G_t = r_t + gamma G_{t+1}``, within its trajectory.
 
@@ -53,7 +53,7 @@ def step_returns(
 def segment_returns(
     steps: Steps,
     segments: Groups | ArrayLike,
-    rewards: ArrayLike | None = None,
+    rewards: ArrayLike | None,
     *,
     step_rewards: ArrayLike | None = None,
     gamma: float = 1.0,
