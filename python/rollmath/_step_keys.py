@@ -9,6 +9,7 @@ import numpy as np
 
 from rollmath import _core
 from rollmath._arrays import ArrayLike, contiguous, describe, frozen, host, integers, is_tensor
+from rollmath._checks import listed
 from rollmath.groups import Groups
 
 if TYPE_CHECKING:
@@ -45,13 +46,8 @@ def _readable(who: str, name: str, column: ArrayLike, n: int) -> tuple[Any, ...]
         if array.dtype.kind not in "OUST":
             return _bytes(who, name, array)
         column = array.tolist()
-    elif isinstance(column, (str, bytes, bytearray, Mapping, Set)) or not hasattr(column, "__iter__"):
-        msg = f"{who}(): {name!r} must be a sequence with one key a row, got {describe(column)}"
-        raise TypeError(msg)
     elif not isinstance(column, (list, tuple)):
-        # Columns of tables hold objects of their own, which their lists do not.
-        read = next((r for d in ("to_pylist", "tolist", "to_list") if (r := getattr(column, d, None))), None)
-        column = list(column) if read is None else read()
+        column = listed(who, repr(name), column, "a sequence with one key a row")
     _check_length(who, name, len(column), n)
     return name, column, "", 0, None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
@@ -73,7 +73,7 @@ class FromMessages(Immutable):
         state: State = "observation",
         action: Action = "message",
         final: Literal["state", "end"] = "state",
-        ignore: Sequence[str] = (),
+        ignore: Collection[str] = (),
     ) -> Steps:
         """From chat conversations, one a trajectory: each assistant message is a step.
 
@@ -96,9 +96,9 @@ class FromMessages(Immutable):
                 messages before to a key.
             action: what the key of the action is. ``"message"``: content and calls. ``"tool_calls"``: the calls alone
                 where there are any, whatever is said beside them. Or a function from the assistant message to a key.
-            final: what messages after the last assistant message are: ``"state"``, the state after the last step, or
-                ``"end"``: nothing, so that every conversation has the same end, or what ``terminal=`` of a method says.
-                Without such messages it is the end in both cases.
+            final: what messages after the last assistant message are: ``"state"``, the state after the last step, which
+                counts unless ``terminal=`` of a method names the ends; or ``"end"``, nothing, so that all conversations
+                of a task have the same end. Without such messages it is the end in both cases.
             ignore: further fields of messages that do not count, a time stamp, say; not those within calls.
 
         Raises:
@@ -277,7 +277,8 @@ def _parsed(call: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _names(who: str, ignore: Any) -> frozenset[str]:
-    names = listed(who, "'ignore'", ignore, "a list of names of fields")
+    # A set will do: their order is no matter.
+    names = list(ignore) if isinstance(ignore, Set) else listed(who, "'ignore'", ignore, "a list of names of fields")
     for name in names:
         if not isinstance(name, str):
             msg = f"{who}(): 'ignore' must hold strings, got {describe(name)}"

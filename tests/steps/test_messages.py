@@ -170,7 +170,8 @@ def test_fields_that_do_not_count():
     a = [user("q") | {"at": 1}, said("x"), {"role": "tool", "content": "r", "id": "77"}, said("y")]
     b = [user("q") | {"at": 2}, said("x"), {"role": "tool", "content": "r"}, said("y")]
     assert same(Steps.from_messages([a, b], groups=[0, 0]), "state") == [0, 1, 2, 1]
-    assert same(Steps.from_messages([a, b], groups=[0, 0], ignore=["at"]), "state") == [0, 1, 0, 1]
+    for ignore in (["at"], {"at"}, np.array(["at", "on"])):
+        assert same(Steps.from_messages([a, b], groups=[0, 0], ignore=ignore), "state") == [0, 1, 0, 1]
     shout = [[user("q"), said("x")], [user("q"), said("y")]]
     # Names of users, but not those of functions.
     named = [
