@@ -67,7 +67,6 @@ class Steps(FromMessages, Summary):
         state_index: number of the state of each row, int64 ``[n_rows]``; states of two tasks have two numbers, in order
             of first appearance.
         action_index: number of the action, likewise; 0 without actions.
-        next_index: number of the next state, -1 for the end.
         n_states: how many numbers states have.
         report: what :meth:`from_messages` read, else None.
 
@@ -90,7 +89,6 @@ class Steps(FromMessages, Summary):
     offsets: NDArray[np.int64]
     state_index: NDArray[np.int64]
     action_index: NDArray[np.int64]
-    next_index: NDArray[np.int64]
     n_states: int
     #: Rank of each state (action) number by task, then by key: within a task the same for any order of the rows.
     _state_rank: NDArray[np.int64]
@@ -197,15 +195,13 @@ class Steps(FromMessages, Summary):
         columns = {"state": state} if next_state is None else {"state": state, "next_state": next_state}
         numbers, rank = number_keys(who, self.row_groups, columns)
         self._fill(state_index=frozen(numbers["state"]), n_states=len(rank), _state_rank=frozen(rank))
-        if next_state is None:
-            after = np.where(self.next < 0, -1, numbers["state"][self.next]) if len(self) else self.next
-        else:
-            after = numbers["next_state"]
+        if next_state is not None:
+            self._fill(next_index=frozen(numbers["next_state"]))
         acts, rank = np.zeros(len(self), np.int64), np.zeros(min(len(self), 1), np.int64)
         if action is not None:
             made, rank = number_keys(who, self.row_groups, {"action": action})
             acts = made["action"]
-        self._fill(next_index=frozen(after), action_index=frozen(acts), _action_rank=frozen(rank))
+        self._fill(action_index=frozen(acts), _action_rank=frozen(rank))
 
     def take(self, keep: ArrayLike) -> Steps:
         """The steps of some trajectories, in the order of the rows; numbers of states and actions stay.
@@ -270,11 +266,21 @@ class Steps(FromMessages, Summary):
         return frozen(self._neighbour(1))
 
     def _neighbour(self, by: int) -> NDArray[np.int64]:
+        if by > 0 and np.array_equal(self.order, np.arange(len(self))):
+            out = np.arange(1, len(self) + 1)
+            out[self.offsets[1:][self.lengths > 0] - 1] = -1
+            return out
         out = np.full(len(self), -1)
         here, there = (self.order[1:], self.order[:-1]) if by < 0 else (self.order[:-1], self.order[1:])
         same = self.trajectory_index[here] == self.trajectory_index[there]
         out[here[same]] = there[same]
         return out
+
+    @cached_property
+    def next_index(self) -> NDArray[np.int64]:
+        """Number of the state after each row, as in ``state_index``, -1 at an end, int64 ``[n_rows]``."""
+        # Columns of next states take the place of this.
+        return frozen(np.where(self.next < 0, -1, self.state_index[self.next]) if len(self) else self.next)
 
     @cached_property
     def last(self) -> NDArray[np.bool_]:
