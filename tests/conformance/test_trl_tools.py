@@ -136,7 +136,9 @@ def check(made, method, options, *, noted=False):
         assert (turns[:, -1] + 1).tolist() == list(map(len, states))
         actions = [
             [tuple(row[(turn == t) & (live == 1)].tolist()) for t in range(len(before))]
-            for row, turn, live, before in zip(inputs["completion_ids"][order].numpy(), turns, mask, states, strict=True)
+            for row, turn, live, before in zip(
+                inputs["completion_ids"][order].numpy(), turns, mask, states, strict=True
+            )
         ]
         steps = rm.Steps.from_episodes(states, actions, groups=[i // 4 for i in range(8)])
         values = steps.by_trajectory(method(steps, rewards, **options)).to_lists()
@@ -161,10 +163,12 @@ def test_what_the_environment_noted(train):
     method, options = METHODS["gigpo"]
     both = check(train("gigpo", Open), method, options, noted=True)
     assert all(seen[1:] == noted[1:] for seen, noted in both)
-    with pytest.raises(ValueError, match="'states' must have one step a turn, but rollout . has 4 steps and 3 trained"):
+    with pytest.raises(
+        ValueError, match=r"'states' must have one step a turn, but rollout \d has 4 steps and 3 trained"
+    ):
         train("gigpo", Open, room=10)
 
 
 def test_other_attributes_are_read_where_they_are_named(train):
-    with pytest.raises(ValueError, match="'actions' must|as many elements as 'actions'"):
+    with pytest.raises(ValueError, match="'states' must have as many elements as 'actions'"):
         train("salt", House, columns=["actions"])
