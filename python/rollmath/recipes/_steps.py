@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, describe, is_tensor
+from rollmath._arrays import Array, ArrayLike, describe, host, is_tensor
 from rollmath._checks import Back
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
@@ -214,7 +214,8 @@ def _per_step(who: str, name: str, x: Any, steps: Steps, back: Back, *, flat: bo
             msg = f"{who}(): {name!r} must have one list a rollout, {steps.n_trajectories}, got {len(x)}"
             raise ValueError(msg)
         try:
-            x = Ragged.from_lists([_numbers(part, dtype) for part in x])
+            parts: list[Any] = [_numbers(who, name, part, dtype) for part in x]
+            x = Ragged.from_lists(parts)
         except (TypeError, ValueError) as wrong:
             msg = f"{who}(): {name!r} must hold one list of numbers a rollout: {wrong}"
             raise type(wrong)(msg) from None
@@ -233,13 +234,11 @@ def _per_step(who: str, name: str, x: Any, steps: Steps, back: Back, *, flat: bo
     if length(x) != len(steps):
         msg = f"{who}(): {name!r} must have one number a step, {len(steps)}, got {describe(x)}"
         raise ValueError(msg)
-    return x if not isinstance(x, (list, tuple)) else back.kind.wrap(_numbers(x, dtype))
+    return x if not isinstance(x, (list, tuple)) else back.kind.wrap(_numbers(who, name, x, dtype))
 
 
-def _numbers(x: Any, dtype: Any) -> NDArray[Any]:
-    if is_tensor(x):
-        return x.detach().cpu().numpy().astype(dtype)
-    return np.asarray(x, dtype)
+def _numbers(who: str, name: str, x: Any, dtype: Any) -> NDArray[Any]:
+    return np.asarray(host(who, name, x)[0] if is_tensor(x) else x, dtype)
 
 
 def of_steps(
