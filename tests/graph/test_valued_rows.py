@@ -67,7 +67,12 @@ def test_other_names_and_other_tasks_change_nothing(oracle, same_bits, name, see
     steps = build(table)
     expected = ALL[name](steps, outcome(steps))
     renamed = build(table | {"state": [(ord(x), "s") for x in table["state"]]})
-    same_bits(ALL[name](renamed, outcome(renamed)), expected)
+    got = ALL[name](renamed, outcome(renamed))
+    if name.startswith("graft"):
+        # States of a cycle are taken out of the equations in the order of their keys, and other keys round otherwise.
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+    else:
+        same_bits(got, expected)
     task = table["groups"][0]
     alone = steps.take([t.split(".")[0] == task.replace("task", "t") for t in steps.trajectory_ids])
     same_bits(ALL[name](alone, outcome(alone)), expected[[g == task for g in table["groups"]]])
