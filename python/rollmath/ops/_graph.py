@@ -45,7 +45,8 @@ def graph_backup(
         beta: inverse temperature, not 0; for ``how="logsumexp"`` only.
         unreachable: value of nodes from which no edges lead to a sink, dead ends among them. As sinks of that value
             they count in the backup of others; with ``how="max"`` it may be ``-inf``, so that they do not.
-        tol: what is iterated ends when values are this near, as a share of the largest.
+        tol: what is iterated ends when a bound of the error (Newton's steps: the last one) is at most this share of
+            the largest value.
         max_sweeps: and after so many iterations with an error (Newton's steps: 200 at most).
 
     Returns:
@@ -54,15 +55,16 @@ def graph_backup(
 
         Where there are no cycles, one pass gives the values. Within cycles the mean solves their linear system by
         state reduction, which subtracts nothing, so that ``gamma=1`` and rare exits cost no precision; only where
-        more than 512 states stay tied to each other is the rest iterated (Gauss-Seidel; with ``gamma=1`` the distance
-        to the limit is estimated). The maximum is exact up to rounding; without a discount a walk may not end, and its
-        value is that of the best walk that does. With ``gamma < 1`` going round for ever is worth its discounted
-        rewards, 0 without: no loss in a sink is worse than that. The soft value takes Newton's steps.
+        more than 2048 states stay tied to each other is the rest iterated (Gauss-Seidel). The maximum is exact up to
+        rounding; without a discount a walk may not end, and its value is that of the best walk that does. With
+        ``gamma < 1`` going round for ever is worth its discounted rewards, 0 without: no loss in a sink is worse than
+        that. The soft value takes Newton's steps.
 
     Raises:
         TypeError: ``graph`` is no StepGraph; arrays of a wrong type or rank.
         ValueError: wrong lengths, infinite sinks, negative weights, options out of range; values that have not settled
-            after ``max_sweeps``; with ``how="max"`` and ``gamma=1`` a cycle of edges whose rewards sum to more than 0.
+            after ``max_sweeps``; weights so unequal that states in cycles are left with a share below 1e-250; with
+            ``how="max"`` and ``gamma=1`` a cycle of edges whose rewards sum to more than 0.
 
     >>> import numpy as np
     >>> from rollmath import Steps

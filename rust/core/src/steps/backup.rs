@@ -2,7 +2,7 @@
 
 use super::best::{self, Best};
 use super::graph::{StepGraph, Task, by_task};
-use super::linear::Linear;
+use super::linear::{Linear, Unsolved};
 use super::scc::Components;
 use super::soft;
 use crate::error::{Error, Result, check_len};
@@ -83,18 +83,36 @@ impl Flow<'_> {
                     sum += self.weight(e) * (q - first);
                     total += self.weight(e);
                 }
-                first + sum / total
+                let mean = first + sum / total;
+                if mean.is_finite() {
+                    return mean;
+                }
+                // Differences of values may be too large where values are not.
+                let edges = self.task.out(u).filter(|&e| self.live(e));
+                edges.map(|e| self.weight(e) / total * self.q(e, values)).sum()
             }
-            Backup::LogSumExp { beta } => soft::value(self, beta, u, values, |_, _| {}),
+            Backup::LogSumExp { beta } => soft::value(self, beta, u, values, |_, _| {}).value,
         }
     }
 
-    pub(super) fn unsettled(&self, states: usize) -> Error {
+    /// The error for some states in cycles.
+    pub(super) fn unsolved(&self, why: Unsolved, states: usize) -> Error {
         let many = if states == 1 { "1 state".into() } else { format!("{states} states") };
-        let expected = format!(
-            "larger (or 'tol' looser, or 'gamma' smaller): the values of {many} in cycles have not settled"
-        );
-        Error::Range { arg: "max_sweeps", expected, got: self.max_sweeps.to_string() }
+        let (arg, expected, got) = match why {
+            Unsolved::Unsettled => (
+                "max_sweeps",
+                format!(
+                    "larger (or 'tol' looser, or 'gamma' smaller): the values of {many} in cycles have not settled"
+                ),
+                self.max_sweeps.to_string(),
+            ),
+            Unsolved::Locked(share) => (
+                "weights",
+                format!("less unequal: {many} in cycles are left with a share too small for a float"),
+                share.to_string(),
+            ),
+        };
+        Error::Range { arg, expected, got }
     }
 }
 
@@ -126,7 +144,7 @@ struct Memory {
 
 /// `V(u) = backup over the edges of u`, and sinks as they are, to `out`, one value a node.
 ///
-/// Exact up to rounding, but for cores of more than 512 states that are densely tied by cycles (mean), which are iterated
+/// Exact up to rounding, but for cores of more than 2048 states that are densely tied by cycles (mean), which are iterated
 /// to `tol`.
 ///
 /// # Errors

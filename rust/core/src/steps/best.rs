@@ -1,8 +1,9 @@
 //! The largest value in a component with cycles: the best of all walks that leave it.
 
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::backup::{Cycle, Flow};
+use super::linear::Unsolved;
 use crate::error::{Error, Result};
 
 /// Memory kept from component to component.
@@ -10,7 +11,9 @@ use crate::error::{Error, Result};
 pub(super) struct Best {
     heap: BinaryHeap<(u64, u32)>,
     starts: Vec<u32>,
-    sources: Vec<u32>,
+    /// Node and edge.
+    sources: Vec<(u32, u32)>,
+    queue: VecDeque<u32>,
     value: Vec<f64>,
     reward: Vec<f64>,
     after: Vec<u32>,
@@ -59,7 +62,9 @@ impl Best {
                 continue;
             }
             let value = flow.gamma * f64::from_bits(bits);
-            for &u in &self.sources[self.starts[v as usize] as usize..self.starts[v as usize + 1] as usize] {
+            for &(u, _) in
+                &self.sources[self.starts[v as usize] as usize..self.starts[v as usize + 1] as usize]
+            {
                 if value > self.value[u as usize] {
                     self.value[u as usize] = value;
                     self.heap.push((value.to_bits(), u));
@@ -70,21 +75,22 @@ impl Best {
 
     /// Edges inside, by the node that they lead to.
     fn reverse(&mut self, flow: &Flow<'_>, cycle: &Cycle<'_>) {
-        let inside = |u: u32| flow.task.out(u).filter_map(|e| cycle.inner(flow.task.target[e]));
+        let inside =
+            |u: u32| flow.task.out(u).filter_map(|e| cycle.inner(flow.task.target[e]).map(|v| (v, e as u32)));
         self.starts.clear();
         self.starts.resize(cycle.nodes.len() + 2, 0);
-        for v in cycle.nodes.iter().flat_map(|&u| inside(u)) {
+        for (v, _) in cycle.nodes.iter().flat_map(|&u| inside(u)) {
             self.starts[v as usize + 2] += 1;
         }
         for v in 2..self.starts.len() {
             self.starts[v] += self.starts[v - 1];
         }
         self.sources.clear();
-        self.sources.resize(self.starts[self.starts.len() - 1] as usize, 0);
+        self.sources.resize(self.starts[self.starts.len() - 1] as usize, (0, 0));
         for (i, &u) in cycle.nodes.iter().enumerate() {
-            for v in inside(u) {
+            for (v, e) in inside(u) {
                 let place = &mut self.starts[v as usize + 1];
-                self.sources[*place as usize] = i as u32;
+                self.sources[*place as usize] = (i as u32, e);
                 *place += 1;
             }
         }
@@ -93,41 +99,70 @@ impl Best {
     /// With rewards: policy iteration, from a policy that leaves the component from every node.
     fn improve(&mut self, flow: &Flow<'_>, cycle: &Cycle<'_>, values: &[f64]) -> Result<()> {
         self.reverse(flow, cycle);
+        let exits = self.value.clone();
         self.begin(flow, cycle);
-        let mut outer = self.value.clone();
-        for (u, value) in outer.iter_mut().enumerate() {
-            // What leads out has a value of its own that no policy changes.
-            if self.after[u] != OUT {
-                *value = self.value[u];
-            }
-        }
+        let mut least = 64.0;
         for _ in 0..=flow.max_sweeps {
-            self.evaluate(flow, &outer)?;
+            if let Some(length) = self.evaluate(flow, &exits)? {
+                // Rounding has closed a circle that gains nothing. From here on so little is no gain.
+                least *= 2.0 * length;
+                self.value.clone_from(&exits);
+                self.begin(flow, cycle);
+                continue;
+            }
             let scale = self.value.iter().chain(&self.reward).fold(0.0f64, |a, x| a.max(x.abs()));
-            let step = 64.0 * f64::EPSILON * scale;
-            let mut done = true;
+            let step = least * f64::EPSILON * scale;
+            self.queue.clear();
             for (i, &u) in cycle.nodes.iter().enumerate() {
-                let mut best = self.value[i] + step;
+                let mut better = false;
                 for e in flow.task.out(u) {
                     let inner = cycle.inner(flow.task.target[e]);
                     let q = match inner {
                         Some(v) => flow.reward(e) + flow.gamma * self.value[v as usize],
                         None => flow.q(e, values),
                     };
-                    if q > best {
-                        (best, done) = (q, false);
+                    if q > self.value[i] + step {
+                        (self.value[i], better) = (q, true);
                         (self.after[i], self.reward[i]) = (inner.unwrap_or(OUT), flow.reward(e));
-                        if inner.is_none() {
-                            outer[i] = q;
-                        }
+                    }
+                }
+                if better {
+                    self.queue.push_back(i as u32);
+                }
+            }
+            if self.queue.is_empty() {
+                return Ok(());
+            }
+            self.relax(flow, step);
+        }
+        Err(flow.unsolved(Unsolved::Unsettled, cycle.nodes.len()))
+    }
+
+    /// Lets what has become better make others better, for a while: a gain in a circle would do so for long, and is what
+    /// policies are evaluated for.
+    fn relax(&mut self, flow: &Flow<'_>, step: f64) {
+        self.state.fill(0);
+        self.queue.iter().for_each(|&u| self.state[u as usize] = 1);
+        let mut left = 4 * (self.sources.len() + self.value.len());
+        while let Some(v) = self.queue.pop_front() {
+            self.state[v as usize] = 0;
+            let into = self.starts[v as usize] as usize..self.starts[v as usize + 1] as usize;
+            left = left.saturating_sub(into.len());
+            for &(u, e) in &self.sources[into] {
+                let (i, reward) = (u as usize, flow.reward(e as usize));
+                let q = reward + flow.gamma * self.value[v as usize];
+                if q > self.value[i] + step {
+                    (self.value[i], self.after[i], self.reward[i]) = (q, v, reward);
+                    if self.state[i] == 0 {
+                        self.state[i] = 1;
+                        self.queue.push_back(u);
                     }
                 }
             }
-            if done {
-                return Ok(());
+            if left == 0 {
+                return;
             }
         }
-        Err(flow.unsettled(cycle.nodes.len()))
     }
 
     /// Each node takes its way out, or the first step of a shortest way to a node that has one.
@@ -149,7 +184,7 @@ impl Best {
             let v = self.path[at];
             at += 1;
             for k in self.starts[v as usize]..self.starts[v as usize + 1] {
-                let u = self.sources[k as usize];
+                let (u, _) = self.sources[k as usize];
                 if self.state[u as usize] == 0 {
                     self.state[u as usize] = 1;
                     self.after[u as usize] = v;
@@ -163,8 +198,9 @@ impl Best {
         }
     }
 
-    /// Values of the policy, `after` and `reward`; nodes that step out have theirs in `outer`.
-    fn evaluate(&mut self, flow: &Flow<'_>, outer: &[f64]) -> Result<()> {
+    /// Values of the policy, `after` and `reward`; nodes that step out have theirs in `exits`. If it goes round for
+    /// nothing, without a discount, the length of the circle.
+    fn evaluate(&mut self, flow: &Flow<'_>, exits: &[f64]) -> Result<Option<f64>> {
         const NEW: u8 = 0;
         const OPEN: u8 = 1;
         const DONE: u8 = 2;
@@ -179,7 +215,10 @@ impl Best {
             }
             let mut value = f64::NAN;
             if u != OUT && self.state[u as usize] == OPEN {
-                value = self.round(flow, u)?;
+                value = match self.round(flow, u)? {
+                    Round::Worth(value) => value,
+                    Round::Nothing { length } => return Ok(Some(length)),
+                };
                 self.value[u as usize] = value;
                 self.state[u as usize] = DONE;
             } else if u != OUT {
@@ -189,20 +228,21 @@ impl Best {
                 let i = u as usize;
                 if self.state[i] != DONE {
                     let next = self.after[i];
-                    self.value[i] = if next == OUT { outer[i] } else { self.reward[i] + flow.gamma * value };
+                    self.value[i] = if next == OUT { exits[i] } else { self.reward[i] + flow.gamma * value };
                     self.state[i] = DONE;
                 }
                 value = self.value[i];
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Value of a node from which the policy comes back to it.
-    fn round(&self, flow: &Flow<'_>, start: u32) -> Result<f64> {
-        let (mut u, mut sum, mut discount, mut length) = (start, 0.0, 1.0, 0.0);
+    fn round(&self, flow: &Flow<'_>, start: u32) -> Result<Round> {
+        let (mut u, mut sum, mut size, mut discount, mut length) = (start, 0.0, 0.0, 1.0, 0.0);
         loop {
             sum += discount * self.reward[u as usize];
+            size += self.reward[u as usize].abs();
             discount *= flow.gamma;
             length += 1.0;
             u = self.after[u as usize];
@@ -210,14 +250,25 @@ impl Best {
                 break;
             }
         }
-        if flow.gamma == 1.0 {
-            // Only a gain makes a policy turn back.
-            let reason = format!(
-                "must have no cycle of positive sum with how='max' and gamma=1, whose states have no largest value, but \
-                 {length} steps in a circle give {sum}"
-            );
-            return Err(Error::Structure { arg: "edge_rewards", reason });
+        if flow.gamma < 1.0 {
+            return Ok(Round::Worth(sum / -(length * flow.gamma.ln()).exp_m1()));
         }
-        Ok(sum / -(length * flow.gamma.ln()).exp_m1())
+        if sum <= length * f64::EPSILON * size {
+            return Ok(Round::Nothing { length });
+        }
+        let reason = format!(
+            "must have no cycle of positive sum with how='max' and gamma=1, whose states have no largest value, but \
+             {length} steps in a circle give {sum}"
+        );
+        Err(Error::Structure { arg: "edge_rewards", reason })
     }
+}
+
+/// What going round is worth.
+enum Round {
+    Worth(f64),
+    /// Without a discount, up to rounding.
+    Nothing {
+        length: f64,
+    },
 }

@@ -5,6 +5,9 @@
 //! pivot is small by cancellation (Grassmann, Taksar and Heyman 1985). States with few ways in and out go first; agents
 //! walk, so that there mostly are some. What is left is solved as a dense matrix or, where large, iterated.
 
+mod dense;
+mod sweep;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -12,15 +15,29 @@ use super::backup::{Cycle, Flow};
 use crate::error::Result;
 
 /// States that are solved as a dense matrix.
-const DENSE: usize = 512;
-/// Products of ways in and out up to which a state is taken out of a larger core.
-const SPARSE: usize = 2048;
+const DENSE: usize = 2048;
+/// Products of ways in and out in all, and entries that they add, up to which states are taken out of a larger core.
+const PRODUCTS: usize = 10_000_000;
+const ENTRIES: usize = 4_000_000;
+/// A smaller divisor has lost digits, or all of them.
+const TINY: f64 = 1e-250;
+
+/// Why there is no solution.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Unsolved {
+    /// Iterations have not come near enough.
+    Unsettled,
+    /// States are left with a share too small for a double.
+    Locked(f64),
+}
 
 /// `V_u = constant_u + sum_j a_uj V_j` with `leave_u = 1 - sum_j a_uj`; memory is kept from system to system.
 #[derive(Debug, Default)]
 pub(super) struct Linear {
     pub(super) constant: Vec<f64>,
     pub(super) value: Vec<f64>,
+    /// What the values of [`Linear::mean`] were counted from.
+    pub(super) zero: f64,
     leave: Vec<f64>,
     divisor: Vec<f64>,
     out: Vec<Vec<(u32, f64)>>,
@@ -28,17 +45,31 @@ pub(super) struct Linear {
     gone: Vec<bool>,
     slot: Vec<u32>,
     order: Vec<u32>,
+    /// Ways in and out of each state, some counted twice, and how many they were when they were counted last.
     cost: Vec<(u32, u32)>,
+    kept: Vec<(u32, u32)>,
     heap: BinaryHeap<Reverse<(u64, u32)>>,
 }
 
 impl Linear {
     /// Means of a component with cycles, to `values`.
     pub(super) fn mean(&mut self, flow: &Flow<'_>, cycle: &Cycle<'_>, values: &mut [f64]) -> Result<()> {
-        let leaving = |e: &usize| flow.live(*e) && cycle.inner(flow.task.target[*e]).is_none();
-        // Without a discount values may be counted from any one; where all exits are equal, that is exact.
-        let first = cycle.nodes.iter().find_map(|&u| flow.task.out(u).find(leaving));
-        let zero = first.filter(|_| flow.gamma == 1.0).map_or(0.0, |e| values[flow.task.target[e] as usize]);
+        let leaving = |&e: &usize| flow.live(e) && cycle.inner(flow.task.target[e]).is_none();
+        let exits = cycle.nodes.iter().flat_map(|&u| flow.task.out(u)).filter(leaving);
+        let mut exits = exits.map(|e| values[flow.task.target[e] as usize]);
+        self.zero = 0.0;
+        if flow.gamma == 1.0 {
+            // Without a discount values may be counted from any one: the least, so that it hides no other.
+            let first = exits.next().unwrap_or(0.0);
+            let (least, equal) = exits.fold((first, true), |(least, equal), x| {
+                (if x.abs() < least.abs() { x } else { least }, equal && x == first)
+            });
+            self.zero = least;
+            if equal && flow.rewards.is_none() {
+                cycle.nodes.iter().for_each(|&u| values[u as usize] = first);
+                return Ok(());
+            }
+        }
         self.reset(cycle.nodes.len(), flow.gamma);
         for (i, &u) in cycle.nodes.iter().enumerate() {
             let edges = || flow.task.out(u).filter(|&e| flow.live(e));
@@ -48,15 +79,13 @@ impl Linear {
                 self.constant[i] += share * flow.reward(e);
                 self.add(i as u32, cycle.inner(v), flow.gamma * share);
                 if cycle.inner(v).is_none() {
-                    self.constant[i] += flow.gamma * share * (values[v as usize] - zero);
+                    self.constant[i] += flow.gamma * share * (values[v as usize] - self.zero);
                 }
             }
         }
-        if !self.solve(flow.tol, flow.max_sweeps) {
-            return Err(flow.unsettled(cycle.nodes.len()));
-        }
+        self.solve(flow.tol, flow.max_sweeps).map_err(|why| flow.unsolved(why, cycle.nodes.len()))?;
         for (&u, value) in cycle.nodes.iter().zip(&self.value) {
-            values[u as usize] = zero + value;
+            values[u as usize] = self.zero + value;
         }
         Ok(())
     }
@@ -98,22 +127,24 @@ impl Linear {
         }
     }
 
-    /// Solves into `value`; false if it did not settle.
-    pub(super) fn solve(&mut self, tol: f64, max_sweeps: usize) -> bool {
+    /// Solves into `value`.
+    pub(super) fn solve(&mut self, tol: f64, max_sweeps: usize) -> std::result::Result<(), Unsolved> {
         let n = self.value.len();
         self.take_out(n);
         let core: Vec<u32> = (0..n as u32).filter(|&u| !self.gone[u as usize]).collect();
-        let settled = if core.len() <= DENSE {
+        if core.len() <= DENSE {
             self.dense(&core);
-            true
         } else {
-            self.sweep(&core, tol, max_sweeps)
-        };
+            self.sweep(&core, tol, max_sweeps)?;
+        }
         for &k in self.order.iter().rev() {
             self.value[k as usize] = self.row(k);
         }
-        // Shares so small that they vanish leave nothing to divide by.
-        settled && self.value.iter().all(|x| x.is_finite())
+        match self.divisor.iter().find(|&&d| d < TINY) {
+            Some(&d) => Err(Unsolved::Locked(d)),
+            None if self.value.iter().all(|x| x.is_finite()) => Ok(()),
+            None => Err(Unsolved::Unsettled),
+        }
     }
 
     /// What the values of the others make of `k`.
@@ -128,27 +159,29 @@ impl Linear {
     fn take_out(&mut self, n: usize) {
         self.cost.clear();
         self.cost.extend((0..n).map(|u| (self.into[u].len() as u32, self.out[u].len() as u32)));
+        self.kept.clear();
+        self.kept.extend_from_slice(&self.cost);
         for u in 0..n as u32 {
             self.queue(u);
         }
-        let mut room = 4_000_000 + 8 * self.out[..n].iter().map(Vec::len).sum::<usize>();
+        let entries: usize = self.out[..n].iter().map(Vec::len).sum();
+        let (mut products, mut room) = (PRODUCTS, ENTRIES + 2 * entries);
         while let Some(Reverse((cost, k))) = self.heap.pop() {
             let at = k as usize;
             if self.gone[at] || cost != self.price(k) {
                 continue;
             }
-            for lists in [&mut self.out, &mut self.into] {
-                compact(&mut lists[at], k, &self.gone, &mut self.slot);
-            }
+            room += self.tidy(k);
             let (out, into) = (std::mem::take(&mut self.out[at]), std::mem::take(&mut self.into[at]));
             let (fill, left) = (out.len() * into.len(), n - self.order.len());
             // A dense state costs left^2 / 3 steps that are some ten times as fast.
-            let enough = if left <= DENSE { 16 * fill > left * left } else { fill > SPARSE || fill > room };
+            let enough = 16 * fill > left * left || (left > DENSE && fill > room.min(products));
             if enough {
                 (self.out[at], self.into[at]) = (out, into);
                 break;
             }
-            room -= fill.min(room);
+            products -= fill.min(products);
+            room = (room + out.len() + into.len()).saturating_sub(fill);
             let divisor = self.leave[at] + out.iter().map(|x| x.1).sum::<f64>();
             for &(u, a) in &into {
                 let share = a / divisor;
@@ -169,9 +202,27 @@ impl Linear {
             self.order.push(k);
             for i in 0..into.len() + self.out[at].len() {
                 let u = into.get(i).or_else(|| self.out[at].get(i - into.len())).map_or(k, |x| x.0);
+                let (kept, now) = (self.kept[u as usize], &self.out[u as usize]);
+                if now.len() > 2 * kept.1 as usize + 16
+                    || self.into[u as usize].len() > 2 * kept.0 as usize + 16
+                {
+                    room += self.tidy(u);
+                }
                 self.queue(u);
             }
         }
+    }
+
+    /// Drops what is gone from the lists of `u` and adds up what is there twice; how many entries that saves.
+    fn tidy(&mut self, u: u32) -> usize {
+        let at = u as usize;
+        let before = self.out[at].len() + self.into[at].len();
+        for lists in [&mut self.out, &mut self.into] {
+            compact(&mut lists[at], u, &self.gone, &mut self.slot);
+        }
+        let now = (self.into[at].len() as u32, self.out[at].len() as u32);
+        (self.cost[at], self.kept[at]) = (now, now);
+        before - self.out[at].len() - self.into[at].len()
     }
 
     fn price(&self, u: u32) -> u64 {
@@ -181,74 +232,6 @@ impl Linear {
 
     fn queue(&mut self, u: u32) {
         self.heap.push(Reverse((self.price(u), u)));
-    }
-
-    /// Solves the states that are left as a dense matrix, the last one taken out first.
-    fn dense(&mut self, core: &[u32]) {
-        let m = core.len();
-        for (i, &u) in core.iter().enumerate() {
-            self.slot[u as usize] = i as u32;
-        }
-        let mut a = vec![0.0; m * m];
-        for (row, &u) in a.chunks_exact_mut(m.max(1)).zip(core) {
-            for &(j, share) in self.out[u as usize].iter().filter(|x| !self.gone[x.0 as usize] && x.0 != u) {
-                row[self.slot[j as usize] as usize] += share;
-            }
-        }
-        for k in (0..m).rev() {
-            let (above, below) = a.split_at_mut(k * m);
-            let (at, row) = (core[k] as usize, &below[..k]);
-            self.divisor[at] = self.leave[at] + row.iter().sum::<f64>();
-            let (constant, leave) = (self.constant[at], self.leave[at]);
-            for (&u, other) in core[..k].iter().zip(above.chunks_exact_mut(m)) {
-                let share = other[k] / self.divisor[at];
-                if share > 0.0 {
-                    self.constant[u as usize] += share * constant;
-                    self.leave[u as usize] += share * leave;
-                    other[..k].iter_mut().zip(row).for_each(|(x, y)| *x += share * y);
-                    // What comes back stays, which is no way on.
-                }
-            }
-        }
-        for k in 0..m {
-            let row = a[k * m..k * m + k].iter().zip(core);
-            let sum = row.fold(self.constant[core[k] as usize], |s, (a, &j)| s + a * self.value[j as usize]);
-            self.value[core[k] as usize] = sum / self.divisor[core[k] as usize];
-        }
-    }
-
-    /// Gauss-Seidel over the states that are left, forwards and backwards in turn.
-    fn sweep(&mut self, core: &[u32], tol: f64, max_sweeps: usize) -> bool {
-        // The share of a change that the next sweep can keep, at most.
-        let mut keeps = 0.0f64;
-        for &u in core {
-            let at = u as usize;
-            compact(&mut self.out[at], u, &self.gone, &mut self.slot);
-            let going: f64 = self.out[at].iter().map(|x| x.1).sum();
-            self.divisor[at] = self.leave[at] + going;
-            keeps = keeps.max(going / self.divisor[at]);
-        }
-        let sum = |x: &[f64]| core.iter().map(|&u| x[u as usize]).sum::<f64>();
-        let start = sum(&self.constant) / sum(&self.leave);
-        core.iter().for_each(|&u| self.value[u as usize] = start);
-        let mut before = f64::INFINITY;
-        for sweep in 0..max_sweeps {
-            let (mut change, mut scale) = (0.0f64, 0.0f64);
-            for i in 0..core.len() {
-                let u = core[if sweep % 2 == 0 { i } else { core.len() - 1 - i }];
-                let new = self.row(u);
-                change = change.max((new - self.value[u as usize]).abs());
-                scale = scale.max(new.abs());
-                self.value[u as usize] = new;
-            }
-            // A bound of the error where the discount gives one, else an estimate from how changes shrink.
-            let shrinks = if keeps < 0.9999 { keeps } else { (change / before).min(keeps.min(1.0 - 1e-9)) };
-            if change * shrinks <= tol * scale * (1.0 - shrinks) && sweep > 0 {
-                return true;
-            }
-            before = change;
-        }
-        false
     }
 }
 
