@@ -66,7 +66,8 @@ def test_against_the_oracle(oracle, tolerance, seed, formula, scale, statistics,
 def test_no_success_and_all_success():
     steps = Steps([0, 0, 1, 2, 3], ["a", "b", "a", "a", "b"], groups=["p", "p", "q", "q"])
     for formula in ("code", "paper", "progress"):
-        assert not graphgpo(steps, [0.0] * 4, formula=formula).any()
+        for costs in (None, [1.0, 2.0, 3.0, 4.0, 5.0]):
+            assert not graphgpo(steps, [0.0] * 4, formula=formula, costs=costs).any()
         # A task of its own: the success of p is none of q's.
         got = graphgpo(steps, [1.0, 0.0, 0.0, 0.0], formula=formula)
         assert not got[3:].any()

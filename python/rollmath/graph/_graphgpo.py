@@ -100,12 +100,14 @@ def graphgpo(
         edges = np.full(graph.n_edges, np.inf)
         np.minimum.at(edges, graph.edge_of_row, cost)
     d = np.asarray(graph_distance(graph, at_ends(graph, won, False), costs=edges))
-    known = np.where(np.isfinite(d), d, 0.0)
-    d = np.where(np.isfinite(d), d, 1.0 + np.asarray(segment_broadcast(known, graph.node_groups, how="max")))
+    near = np.isfinite(d)
+    farthest = np.asarray(segment_broadcast(np.where(near, d, -1.0), graph.node_groups, how="max"))
+    d = np.where(near, d, farthest + 1.0)
 
     power = d[graph.next_of_row] + cost
     if formula != "paper":
         power -= d[graph.node_of_row] if formula == "progress" else 1.0
+    power[farthest[graph.node_of_row] < 0] = 0.0  # without a success no step is better than another
     step = among_steps(who, factor * base**power, made.groups(by="state"), rules, scale)
     out = episode_term(who, made, r, advantages, rules, scale=scale, statistics=statistics)
     return back(np.where(lost, np.nan, weights[0] * out + weights[1] * step))

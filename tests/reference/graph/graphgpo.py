@@ -22,6 +22,9 @@ def graphgpo(
     distance = {node: d if d < math.inf else farthest[node[0]] + 1 for node, d in distance.items()}
     raw = {}
     for row, a, b in moves:
+        if not any(node[0] == a[0] and node[1:] == (END, "won") for node in distance):
+            raw[row] = 0.0
+            continue
         power = distance[b] + cost[row] - {"code": 1.0, "paper": 0.0, "progress": distance[a]}[formula]
         raw[row] = 10 * omega**power
     rows = sorted(raw)
