@@ -10,6 +10,7 @@ from bench import step_inputs as inputs
 from bench.machine import THREADS
 from bench.measure import cases
 from bench.peers import trinity_steps
+from rollmath._step_keys import number_keys
 
 TASKS = 512
 
@@ -81,15 +82,16 @@ def test_hgpo(measure, quick, provider, threads):
     run(measure, "hgpo", provider, threads, call, x, inputs.hgpo(x, 2))
 
 
-@cases(probe_read=THREADS, rollmath=THREADS, python_dict=1)
+@cases(probe_read=THREADS, rollmath=THREADS, rollmath_table=THREADS, python_dict=1)
 def test_keys(measure, quick, provider, threads):
     x = inputs.planted(1 if quick else 2084, 2000)
     size = sum(map(len, x.states))
     words, pool = np.ones(size // 8, np.uint64), ThreadPoolExecutor(threads)
-    parts = np.array_split(words, threads)
+    parts, tasks = np.array_split(words, threads), rm.Groups(x.task)
     call = {
         "probe read": lambda: list(pool.map(np.max, parts)),
-        "rollmath": lambda: table(x, actions=False).state_index,
+        "rollmath": lambda: number_keys("Steps", tasks, {"state": x.states})[0]["state"],
+        "rollmath table": lambda: table(x, actions=False).state_index,
         "python dict": lambda: ways.numbered(zip(x.task.tolist(), x.states, strict=True), len(x.states)),
     }[provider]
     # Numbers in the order of first appearance.

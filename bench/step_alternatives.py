@@ -81,7 +81,7 @@ def hgpo_loops(x: Planted, history: int) -> np.ndarray:
                 if (own := steps[row] - mean) != 0:
                     total[row] += (k + 1) * own
                     weights[row] += k + 1
-    return np.array([t / w if w else 0.0 for t, w in zip(total, weights, strict=True)])
+    return np.array([t / (w + 1e-6) for t, w in zip(total, weights, strict=True)])
 
 
 # Values of a graph: what the best reward that can be reached is worth here, less by gamma a step.

@@ -103,7 +103,7 @@ def hgpo(x: Planted, history: int) -> np.ndarray:
         weights[rows] += np.where(own != 0, k + 1, 0)
         key = key * 200 + np.where(place >= k, np.roll(x.state_number, k) % 160 + 1, 0)
         key = np.unique(key, return_inverse=True)[1]
-    return total / np.where(weights > 0, weights, 1)
+    return total / (weights + 1e-6)
 
 
 def group_extreme(values: np.ndarray, ids: np.ndarray) -> np.ndarray:

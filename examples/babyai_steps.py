@@ -267,7 +267,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=2, help="updates between evaluations")
     parser.add_argument("--held-out", type=int, default=64, help="tasks of an evaluation")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--out", type=Path, help="folder for results.json and curves.png")
+    parser.add_argument("--out", type=Path, help="folder for results.json and curves.png (matplotlib)")
     parser.add_argument("--quick", action="store_true", help="some seconds, to see that it works: too short to learn")
     options = parser.parse_args(argv)
     if options.quick:

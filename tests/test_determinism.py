@@ -115,3 +115,48 @@ def test_the_interpreter_runs_on_during_a_call(threads, n):
         other.join()
     # A call that keeps the interpreter leaves the other thread at most a switch at its start and one at its end.
     assert during > 5
+
+
+def test_eight_callers_may_share_a_list_of_texts_that_one_of_them_changes(threads):
+    threads(2)
+    texts = [f"{i % 50:05d}" * 9 for i in range(100_000)]
+    task = np.arange(100_000) // 240
+    expected = rm.Steps(np.arange(100_000), texts, groups=task).state_index
+    shared, stop = list(texts), threading.Event()
+
+    def change():
+        while not stop.is_set():
+            # Equal texts, but new objects: the old ones are freed unless the callers hold them.
+            shared[:] = [text[:9] + text[9:] for text in texts]
+
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for steps in pool.map(lambda _: rm.Steps(np.arange(100_000), shared, groups=task), range(16)):
+                assert np.array_equal(steps.state_index, expected)
+    finally:
+        stop.set()
+        other.join()
+
+
+def test_the_interpreter_runs_on_while_keys_are_hashed(threads):
+    threads(1)
+    texts = np.zeros((200, 1_000_000), np.uint8)
+    ticks, stop = [0], threading.Event()
+
+    def tick():
+        while not stop.is_set():
+            ticks[0] += 1
+            stop.wait(0.0005)
+
+    other = threading.Thread(target=tick)
+    other.start()
+    try:
+        before = ticks[0]
+        rm.Steps(np.arange(200), texts, groups=np.zeros(200, int))
+        during = ticks[0] - before
+    finally:
+        stop.set()
+        other.join()
+    assert during > 5

@@ -38,6 +38,18 @@ def test_fork_after_a_parallel_call(script):
     script(SETUP + "assert succeeded(in_child(lambda: bits() == expected)); assert bits() == expected")
 
 
+def test_fork_after_keys_of_steps(script):
+    code = """
+texts = [f"{i % 50:05d}" * 9 for i in range(100_000)]
+def numbers():
+    steps = rm.Steps(np.arange(100_000) // 8, texts, groups=np.arange(100_000) // 50_000)
+    return steps.state_index.tobytes() + steps.merge(history=3).groups.index.tobytes()
+expected = numbers()
+assert succeeded(in_child(lambda: numbers() == expected)); assert numbers() == expected
+"""
+    script(SETUP + code)
+
+
 def test_fork_of_a_fork(script):
     code = """
 def grandchild():

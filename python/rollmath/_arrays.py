@@ -11,6 +11,7 @@ from __future__ import annotations
 import operator
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -261,6 +262,16 @@ class Immutable:
 
     def _fill(self, **fields: Any) -> None:
         self.__dict__.update(fields)
+
+    def __getstate__(self) -> dict[str, Any]:
+        cached = {
+            name for kind in type(self).__mro__ for name, x in vars(kind).items() if isinstance(x, cached_property)
+        }
+        return {name: x for name, x in self.__dict__.items() if name not in cached}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Pickled arrays may be written to again.
+        self._fill(**{name: frozen(x) if isinstance(x, np.ndarray) else x for name, x in state.items()})
 
     def __setattr__(self, name: str, value: Any) -> None:
         msg = f"{type(self).__name__} is immutable; make a new one instead of setting {name!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,6 +82,21 @@ def flag(who: str, name: str, value: object) -> bool:
 
 
 # One value a row.
+
+
+def listed(who: str, name: str, x: Any, what: str) -> list[Any]:
+    """The elements of a sequence, an array or a column of a table; ``name`` is as the message has it, quoted or not.
+
+    Raises:
+        TypeError: one thing instead of several, or things that have no order.
+    """
+    # Arrays and columns hold objects of their own, which their lists do not.
+    read = next((r for how in ("to_pylist", "tolist", "to_list") if (r := getattr(x, how, None))), None)
+    values = x if read is None else read()
+    if isinstance(values, (str, bytes, bytearray, Mapping, Set)) or not hasattr(values, "__iter__"):
+        msg = f"{who}(): {name} must be {what}, got {describe(x)}"
+        raise TypeError(msg)
+    return list(values)
 
 
 def mask(who: str, name: str, x: ArrayLike | None, length: int, why: str = "len(groups)") -> NDArray[np.bool_]:

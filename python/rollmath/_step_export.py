@@ -10,7 +10,7 @@ import numpy as np
 
 from rollmath import _core
 from rollmath._arrays import ArrayLike, Immutable, describe, floats
-from rollmath._checks import whole
+from rollmath._checks import listed, whole
 from rollmath._draw import printable
 from rollmath._step_draw import Drawing, svg
 from rollmath.groups import Groups
@@ -160,11 +160,14 @@ def _task(who: str, graph: StepGraph, task: Any) -> NDArray[np.int64]:
             msg = f"{who}(): 'task' must name one of the {len(ids)} tasks of the graph, task={ids[0]!r} say, got None"
             raise ValueError(msg)
         return np.arange(graph.n_nodes)
-    if task not in ids:
+    try:
+        number = ids.index(task)
+    except ValueError:
+        # Also what compares with an id to something else than a bool, such as an array.
         few = ", ".join(map(repr, ids[:5])) + (", ..." if len(ids) > 5 else "")
         msg = f"{who}(): 'task' must be the id of a task of the graph ({few}), got {task!r}"
-        raise ValueError(msg)
-    return np.flatnonzero(graph.node_groups.index == ids.index(task))
+        raise ValueError(msg) from None
+    return np.flatnonzero(graph.node_groups.index == number)
 
 
 def _by_edge(who: str, graph: StepGraph, x: ArrayLike | None) -> NDArray[np.float64] | None:
@@ -184,15 +187,13 @@ def _first(who: str, name: str, x: Any, index: NDArray[np.int64], n: int) -> lis
     made: list[Any] = [None] * n
     if x is None:
         return made
-    if isinstance(x, (str, bytes, Mapping)) or not isinstance(x, (Sequence, np.ndarray)):
-        msg = f"{who}(): {name!r} must be a list with one object a row, got {describe(x)}"
-        raise TypeError(msg)
-    if len(x) != len(index):
-        msg = f"{who}(): {name!r} must have length {len(index)} (= the number of rows), got {len(x)}"
+    values = listed(who, repr(name), x, "a list with one object a row")
+    if len(values) != len(index):
+        msg = f"{who}(): {name!r} must have length {len(index)} (= the number of rows), got {len(values)}"
         raise ValueError(msg)
     which, rows = np.unique(index, return_index=True)
     for v, row in zip(which.tolist(), rows.tolist(), strict=True):
-        made[v] = x[row]
+        made[v] = values[row]
     return made
 
 
@@ -205,6 +206,10 @@ def _values(
     if not isinstance(values, Mapping):
         msg = f"{who}(): {name!r} must be a mapping from names to one number a {what}, got {describe(values)}"
         raise TypeError(msg)
+    for key in values:
+        if not isinstance(key, str):
+            msg = f"{who}(): {name!r} must have names that are strings, got {key!r}"
+            raise TypeError(msg)
     if taken := [key for key in values if key in known]:
         msg = f"{who}(): {name!r} must not name an attribute that every {what} may have, got {taken[0]!r}"
         raise ValueError(msg)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 
 from rollmath._arrays import ArrayLike, Immutable, choice, counted, describe, frozen
+from rollmath._checks import listed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +23,7 @@ State = Literal["observation", "history"] | Callable[[list[Message]], Any]
 Action = Literal["message", "tool_calls"] | Callable[[Message], Any]
 
 #: Fields of an assistant message that reach the environment. Its reasoning does not, nor what a server adds.
-_ACTS = ("content", "refusal", "tool_calls", "function_call")
+_ACTS = ("role", "content", "refusal", "tool_calls", "function_call")
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 
 
@@ -47,6 +49,15 @@ class StepMessages(NamedTuple):
             f"{after} end with messages after the last assistant message"
         )
 
+    def _take(self, rows: NDArray[np.bool_], trajectories: NDArray[np.bool_]) -> StepMessages:
+        """Of some trajectories, whose rows these are."""
+        return StepMessages(
+            frozen(self.message_index[rows]),
+            tuple(compress(self.actions, rows)),
+            tuple(compress(self.observations, rows)),
+            tuple(compress(self.final, trajectories)),
+        )
+
 
 class FromMessages(Immutable):
     """The way from conversations to a :class:`~rollmath.Steps`."""
@@ -62,30 +73,33 @@ class FromMessages(Immutable):
         state: State = "observation",
         action: Action = "message",
         final: Literal["state", "end"] = "state",
-        ignore: Sequence[str] = (),
+        ignore: Collection[str] = (),
     ) -> Steps:
         """From chat conversations, one a trajectory: each assistant message is a step.
 
-        Messages are mappings as the chat API of OpenAI has them: a ``role`` (all but ``"assistant"`` is what the agent
-        sees), ``content``, ``tool_calls``, ``tool_call_id``. Two of them are equal if all their fields are, but:
-        random ids do not count (``id``, and a result names its call by place instead); arguments of calls are compared
-        as JSON (order of keys and white space do not count; 1 and 1.0 differ), or as text where they are none;
-        a field that is None, ``""`` or ``[]`` is as good as absent; and of an assistant message only ``content``,
-        ``refusal`` and calls count, not its reasoning. :attr:`Steps.report` has the messages of each step.
+        Messages are mappings as the chat API of OpenAI has them: a ``role`` (``"assistant"`` is the agent, all others
+        are what it sees), ``content``, ``tool_calls``, ``tool_call_id``. Two messages are equal if all their fields
+        are, with these exceptions. Random ids do not count: ``id`` is left out, and a result has the place of its call
+        among those of the last assistant message instead of ``tool_call_id``. Arguments of calls are compared as JSON
+        (order of keys and white space do not count; 1 and 1.0 differ), or as text where they are no JSON object or
+        list. A field that is None or empty is as good as absent. Of an assistant message only ``content``, ``refusal``
+        and calls count, not its reasoning. A text and a list of one text part differ, and so do results of parallel
+        calls that came in another order. :attr:`Steps.report` has the messages of each step.
 
         Args:
             conversations: one list of messages a trajectory. One without an assistant message has no step.
             groups: the task, one id a conversation.
             state: what the key of the state is. ``"observation"``: the messages since the assistant message before,
-                so that the same tool result is the same state whatever came first. It is empty where one assistant
-                message follows another. ``"history"``: all messages before, so that only conversations that begin alike
-                share states. Or a function from the list of all messages before to a key.
+                so that the same tool result is the same state whatever came first. It is empty, and all such states are
+                one, where an assistant message follows another or begins the conversation. ``"history"``: all messages
+                before, so that only conversations that begin alike share states. Or a function from the list of all
+                messages before to a key.
             action: what the key of the action is. ``"message"``: content and calls. ``"tool_calls"``: the calls alone
                 where there are any, whatever is said beside them. Or a function from the assistant message to a key.
-            final: what messages after the last assistant message are: ``"state"``, the state after the last step, or
-                ``"end"``: nothing, so that every conversation has the same end, or what ``terminal=`` of a method says.
-                Without such messages it is the end in both cases.
-            ignore: further fields of messages that do not count, a time stamp, say.
+            final: what messages after the last assistant message are: ``"state"``, the state after the last step, which
+                counts unless ``terminal=`` of a method names the ends; or ``"end"``, nothing, so that all conversations
+                of a task have the same end. Without such messages it is the end in both cases.
+            ignore: further fields of messages that do not count, a time stamp, say; not those within calls.
 
         Raises:
             TypeError: conversations that are no lists of mappings, a message without a role, values that are no JSON.
@@ -112,19 +126,21 @@ class FromMessages(Immutable):
         if not callable(action):
             choice(who, "action", action, ("message", "tool_calls"))
         choice(who, "final", final, ("state", "end"))
-        reader = _Reader(who, state, action, _names(who, ignore))
-        for number, messages in enumerate(
-            _listed(who, "'conversations'", conversations, "a list with one list of messages a trajectory")
-        ):
+        talks = listed(who, "'conversations'", conversations, "a list with one list of messages a trajectory")
+        reader = _Reader(who, state, action, _names(who, ignore), ends=final == "end")
+        for number, messages in enumerate(talks):
             reader.read(number, messages)
-        return reader.steps(cast("type[Steps]", cls), groups, ends=final == "end")
+        return reader.steps(cast("type[Steps]", cls), groups)
 
 
 class _Reader:
     """Keys of the steps, conversation after conversation."""
 
-    def __init__(self, who: str, state: State, action: Action, ignore: frozenset[str]) -> None:
-        self.who, self.state, self.action, self.ignore = who, state, action, ignore
+    def __init__(self, who: str, state: State, action: Action, ignore: frozenset[str], *, ends: bool) -> None:
+        self.who, self.state, self.action, self.ends = who, state, action, ends
+        #: Fields that do not count in what the agent saw, and those that do in what it did.
+        self.unseen, self.acts = ignore | {"id", "tool_call_id"}, [name for name in _ACTS if name not in ignore]
+        self.answers = "tool_call_id" not in ignore
         self.lengths: list[int] = []
         self.before: list[Any] = []
         self.after: list[Any] = []
@@ -138,21 +154,21 @@ class _Reader:
         self.histories: dict[tuple[int, str], int] = {}
 
     def read(self, number: int, conversation: Any) -> None:
-        name = f"conversations[{number}]"
-        messages = _listed(self.who, name, conversation, "a list of messages")
+        messages = listed(self.who, f"conversations[{number}]", conversation, "a list of messages")
         start, history, keys = 0, -1, []
         places: dict[Any, int] = {}
-        since: list[Any] = []  # the messages since the last assistant message, as they are compared
+        since: list[str] = []  # the messages since the last assistant message, as they are compared
         for at, message in enumerate(messages):
-            role = self._role(f"{name}[{at}]", message)
-            if role != "assistant":
-                since.append(self._seen(f"{name}[{at}]", message, places))
+            name = f"conversations[{number}][{at}]"
+            if self._role(name, message) != "assistant":
+                seen = self._seen(name, message, places)
+                since.append("" if callable(self.state) else self._json(name, seen))
                 continue
-            acted, places = self._acted(f"{name}[{at}]", message)
-            keys.append(self._state_key(name, messages[:at], since, history))
-            self.did.append(self._action_key(f"{name}[{at}]", message, acted))
+            acted, places = self._acted(name, message)
+            keys.append(self._state_key(messages[:at], since, history))
+            self.did.append(self._action_key(name, message, acted))
             if self.state == "history":
-                history = self._numbered(name, history, [*since, acted])
+                history = self._numbered(history, [*since, self._json(name, acted)])
             self.index.append(at)
             self.said.append(message)
             self.saw.append(messages[start:at])
@@ -160,29 +176,25 @@ class _Reader:
         self.lengths.append(len(keys))
         self.final.append(messages[start:])
         if keys:
-            trailing = bool(since)
-            last = self._state_key(name, messages, since, history) if trailing else keys[-1]
+            goes_on = bool(since) and not self.ends
             self.before += keys
-            self.after += [*keys[1:], last]
-            self.ended += [False] * (len(keys) - 1) + [not trailing]
+            # Where nothing follows, the state itself, only to have a key that exists.
+            self.after += [*keys[1:], self._state_key(messages, since, history) if goes_on else keys[-1]]
+            self.ended += [False] * (len(keys) - 1) + [not goes_on]
 
-    def steps(self, cls: type[Steps], groups: Groups | ArrayLike, *, ends: bool) -> Steps:
-        after = None if ends or all(self.ended[i] for i in self._last_rows()) else self.after
+    def steps(self, cls: type[Steps], groups: Groups | ArrayLike) -> Steps:
+        after = None if sum(self.ended) == sum(map(bool, self.lengths)) else self.after
         made = cls._of(self.who, self.lengths, self.before, self.did, groups, after)
         if after is not None:
-            # Where nothing follows, `after` holds the state itself, only to have a key that exists.
             made._fill(next_index=frozen(np.where(self.ended, -1, made.next_index)))
         index = frozen(np.array(self.index, dtype=np.int64))
         made._fill(report=StepMessages(index, tuple(self.said), tuple(self.saw), tuple(self.final)))
         return made
 
-    def _last_rows(self) -> list[int]:
-        return [end - 1 for n, end in zip(self.lengths, np.cumsum(self.lengths).tolist(), strict=True) if n]
-
-    def _state_key(self, name: str, before: list[Message], since: list[Any], history: int) -> Any:
+    def _state_key(self, before: list[Message], since: list[str], history: int) -> Any:
         if callable(self.state):
             return self.state(before)
-        return self._json(name, since) if self.state == "observation" else self._numbered(name, history, since)
+        return f"[{','.join(since)}]" if self.state == "observation" else self._numbered(history, since)
 
     def _action_key(self, name: str, message: Message, acted: dict[str, Any]) -> Any:
         if callable(self.action):
@@ -190,8 +202,8 @@ class _Reader:
         calls = {key: acted[key] for key in ("tool_calls", "function_call") if key in acted}
         return self._json(name, calls if calls and self.action == "tool_calls" else acted)
 
-    def _numbered(self, name: str, history: int, since: list[Any]) -> int:
-        return self.histories.setdefault((history, self._json(name, since)), len(self.histories))
+    def _numbered(self, history: int, since: list[str]) -> int:
+        return self.histories.setdefault((history, ",".join(since)), len(self.histories))
 
     def _json(self, name: str, value: Any) -> str:
         try:
@@ -213,8 +225,8 @@ class _Reader:
 
     def _seen(self, name: str, message: Message, places: dict[Any, int]) -> dict[str, Any]:
         """A message of others as it is compared; ``places`` are those of the calls that it may answer."""
-        made = self._kept(message, set(message) - {"id", "tool_call_id"})
-        if (call := message.get("tool_call_id")) is not None:
+        made = {key: x for key, x in message.items() if key not in self.unseen and not _empty(x)}
+        if self.answers and (call := message.get("tool_call_id")) is not None:
             if not isinstance(call, (str, int)):
                 msg = f"{self.who}(): {name}['tool_call_id'] must be a string, got {describe(call)}"
                 raise TypeError(msg)
@@ -224,10 +236,10 @@ class _Reader:
 
     def _acted(self, name: str, message: Message) -> tuple[dict[str, Any], dict[Any, int]]:
         """An assistant message as it is compared, and the place of each of its calls by id."""
-        made = self._kept(message, set(_ACTS) | {"role"})
+        made = {key: x for key in self.acts if not _empty(x := message.get(key))}
         places: dict[Any, int] = {}
         if "tool_calls" in made:
-            calls = _listed(self.who, f"{name}['tool_calls']", made["tool_calls"], "a list of mappings")
+            calls = listed(self.who, f"{name}['tool_calls']", made["tool_calls"], "a list of mappings")
             made["tool_calls"] = [self._call(f"{name}['tool_calls'][{i}]", call) for i, call in enumerate(calls)]
             places = {call["id"]: i for i, call in enumerate(calls) if isinstance(call.get("id"), (str, int))}
         if "function_call" in made:
@@ -239,45 +251,34 @@ class _Reader:
         if not isinstance(call, Mapping):
             msg = f"{self.who}(): {name} must be a mapping, got {describe(call)}"
             raise TypeError(msg)
-        made = self._kept(call, set(call) - {"id", "index"})
-        function = made.get("function")
-        if isinstance(function, Mapping):
-            made["function"] = self._kept(function, set(function)) | _arguments(function)
-        return made | _arguments(made)
-
-    def _kept(self, message: Message, fields: set[str]) -> dict[str, Any]:
-        keep = fields - self.ignore
-        return {key: x for key, x in message.items() if key in keep and not _empty(x)}
+        made = _parsed(call)
+        if isinstance(function := made.get("function"), Mapping):
+            made["function"] = _parsed(function)
+        return made
 
 
 def _empty(x: Any) -> bool:
-    return x is None or (isinstance(x, (str, list, tuple)) and not x)
+    return x is None or (isinstance(x, (str, list, tuple, Mapping)) and not x)
 
 
-def _arguments(function: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call as JSON; text that is no JSON object or list stays text."""
-    given = function.get("arguments")
-    if not isinstance(given, str) or not given:
-        return {}
-    try:
-        parsed = json.loads(given)
-    except (ValueError, RecursionError):
-        return {}
-    return {"arguments": parsed} if isinstance(parsed, (dict, list)) else {}
-
-
-def _listed(who: str, name: str, x: Any, what: str) -> list[Any]:
-    if isinstance(x, (str, bytes, Mapping)) or not hasattr(x, "__iter__"):
-        msg = f"{who}(): {name} must be {what}, got {describe(x)}"
-        raise TypeError(msg)
-    return list(x)
+def _parsed(call: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not empty, but ids; arguments as JSON, unless they are text that is no JSON object or list."""
+    made = {key: x for key, x in call.items() if key not in {"id", "index"} and not _empty(x)}
+    if isinstance(given := made.get("arguments"), str):
+        try:
+            parsed = json.loads(given)
+        except (ValueError, RecursionError):
+            return made
+        if isinstance(parsed, (dict, list)):
+            made["arguments"] = parsed
+            if not parsed:
+                del made["arguments"]
+    return made
 
 
 def _names(who: str, ignore: Any) -> frozenset[str]:
-    if isinstance(ignore, (str, bytes)) or not hasattr(ignore, "__iter__"):
-        msg = f"{who}(): 'ignore' must be a list of names of fields, got {describe(ignore)}"
-        raise TypeError(msg)
-    names = list(ignore)
+    # A set will do: their order is no matter.
+    names = list(ignore) if isinstance(ignore, Set) else listed(who, "'ignore'", ignore, "a list of names of fields")
     for name in names:
         if not isinstance(name, str):
             msg = f"{who}(): 'ignore' must hold strings, got {describe(name)}"

@@ -40,7 +40,7 @@ class StepsSummary(NamedTuple):
         n_trajectories: trajectories, with those that have no steps.
         n_steps: rows.
         n_states: distinct states in which a step was taken.
-        n_distinct_steps: groups of rows that are the same step; the edges of the graph, with the default merge.
+        n_distinct_steps: groups of rows that are the same step.
         n_shared_steps: rows whose step another trajectory takes, too.
         n_revisits: rows whose state the trajectory has been in before.
         n_changed: rows whose credit differs from the advantage of their trajectory; -1 without advantages.
@@ -85,12 +85,11 @@ class StepsSummary(NamedTuple):
             ", ".join(what),
             f"  distinct steps  {self.n_distinct_steps}, {self.merge_ratio:.3g} rows each",
             f"  shared steps    {self.n_shared_steps} rows, {self.shared:.1%}: another trajectory takes them, too",
-            f"  revisits        {self.n_revisits} rows in a state that their trajectory has been in before",
+            f"  revisits        {counted(self.n_revisits, 'row')} in a state that their trajectory has been in before",
         ]
         if self.n_changed >= 0:
-            lines.append(
-                f"  credit          differs from the trajectory's in {self.n_changed} rows, {self.changed:.1%}"
-            )
+            rows = counted(self.n_changed, "row")
+            lines.append(f"  credit          differs from the trajectory's in {rows}, {self.changed:.1%}")
         return "\n".join(lines)
 
     def table(self, *, limit: int = 20) -> str:
@@ -123,7 +122,8 @@ class Summary(Immutable):
             credit: one number a row, as a method of :mod:`rollmath.graph` gives it; default: the mean of the advantages
                 over each merged step. It differs from the advantage of its trajectory if it does so by more than 1e-6
                 of the largest advantage.
-            merged: which rows are the same step; default ``steps.merge()``.
+            merged: which rows are the same step; default ``steps.merge()``, and another for what a method asks of them
+                (``history=``, ``terminal=``).
 
         Raises:
             ValueError: wrong lengths, or a credit without advantages.
@@ -146,6 +146,9 @@ class Summary(Immutable):
         if len(same) != len(steps):
             msg = f"{who}(): 'merged' must be of these steps, with {len(steps)} rows, got {len(same)}"
             raise ValueError(msg)
+        if not np.array_equal(same._trajectory, steps.trajectory_index):
+            msg = f"{who}(): 'merged' must be of these steps, got one of steps with other trajectories"
+            raise ValueError(msg)
         changed = _changed(who, steps, advantages, credit, same)
         tasks = steps.trajectory_groups
         where = tasks.index[steps.trajectory_index]
@@ -153,15 +156,16 @@ class Summary(Immutable):
         def count(rows: NDArray[np.bool_] | NDArray[np.int64]) -> NDArray[np.int64]:
             return np.bincount(where[rows], minlength=tasks.n_groups)
 
+        visits = np.bincount(where, minlength=tasks.n_groups)
         states = steps.groups(by="state")
         been = Groups.product(states, Groups(steps.trajectory_index))
         by_task = StepCounts(
             trajectories=tasks.counts,
-            steps=np.bincount(where, minlength=tasks.n_groups),
+            steps=visits,
             states=count(states.first),
             distinct_steps=count(same.groups.first),
             shared_steps=count(same.shared),
-            revisits=np.bincount(where, minlength=tasks.n_groups) - count(been.first),
+            revisits=visits - count(been.first),
             changed=np.full(tasks.n_groups, -1) if changed is None else count(changed),
         )
         return StepsSummary(

@@ -108,7 +108,7 @@ class Groups(Immutable):
     @cached_property
     def ids(self) -> tuple[Any, ...]:
         """Id of each group, in order of first appearance."""
-        return tuple(self._name(row) for row in self.first.tolist())
+        return tuple(map(self._name, self.first.tolist()))
 
     @cached_property
     def index(self) -> NDArray[np.int64]:
@@ -239,7 +239,7 @@ def _factorize(who: str, name: str, ids: ArrayLike) -> tuple[_core.Csr, Callable
         if dense is ids or dense.base is not None:
             # The names are read on demand; what the caller does to the array later must not change them.
             dense = dense.copy()
-        return _core.Csr.from_ids(who, dense), lambda row: int(dense[row])
+        return _core.Csr.from_ids(who, dense), dense.item
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1 or ids.dtype.kind not in "OUST":
             msg = f"{who}(): {name!r} must be 1-D ids (strings, ints, UUIDs, tuples), got {describe(ids)}"

@@ -14,6 +14,7 @@ from rollmath._arrays import (
     ArrayLike,
     check_vector,
     choice,
+    counted,
     describe,
     frozen,
     host,
@@ -23,7 +24,7 @@ from rollmath._arrays import (
 )
 from rollmath._checks import flag, mask, whole
 from rollmath._step_graph import StepGraph, build
-from rollmath._step_keys import number_keys
+from rollmath._step_keys import episodes, in_time, joined, number_keys, tasks_of, unnamed
 from rollmath._step_merge import Count, MergedSteps
 from rollmath._step_messages import FromMessages
 from rollmath._step_summary import Summary
@@ -44,9 +45,11 @@ class Steps(FromMessages, Summary):
     Args:
         trajectory: one id a row, whatever :class:`~rollmath.Groups` takes. Rows of a trajectory are in time order and
             may be interleaved with those of others; with ``step`` they may come in any order.
-        state: key of what the agent saw, one a row: strings, bytes, ints, tuples, rows of a 2-D array, chat
-            messages (dicts, or lists of dicts, compared as JSON) or a :class:`~rollmath.Groups` of your own canonical
-            ids.
+        state: key of what the agent saw, one a row and all of one type: strings, bytes, ints, UUIDs, tuples of these,
+            rows of an array of two or more dimensions (0.0 and -0.0 are the same, NaN is refused), chat messages
+            (dicts, or lists of dicts, compared as JSON: the order of keys is no matter, 1 and 1.0 differ) or a
+            :class:`~rollmath.Groups` of your own canonical ids. Keys are hashed (128 bits) and compared, so that only
+            equal ones are ever the same.
         action: key of what it did, likewise; None if actions are not to be told apart.
         groups: the task: one id a row, or one a trajectory in the order of :attr:`trajectory_ids`.
         step: time of each row within its trajectory, integers without repeats; gaps are no matter.
@@ -58,6 +61,13 @@ class Steps(FromMessages, Summary):
             this order.
         trajectory_groups: Groups over the trajectories.
         row_groups: Groups over the rows.
+        trajectory_index: trajectory of each row, int64 ``[n_rows]``.
+        order: rows sorted by trajectory and time; trajectory ``i`` is ``order[offsets[i]:offsets[i + 1]]``.
+        offsets: int64 ``[n_trajectories + 1]``.
+        state_index: number of the state of each row, int64 ``[n_rows]``; states of two tasks have two numbers, in order
+            of first appearance.
+        action_index: number of the action, likewise; 0 without actions.
+        n_states: how many numbers states have.
         report: what :meth:`from_messages` read, else None.
 
     Raises:
@@ -79,7 +89,6 @@ class Steps(FromMessages, Summary):
     offsets: NDArray[np.int64]
     state_index: NDArray[np.int64]
     action_index: NDArray[np.int64]
-    next_index: NDArray[np.int64]
     n_states: int
     #: Rank of each state (action) number by task, then by key: within a task the same for any order of the rows.
     _state_rank: NDArray[np.int64]
@@ -97,10 +106,10 @@ class Steps(FromMessages, Summary):
     ) -> None:
         who = "Steps"
         made = as_groups(who, trajectory, name="trajectory")
-        rows, per_trajectory = _tasks(who, made, as_groups(who, groups))
+        rows, per_trajectory = tasks_of(who, made, as_groups(who, groups))
         order, offsets = made.order, made.offsets
         if step is not None:
-            order = _in_time(who, made, step)
+            order = in_time(who, made, step)
         self._fill(trajectory_ids=made.ids, trajectory_index=made.index, trajectory_groups=per_trajectory)
         self._fill(row_groups=rows, order=order, offsets=offsets)
         self._read(who, state, action, next_state)
@@ -133,40 +142,41 @@ class Steps(FromMessages, Summary):
     @classmethod
     def from_episodes(
         cls,
-        states: Sequence[Sequence[Any]],
-        actions: Sequence[Sequence[Any]] | None = None,
+        states: Sequence[ArrayLike],
+        actions: Sequence[ArrayLike] | None = None,
         *,
         groups: Groups | ArrayLike,
     ) -> Steps:
         """From one list of states, and one of actions, a trajectory.
 
-        An episode of ``n`` actions may have ``n + 1`` states: the last is what the agent saw after its last action.
+        Args:
+            states: what the agent saw: one list of keys a trajectory, or one array with a row a step.
+            actions: what it did, likewise. All episodes may have one state more than actions: what the agent saw after
+                its last action, which is the next state of its last step.
+            groups: the task, one id a trajectory.
 
         >>> Steps.from_episodes([["hall", "room"], ["hall"]], [["go", "take"], ["go"]], groups=["p", "p"])
         Steps(3 steps of 2 trajectories in 1 task, 2 states)
         """
         who = "Steps.from_episodes"
-        seen = _episodes(who, "states", states)
+        seen = episodes(who, "states", states)
         if actions is None:
-            return cls._of(who, list(map(len, seen)), _flat(seen), None, groups, None)
-        acts = _episodes(who, "actions", actions)
+            return cls._of(who, list(map(len, seen)), joined(who, "states", seen), None, groups, None)
+        acts = episodes(who, "actions", actions)
         if len(acts) != len(seen):
             msg = f"{who}(): 'actions' must have length {len(seen)} (= len(states)), got {len(acts)}"
             raise ValueError(msg)
-        extra = {len(s) - len(a) for s, a in zip(seen, acts, strict=True)}
-        if not extra <= {0} and not extra <= {1}:
-            at = next(
-                i for i, (s, a) in enumerate(zip(seen, acts, strict=True)) if len(s) - len(a) != min(extra, key=abs)
-            )
+        extra = [len(s) - len(a) for s, a in zip(seen, acts, strict=True)]
+        more = extra[0] if extra and extra[0] in {0, 1} else 0
+        if (at := next((i for i, n in enumerate(extra) if n != more), None)) is not None:
             msg = (
-                f"{who}(): 'states' must have as many elements as 'actions' in every episode, or one more in every one, "
-                f"got {len(seen[at])} for {len(acts[at])} actions in episode {at}"
+                f"{who}(): 'states' must have as many elements as 'actions' in every episode, or one more in every "
+                f"one, got {len(seen[at])} for {counted(len(acts[at]), 'action')} in episode {at}"
             )
             raise ValueError(msg)
-        lengths = list(map(len, acts))
-        if extra != {1}:
-            return cls._of(who, lengths, _flat(seen), _flat(acts), groups, None)
-        return cls._of(who, lengths, _flat([s[:-1] for s in seen]), _flat(acts), groups, _flat([s[1:] for s in seen]))
+        state = joined(who, "states", [s[: len(a)] for s, a in zip(seen, acts, strict=True)])
+        after = joined(who, "states", [s[1:] for s in seen]) if more else None
+        return cls._of(who, list(map(len, acts)), state, joined(who, "actions", acts), groups, after)
 
     @classmethod
     def _of(cls, who: str, lengths: Any, state: Any, action: Any, groups: Any, next_state: Any) -> Steps:
@@ -185,18 +195,18 @@ class Steps(FromMessages, Summary):
         columns = {"state": state} if next_state is None else {"state": state, "next_state": next_state}
         numbers, rank = number_keys(who, self.row_groups, columns)
         self._fill(state_index=frozen(numbers["state"]), n_states=len(rank), _state_rank=frozen(rank))
-        if next_state is None:
-            after = np.where(self.next < 0, -1, numbers["state"][self.next]) if len(self) else self.next
-        else:
-            after = numbers["next_state"]
+        if next_state is not None:
+            self._fill(next_index=frozen(numbers["next_state"]))
         acts, rank = np.zeros(len(self), np.int64), np.zeros(min(len(self), 1), np.int64)
         if action is not None:
             made, rank = number_keys(who, self.row_groups, {"action": action})
             acts = made["action"]
-        self._fill(next_index=frozen(after), action_index=frozen(acts), _action_rank=frozen(rank))
+        self._fill(action_index=frozen(acts), _action_rank=frozen(rank))
 
     def take(self, keep: ArrayLike) -> Steps:
         """The steps of some trajectories, in the order of the rows; numbers of states and actions stay.
+
+        :attr:`report` is that of these trajectories, too.
 
         Args:
             keep: bool mask, one a trajectory.
@@ -219,6 +229,7 @@ class Steps(FromMessages, Summary):
             n_states=self.n_states,
             _state_rank=self._state_rank,
             _action_rank=self._action_rank,
+            report=None if self.report is None else self.report._take(rows, kept),
         )
         return steps
 
@@ -255,11 +266,21 @@ class Steps(FromMessages, Summary):
         return frozen(self._neighbour(1))
 
     def _neighbour(self, by: int) -> NDArray[np.int64]:
+        if by > 0 and np.array_equal(self.order, np.arange(len(self))):
+            out = np.arange(1, len(self) + 1)
+            out[self.offsets[1:][self.lengths > 0] - 1] = -1
+            return out
         out = np.full(len(self), -1)
         here, there = (self.order[1:], self.order[:-1]) if by < 0 else (self.order[:-1], self.order[1:])
         same = self.trajectory_index[here] == self.trajectory_index[there]
         out[here[same]] = there[same]
         return out
+
+    @cached_property
+    def next_index(self) -> NDArray[np.int64]:
+        """Number of the state after each row, as in ``state_index``, -1 at an end, int64 ``[n_rows]``."""
+        # Columns of next states take the place of this.
+        return frozen(np.where(self.next < 0, -1, self.state_index[self.next]) if len(self) else self.next)
 
     @cached_property
     def last(self) -> NDArray[np.bool_]:
@@ -301,7 +322,7 @@ class Steps(FromMessages, Summary):
             by: ``"state"``; ``"action"``: state and action; ``"transition"``: state, action and next state;
                 ``"trajectory"``; ``"task"``.
             history: how many steps before must agree, too (states for ``"state"``, else states and actions); None for
-                all of them.
+                all of them. Not for trajectories and tasks.
 
         >>> Steps([0, 0, 1, 1], ["a", "b", "c", "b"], groups=[0] * 4).groups(history=1).index.tolist()
         [0, 1, 2, 3]
@@ -309,10 +330,11 @@ class Steps(FromMessages, Summary):
         who = "Steps.groups"
         choice(who, "by", by, ("task", "trajectory", "state", "action", "transition"))
         before = self._history(who, history)
-        if by == "task":
-            return self.row_groups
-        if by == "trajectory":
-            return Groups(self.trajectory_index)
+        if by in {"task", "trajectory"}:
+            if history != 0:
+                msg = f"{who}(): 'history' must be 0 for by={by!r}, which compares no steps, got {history}"
+                raise ValueError(msg)
+            return self.row_groups if by == "task" else Groups(self.trajectory_index)
         return self._grouped(before, action=by != "state", next_state=by == "transition")
 
     def merge(
@@ -331,8 +353,9 @@ class Steps(FromMessages, Summary):
                 graph a prefix tree.
             action: whether the action is part of the key.
             next_state: whether the next state is.
-            terminal: what the next state of a last row is: ``"end"``, one state for all; or one id a trajectory (its
-                outcome, say), so that only ends with equal ids are the same. Floats are compared by value.
+            terminal: what the next state of a last row is: ``"end"``, the one that ``next_state=`` gave it, or else one
+                for all; or one id a trajectory (its outcome, say), so that only ends with equal ids are the same,
+                whatever ``next_state=`` was. Floats are compared by value.
             count: ``"visit"``: each row counts once in a mean; ``"trajectory"``: each trajectory does, however often it
                 takes the step.
         """
@@ -376,13 +399,19 @@ class Steps(FromMessages, Summary):
         return longest if history is None else min(whole(who, "history", history, 0), longest)
 
     def _ends(self, who: str, terminal: Any) -> NDArray[np.int64] | None:
-        """A number for each trajectory, equal where ends are the same."""
+        """A number for each trajectory, within a task equal where ends are the same and the same for any order."""
         if isinstance(terminal, str):
             choice(who, "terminal", terminal, ("end",))
             return None
-        x, _ = host(who, "terminal", terminal)
-        check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
-        return np.unique(x, return_inverse=True)[1].reshape(-1)
+        if not isinstance(terminal, Groups):
+            x, _ = host(who, "terminal", terminal)
+            check_vector(who, "terminal", x, self.n_trajectories, "steps.n_trajectories")
+            if x.dtype.kind in "biuf":
+                return np.unique(x, return_inverse=True)[1].reshape(-1)
+        # Ids as they came: NumPy makes texts of all that is beside a text, and 1 would be "1".
+        ids = as_groups(who, terminal, length=self.n_trajectories, why="steps.n_trajectories", name="terminal")
+        numbers, rank = number_keys(who, self.trajectory_groups, {"terminal": ids})
+        return rank[numbers["terminal"]]
 
     def _grouped(
         self, history: int, *, action: bool, next_state: bool, ends: NDArray[np.int64] | None = None
@@ -393,16 +422,14 @@ class Steps(FromMessages, Summary):
         if history:
             keys.append(_core.step_window("Steps", core, keys[:], self.previous, history))
         if next_state:
-            end = 0 if ends is None else ends[self.trajectory_index]
-            keys.append(np.where(self.next_index >= 0, self.next_index, self.n_states + end))
-        return _unnamed(_core.step_rows("Steps", core, keys))
+            end, known = (0, self.next_index >= 0) if ends is None else (ends[self.trajectory_index], ~self.last)
+            keys.append(np.where(known, self.next_index, self.n_states + end))
+        return unnamed(_core.step_rows("Steps", core, keys))
 
     def __repr__(self) -> str:
-        tasks, n = self.trajectory_groups.n_groups, self.n_trajectories
-        return (
-            f"Steps({len(self)} steps of {n} trajector{'y' if n == 1 else 'ies'} in {tasks} task{'s'[: tasks != 1]}, "
-            f"{self.n_states} states)"
-        )
+        n = self.n_trajectories
+        whose = f"{n} trajector{'y' if n == 1 else 'ies'} in {counted(self.trajectory_groups.n_groups, 'task')}"
+        return f"Steps({counted(len(self), 'step')} of {whose}, {counted(self.n_states, 'state')})"
 
 
 def as_steps(who: str, steps: object) -> Steps:
@@ -411,64 +438,3 @@ def as_steps(who: str, steps: object) -> Steps:
         msg = f"{who}(): 'steps' must be a rollmath.Steps, got {describe(steps)}"
         raise TypeError(msg)
     return steps
-
-
-def _unnamed(csr: _core.Csr) -> Groups:
-    """Groups whose ids are their numbers."""
-    index = csr.index
-    return Groups._make(csr, lambda row: int(index[row]))
-
-
-def _tasks(who: str, trajectories: Groups, groups: Groups) -> tuple[Groups, Groups]:
-    """The task of each row and of each trajectory."""
-    if len(groups) == len(trajectories):
-        first = groups.index[trajectories.first]
-        if len(split := np.flatnonzero(groups.index != first[trajectories.index])):
-            row = int(split[0])
-            at = trajectories.index[row]
-            msg = (
-                f"{who}(): 'groups' must be one a trajectory, but trajectory {trajectories.ids[at]!r} is in "
-                f"{groups.ids[first[at]]!r} and, at row {row}, in {groups.ids[groups.index[row]]!r}; if trajectories "
-                "of different groups have the same id, pass trajectory=Groups.product(groups, trajectory)"
-            )
-            raise ValueError(msg)
-        return groups, groups.take(trajectories.first)
-    if len(groups) == trajectories.n_groups:
-        return groups.take(trajectories.index), groups
-    msg = (
-        f"{who}(): 'groups' must have length {len(trajectories)} (= the number of rows) or {trajectories.n_groups} "
-        f"(= the number of trajectories), got {len(groups)}"
-    )
-    raise ValueError(msg)
-
-
-def _episodes(who: str, name: str, lists: Any) -> list[list[Any]]:
-    if isinstance(lists, (str, bytes)) or not hasattr(lists, "__iter__"):
-        msg = f"{who}(): {name!r} must be a list with one list a trajectory, got {describe(lists)}"
-        raise TypeError(msg)
-    out = list(lists)
-    for i, episode in enumerate(out):
-        if isinstance(episode, (str, bytes)) or not hasattr(episode, "__iter__"):
-            msg = f"{who}(): {name!r} must hold one list a trajectory, got {describe(episode)} at index {i}"
-            raise TypeError(msg)
-    return [list(episode) for episode in out]
-
-
-def _flat(lists: list[list[Any]]) -> list[Any]:
-    return [x for episode in lists for x in episode]
-
-
-def _in_time(who: str, trajectories: Groups, step: ArrayLike) -> NDArray[np.int64]:
-    """Rows by trajectory and time."""
-    time, _ = integers(who, "step", step, length=len(trajectories), why="the number of rows")
-    order = np.lexsort((time, trajectories.index))
-    same = (np.diff(trajectories.index[order]) == 0) & (np.diff(time[order]) == 0)
-    if same.any():
-        at = int(np.argmax(same))
-        name = trajectories.ids[trajectories.index[order[at]]]
-        msg = (
-            f"{who}(): 'step' must not repeat in a trajectory, but {name!r} has {time[order[at]]} at rows {order[at]} "
-            f"and {order[at + 1]}"
-        )
-        raise ValueError(msg)
-    return frozen(order)

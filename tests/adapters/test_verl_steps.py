@@ -79,6 +79,22 @@ def test_rewards_of_steps():
     np.testing.assert_allclose(run("hgpo", given, table), made.at_rows(expected), atol=1e-6)
 
 
+def test_columns_of_one_row():
+    """One number a row goes to its step; a column that happens to be named `turns` is not read."""
+    made = Agents(1)
+    invalid = np.random.default_rng(0).random(len(made.mask)) < 0.5
+    columns = made.columns() | {"invalid": invalid, "turns": np.arange(len(invalid))}
+    given = Batch("rollmath/recipe", made.token_rewards, made.mask, {}, columns)
+    table = {
+        "recipe": "gigpo",
+        "advantage": {"method": "graph.g2po", "convention": "G2PO", "options": {"statistics": "trajectories"}},
+    }
+    found = run("recipe", given, table | {"columns": {"invalid": "invalid"}})
+    expected = graph.g2po(made.steps(), made.rewards, invalid=invalid)
+    np.testing.assert_allclose(found, made.at_rows(expected), atol=1e-6)
+    assert np.abs(expected - graph.g2po(made.steps(), made.rewards)).max() > 0
+
+
 def test_actions_are_the_tokens_of_a_row():
     made = Agents(SHARED)
     made.responses[:] = 5
@@ -157,6 +173,12 @@ def test_errors():
     ):
         with pytest.raises(ValueError, match=text):
             run("gigpo", batch(made, columns), table)
+    last = columns | {"turn": np.zeros(len(made.mask), np.int64)}
+    with pytest.raises(
+        ValueError,
+        match=r"with the same number of a step must be copies, but rows 0 and 1, of step 0 of 't\d', have oth",
+    ):
+        run("gigpo", batch(made, last), {"columns": {"step": "turn"}})
     with pytest.raises(TypeError, match="'anchor_obs' must hold one integer a row, the number of the step"):
         run("gigpo", batch(made, columns), {"columns": {"step": "anchor_obs"}})
     with pytest.raises(ValueError, match=r"'anchor_obs' must have one value a row, \[\d+\], got \(3,\)"):

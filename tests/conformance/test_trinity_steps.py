@@ -74,7 +74,8 @@ def test_gigpo(module, experience, agree, seed, fnorm, scale, given):
         ]
     found = advantages(module, theirs, gamma=0.9, fnorm=fnorm)
     # It computes in float32, and divides by 1 + 1e-6 where it does not standardise.
-    agree(f"Trinity gigpo {fnorm}, {given}", rm.graph.gigpo(steps, gamma=0.9, scale=scale, **ours), found, atol=5e-6)
+    mine = rm.graph.gigpo(steps, gamma=0.9, scale=scale, **ours)
+    agree(f"Trinity gigpo {fnorm}, {given} float32", mine, found, atol=5e-6)
 
 
 def test_its_anchors_are_not_those_of_a_task(module, experience):

@@ -256,6 +256,8 @@ BAD = [
     (("abc", [0]), {}, TypeError, "'texts' must be a sequence with one string a row, got an object of type str"),
     ((b"abc", [0]), {}, TypeError, "'texts' must be a sequence with one string a row, got an object of type bytes"),
     (({"a": 1}, [0]), {}, TypeError, "'texts' must be a sequence with one string a row, got an object of type dict"),
+    (({"a"}, [0]), {}, TypeError, "'texts' must be a sequence with one string a row, got an object of type set"),
+    ((np.array("ab"), [0]), {}, TypeError, "'texts' must be 1-D, got a 0-D <U2 array"),
     ((3, [0]), {}, TypeError, "'texts' must be a sequence with one string a row, got an object of type int"),
     ((["a", 3], [0, 0]), {}, TypeError, "'texts' must hold strings, got int at index 1"),
     ((["a", None], [0, 0]), {}, TypeError, "'texts' must hold strings, got NoneType at index 1"),

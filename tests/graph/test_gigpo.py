@@ -151,6 +151,18 @@ def test_step_rewards_are_all_that_a_step_has_earned():
     np.testing.assert_array_equal(step_returns(steps, None, step_rewards=earned, gamma=0.5), [0, 1, 0, 0])
 
 
+def test_equal_rewards_may_be_different_returns():
+    steps = Steps.from_lengths([2, 1], ["a", "b", "a"], groups=[0, 0])
+    assert gigpo(steps, [1.0, 1.0], gamma=0.5).tolist() == [-0.25, 0.0, 0.25]
+    assert gigpo(steps, [1.0, 1.0], gamma=1.0).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_a_missing_advantage():
+    steps = Steps.from_lengths([1, 1], ["a", "a"], groups=[0, 0])
+    assert gigpo(steps, [1.0, 0.0], advantages=[np.nan, 2.0], nan="omit").tolist() == [0.5, 1.5]
+    assert np.isnan(gigpo(steps, [1.0, 0.0], advantages=[np.nan, 2.0], nan="propagate")).tolist() == [True, False]
+
+
 def test_trajectories_of_no_step():
     steps = Steps.from_lengths([1, 0, 1], ["a", "a"], groups=[0] * 3)
     # They take part in the statistics over trajectories, as their reward does.
@@ -169,11 +181,13 @@ def test_states_are_those_of_a_task():
 
 def test_policies():
     steps = Steps.from_lengths([1, 1, 1], ["a", "a", "b"], groups=["p", "p", "q"])
-    with pytest.raises(ValueError, match=r"gigpo\(\): .*one valid member"):
-        gigpo(steps, [1.0, 0.0, 1.0], singleton="raise")
-    with pytest.raises(ValueError, match=r"gigpo_step\(\): .*one valid member"):
+    alone = r"\(\): 'steps' has a {} with one valid member \(that of {}\); choose singleton="
+    for statistics, of in (("trajectories", "trajectory 2"), ("step_rows", "row 2")):
+        with pytest.raises(ValueError, match="^gigpo" + alone.format("task", of)):
+            gigpo(steps, [1.0, 0.0, 1.0], singleton="raise", statistics=statistics)
+    with pytest.raises(ValueError, match="^gigpo_step" + alone.format("state", "row 2")):
         gigpo_step(steps, [1.0, 0.0, 1.0], singleton="raise")
-    with pytest.raises(ValueError, match=r"gigpo\(\): .*spread"):
+    with pytest.raises(ValueError, match=r"^gigpo\(\): 'steps' has a task without spread \(that of trajectory 0\)"):
         gigpo(steps, [1.0, 1.0, 1.0], scale="std", zero_spread="raise")
     rules = rm.conventions.GIGPO
     assert (rules["gigpo"].singleton, rules["gigpo_step"].singleton) == ("raw", "zero")

@@ -155,7 +155,7 @@ def test_wrong_calls():
         ({"alpha": 1e4}, ValueError, r"'alpha' must leave the weights finite, got 10000 with 2 levels"),
         ({"offset": np.nan}, ValueError, r"'offset' must be finite and not negative, got nan"),
         ({"advantages": [1.0]}, ValueError, r"'advantages' must have length 2 \(= steps.n_trajectories\), got 1"),
-        ({"zero_spread": "raise", "advantages": None}, ValueError, r"spread"),
+        ({"zero_spread": "raise"}, ValueError, r"'steps' has a level without spread \(that of row 0\); choose"),
         ({"convention": rm.conventions.GIGPO}, ValueError, r"GIGPO.* has no convention for 'hgpo'"),
     ]:
         with pytest.raises(error, match=rf"^hgpo\(\): .*{message}"):

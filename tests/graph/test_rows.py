@@ -23,14 +23,16 @@ CALLS = {
     "step_reinforce_position": lambda s, r, **k: graph.step_reinforce(s, r, baseline="position", **k),
     "step_reinforce_state": lambda s, r, **k: graph.step_reinforce(s, r, baseline="state", leave_one_out=True, **k),
     "step_returns": lambda s, r: graph.step_returns(s, r, gamma=0.5),
+    "segment_returns": lambda s, r: graph.segment_returns(s, pairs(s), r, gamma=0.5, discount="segment"),
 }
-STANDARD = {name: call for name, call in CALLS.items() if name != "step_returns"}
+STANDARD = {name: call for name, call in CALLS.items() if "returns" not in name}
 calls = pytest.mark.parametrize("name", CALLS)
 SEEDS = st.integers(0, 2**32)
 
 
-def build(table):
-    return Steps(table["trajectory"], table["state"], table["action"], groups=table["groups"], step=table["step"])
+def pairs(steps):
+    """Segments of two steps each."""
+    return steps.position // 2 if isinstance(steps, Steps) else []
 
 
 def outcome(steps, dtype=np.float64):
@@ -42,29 +44,13 @@ def outcome(steps, dtype=np.float64):
 @calls
 @given(SEEDS)
 def test_rows_in_another_order_get_the_same_bits(oracle, same_bits, name, seed):
-    table = oracle("step_tables.py", "random_table")(seed)
-    other, order = oracle("step_tables.py", "shuffled")(table, seed)
-    steps, turned = build(table), build(other)
-    same_bits(CALLS[name](turned, outcome(turned)), CALLS[name](steps, outcome(steps))[order])
-    # Sorted by time, `step` is not needed.
-    order = np.lexsort((table["step"],))
-    plain = {key: [column[i] for i in order] for key, column in table.items()} | {"step": None}
-    same_bits(CALLS[name](build(plain), outcome(build(plain))), CALLS[name](steps, outcome(steps))[order])
+    oracle("step_laws.py", "rows_in_another_order")(CALLS[name], outcome, same_bits, seed)
 
 
 @calls
 @given(SEEDS)
 def test_other_names_and_other_tasks_change_no_bit(oracle, same_bits, name, seed):
-    table = oracle("step_tables.py", "random_table")(seed)
-    steps = build(table)
-    expected = CALLS[name](steps, outcome(steps))
-    renamed = table | {"state": [(ord(x), "s") for x in table["state"]], "action": [ord(x) for x in table["action"]]}
-    same_bits(CALLS[name](build(renamed), outcome(steps)), expected)
-    task = table["groups"][0]
-    keep = [t.split(".")[0] == task.replace("task", "t") for t in steps.trajectory_ids]
-    rows = [g == task for g in table["groups"]]
-    alone = steps.take(keep)
-    same_bits(CALLS[name](alone, outcome(alone)), expected[rows])
+    oracle("step_laws.py", "other_names_and_tasks")(CALLS[name], outcome, same_bits, same_bits, seed)
 
 
 @pytest.mark.parametrize("name", STANDARD)
@@ -74,7 +60,7 @@ def test_equal_rewards_of_steps_that_end_at_once_are_no_evidence(oracle, name, s
     first = {t: i for i, t in reversed(list(enumerate(table["trajectory"])))}
     table = {key: [column[i] for i in first.values()] for key, column in table.items()}
     table["state"] = ["a"] * len(first)
-    steps = build(table)
+    steps = oracle("step_laws.py", "build")(table)
     if name == "salt":
         assert (CALLS[name](steps, np.full(len(first), 0.1)) == 0.1).all()
     else:
@@ -84,20 +70,7 @@ def test_equal_rewards_of_steps_that_end_at_once_are_no_evidence(oracle, name, s
 @calls
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int64, np.bool_])
 def test_kinds(oracle, name, dtype):
-    torch = pytest.importorskip("torch")
-    steps = build(oracle("step_tables.py", "random_table")(7))
-    rewards = (np.arange(steps.n_trajectories) % 2).astype(dtype)
-    expected = CALLS[name](steps, rewards.astype(np.float64))
-    got = CALLS[name](steps, rewards)
-    assert got.dtype == (np.float64 if dtype in {np.int64, np.bool_} else np.float32)
-    np.testing.assert_array_equal(got, expected.astype(got.dtype))
-    tensor = CALLS[name](steps, torch.from_numpy(rewards))
-    assert tensor.dtype == torch.float32
-    np.testing.assert_array_equal(tensor.numpy(), expected.astype(np.float32))
-    assert CALLS[name](steps, rewards.tolist()).dtype == np.float64
-    frozen = rewards.copy()
-    frozen.setflags(write=False)
-    CALLS[name](steps, frozen)
+    oracle("step_laws.py", "kinds")(CALLS[name], dtype, pytest.importorskip("torch"))
 
 
 @calls
@@ -106,7 +79,7 @@ def test_no_rows_lone_rows_and_trajectories_of_no_step(name):
     assert CALLS[name](Steps([], [], [], groups=[]), []).shape == (0,)
     assert CALLS[name](Steps.from_lengths([0, 0], [], [], groups=["p", "q"]), [1.0, 2.0]).shape == (0,)
     lone = CALLS[name](Steps([0], ["a"], ["x"], groups=[0]), [2.0])
-    raw = {"gigpo": 2 / (1 + 1e-6), "gigpo_rows": 2.0, "salt": 2.0, "step_returns": 2.0}
+    raw = {"gigpo": 2 / (1 + 1e-6), "gigpo_rows": 2.0, "salt": 2.0, "step_returns": 2.0, "segment_returns": 2.0}
     assert lone.tolist() == pytest.approx([raw.get(name, 0.0)])
     assert np.isfinite(
         CALLS[name](Steps.from_lengths([2, 0, 1], list("aba"), list("xxx"), groups=[0] * 3), [1, 2, 3])
@@ -155,7 +128,7 @@ def test_wrong_calls(name):
             CALLS[name](steps, [1.0, 0.0], eps=-1.0)
 
 
-@pytest.mark.parametrize("name", [n for n in CALLS if "salt" not in n])
+@pytest.mark.parametrize("name", [n for n in CALLS if "salt" not in n and n != "segment_returns"])
 def test_rewards_or_step_rewards(name):
     steps = Steps([0, 0, 1], ["a", "b", "a"], groups=[0, 0])
     call = getattr(
@@ -185,14 +158,7 @@ def test_rewards_or_step_rewards(name):
 
 
 @pytest.mark.parametrize("name", ["gigpo_rows", "hgpo", "salt_task", "step_reinforce_state"])
-def test_threads_change_no_bit(same_bits, name):
+def test_threads_change_no_bit(oracle, same_bits, name):
     rng, n = np.random.default_rng(0), 100_000
     steps = Steps(rng.integers(0, n // 20, n), rng.integers(0, 30, n), groups=rng.integers(0, n // 100, n // 20))
-    rewards, before = rng.normal(size=steps.n_trajectories), rm.num_threads()
-    try:
-        rm.set_num_threads(1)
-        expected = CALLS[name](steps, rewards)
-        rm.set_num_threads(4)
-        same_bits(CALLS[name](steps, rewards), expected)
-    finally:
-        rm.set_num_threads(before)
+    oracle("step_laws.py", "threads")(CALLS[name], steps, same_bits, rm.set_num_threads, rm.num_threads())

@@ -16,7 +16,8 @@ SEEDS = st.integers(0, 2**32)
 
 
 def build(table):
-    return Steps(table["trajectory"], table["state"], table["action"], groups=table["groups"], step=table["step"])
+    columns = {name: table.get(key) for name, key in (("groups", "groups"), ("step", "step"), ("next_state", "next"))}
+    return Steps(table["trajectory"], table["state"], table["action"], **columns)
 
 
 def example(paths):
@@ -73,10 +74,13 @@ def test_history_tells_a_shared_step_apart(vectors, history):
     st.sampled_from(["end", "outcome"]),
     st.sampled_from(["visit", "trajectory"]),
     st.sampled_from([None, "task"]),
+    st.booleans(),
     st.sampled_from([np.float64, np.float32]),
 )
-def test_against_the_oracle(oracle, tolerance, seed, history, action, next_state, ends, count, renormalise, dtype):
+def test_against_the_oracle(oracle, tolerance, seed, history, action, next_state, ends, count, renormalise, own, dtype):
     table = oracle("step_tables.py", "random_table")(seed)
+    if own:
+        table["next"] = np.random.default_rng(seed).choice(list("abcd"), len(table["state"])).tolist()
     steps = build(table)
     advantages = draw(steps, seed, dtype)
     terminal = (
@@ -148,11 +152,17 @@ def test_ends_of_different_outcome_are_different_steps():
     assert salt(steps, [1.0, -1.0, 0.0], terminal=["won", "lost", "lost"], next_state=False).tolist() == [0, 0, 0]
 
 
+def test_ends_that_are_named_come_before_next_states():
+    steps = Steps.from_episodes([["a", "z"], ["a", "z"], ["a", "y"]], [["x"]] * 3, groups=[0] * 3)
+    assert salt(steps, [1.0, -1.0, 0.5]).tolist() == [0, 0, 0.5]
+    assert salt(steps, [1.0, -1.0, 0.5], terminal=["won", "lost", "won"]).tolist() == [0.75, -1, 0.75]
+
+
 def test_a_task_without_spread_afterwards_gets_nothing():
     steps = Steps.from_episodes([["a"], ["a"], ["b"]], [["x"], ["x"], ["x"]], groups=["p", "p", "q"])
     assert salt(steps, [0.3, 0.1, 5.0], renormalise="task").tolist() == [0, 0, 0]
     assert salt(steps, [0.3, 0.1, 5.0], renormalise="task", singleton="raw")[2] == 5 / (1 + 1e-6)
-    with pytest.raises(ValueError, match=r"salt\(\): .*spread"):
+    with pytest.raises(ValueError, match=r"salt\(\): 'steps' has a task without spread \(that of row 0\); choose"):
         salt(steps, [0.3, 0.1, 5.0], renormalise="task", zero_spread="raise")
 
 
@@ -161,11 +171,16 @@ def test_wrong_calls():
     for options, error, message in [
         ({"renormalise": "batch"}, ValueError, r"salt\(\): 'renormalise' must be one of 'task', got 'batch'"),
         ({"count": "step"}, ValueError, r"salt\(\): 'count' must be one of 'visit', 'trajectory', got 'step'"),
-        ({"history": -1}, ValueError, r"'history' must be at least 0, got -1"),
-        ({"history": 1.5}, TypeError, r"'history' must be a whole number"),
-        ({"action": 1}, TypeError, r"'action' must be True or False, got 1"),
-        ({"terminal": "won"}, ValueError, r"'terminal' must be one of 'end', got 'won'"),
-        ({"terminal": [1, 2, 3]}, ValueError, r"'terminal' must have length 2"),
+        ({"history": -1}, ValueError, r"^salt\(\): 'history' must be at least 0, got -1"),
+        ({"history": 1.5}, TypeError, r"^salt\(\): 'history' must be a whole number"),
+        ({"action": 1}, TypeError, r"^salt\(\): 'action' must be True or False, got 1"),
+        ({"terminal": "won"}, ValueError, r"^salt\(\): 'terminal' must be one of 'end', got 'won'"),
+        ({"terminal": [1, 2, 3]}, ValueError, r"^salt\(\): 'terminal' must have length 2"),
+        (
+            {"terminal": [1, "1"]},
+            TypeError,
+            r"^salt\(\): 'terminal' must be of one type, got int at index 0 and str at index 1",
+        ),
         ({"convention": rm.conventions.VERL}, ValueError, r"VERL.* has no convention for 'salt'"),
     ]:
         with pytest.raises(error, match=message):

@@ -109,9 +109,14 @@ def test_lone_rows():
     # State b belongs to one trajectory, twice.
     assert step_reinforce(steps, [4.0, 2.0], **options).tolist() == [-1.0, 0.0, 0.0, 1.0]
     assert step_reinforce(steps, [4.0, 2.0], **options, singleton="raw").tolist() == [-1.0, 2.0, 4.0, 1.0]
-    with pytest.raises(ValueError, match=r"step_reinforce\(\): the group of row 1 has no row of another trajectory"):
+    with pytest.raises(
+        ValueError,
+        match=r"^step_reinforce\(\): 'steps' has a state with rows of one trajectory alone \(that of row 1\)",
+    ):
         step_reinforce(steps, [4.0, 2.0], **options, singleton="raise")
-    with pytest.raises(ValueError, match=r"step_reinforce\(\): .*one valid member"):
+    with pytest.raises(
+        ValueError, match=r"^step_reinforce\(\): 'steps' has a position with one valid member \(that of row 1\)"
+    ):
         step_reinforce(steps, [4.0, 2.0], baseline="position", singleton="raise")
     assert step_reinforce(steps, [4.0, np.nan], baseline="none", nan="omit").tolist() == [4.0, 4.0, 4.0, 0.0]
 

@@ -219,6 +219,43 @@ def test_columns_of_rollouts_and_of_steps():
     np.testing.assert_allclose(both.advantages.values, at_turns([found[0], [0.0] * 3, *found[1:]]), atol=1e-15)
 
 
+BAD, COSTS = [[x == "b" for x in row] for row in ACTIONS], [[1.0 + (x == "s1") for x in row] for row in STATES]
+
+
+@pytest.mark.parametrize(
+    ("method", "columns"),
+    [
+        ("g2po", {"invalid": BAD}),
+        ("graphgpo", {"costs": COSTS, "success": [True, False, False, True]}),
+        ("graft", {"values": COSTS}),
+        ("rewardflow", {}),
+        ("step_reinforce", {"step_rewards": COSTS}),
+        ("step_returns", {}),
+        ("gigpo_step", {}),
+    ],
+)
+@pytest.mark.parametrize("out", [None, 1])
+def test_other_methods_and_their_columns(method, columns, out):
+    """None of them asks for actions; what has one number a step is cut with the steps."""
+    recipe = of(f"graph.{method}")
+    seen = [i for i in range(4) if i != out]
+    keep = np.array([i != out for i in range(4)])
+    whole = rm.Steps.from_episodes(STATES, groups=GROUPS)
+    rollouts = {name: x for name, x in columns.items() if name == "success"}
+    per_step = {name: np.concatenate([x[i] for i in seen]) for name, x in columns.items() if name not in rollouts}
+    given = {name: np.array(x)[seen] for name, x in rollouts.items()} | per_step
+    rewards = None if method == "step_reinforce" else np.array(REWARDS)[seen]
+    given |= {} if method == "step_returns" else {"convention": rm.conventions.DEFAULT}
+    steps = whole.take(keep)
+    found = iter(steps.by_trajectory(getattr(graph, method)(steps, rewards, **given)).to_lists())
+    expected = at_turns([next(found) if i != out else [0.0] * len(x) for i, x in enumerate(STATES)])
+    flat = {name: np.concatenate(x) for name, x in columns.items() if name in per_step}
+    for form in ({"states": STATES} | columns, {"steps": whole} | columns | flat, {"steps": whole} | columns):
+        valid = {} if out is None else {"valid": keep}
+        values = recipe.advantages(REWARDS, GROUPS, rows=ROWS, **form, **valid)
+        np.testing.assert_allclose(values.values, expected, atol=1e-15)
+
+
 def test_a_function_of_ones_own():
     batch = prepare(of(own, options={"factor": 2.0}), states=STATES, actions=ACTIONS)
     assert batch.advantages.values.tolist() == at_turns([[2.0] * 3, [0.0] * 3, [0.0] * 4, [2.0] * 3])
@@ -316,6 +353,8 @@ NAMED = rm.Steps(list("xwyz"), list("abcd"), groups=GROUPS)
         (lambda: prepare(steps=WHOLE.take([True] * 3 + [False])), ValueError, r"'steps' must have 4 trajectories \(= le"),
         (lambda: prepare(steps=NAMED, turns="row"), ValueError,
          "'steps' must have its trajectories in the order of rows.rollouts.ids, but number 0 is 'x' there and 'w' in"),
+        (lambda: prepare(steps=WHOLE, rows=rm.Rows([1, 0, 2, 3], mask=MASK)), ValueError,
+         "number 0 is 0 there and 1 in the rows; if these are places, not ids, pass states= and actions= instead"),
         (lambda: prepare(steps=WHOLE, groups=["p", "p", "p", "q"]), ValueError,
          "'steps' must have the groups of the rollouts, but rollout 3, here in group 'q', is in 0 there, with others"),
         (lambda: prepare(states=STATES[:3]), ValueError, r"'states' must have one list a rollout, 4 \(= len\(groups\)\)"),
@@ -375,6 +414,12 @@ NAMED = rm.Steps(list("xwyz"), list("abcd"), groups=GROUPS)
         (lambda: Advantage("graph.salt", base={"options": {}}), ValueError, "'base' needs 'method', such as"),
         (lambda: Advantage("graph.salt", base={"methods": 1}), TypeError, "'base' has no 'methods'; it has: 'method'"),
         (lambda: Advantage("graph.salt", base={"method": "group.grpo", "options": {"gamma": 1}}), TypeError, "no option"),
+        (lambda: Advantage("graph.graft_values"), ValueError,
+         "'method' must give one advantage a step, and 'graph.graft_values' does not; call it by hand"),
+        (lambda: Advantage("graph.segment_returns"), ValueError, "'graph.segment_returns' does not; call it by hand"),
+        (lambda: prepare(of("graph.g2po"), states=STATES, invalid=[True] * 4), (TypeError, ValueError),
+         "'invalid' must hold one list of numbers a rollout"),
+        (lambda: prepare(of("graph.rtmc"), states=STATES), ValueError, "needs 'actions'"),
         (lambda: Advantage("graph.gigpo", level="node"), ValueError, "'level' is for methods with a parameter 'forest'"),
         (lambda: Advantage(lambda steps, rewards, rows: 0), TypeError, "takes steps and 'rows'; a method takes one of"),
         (lambda: Advantage("graph.gigpoo"), ValueError, "one of 'graph.gigpo'"),

@@ -74,6 +74,7 @@ TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     "paths": (_TREE, ("paths", "path_lengths")),
     **{name: (made, _STEPS) for name in recipes.names() if (made := recipe(name)).advantage.on_steps},
     "steps excluded": (recipes.HGPO.replace(truncated="exclude", zeros="drop"), ("states", "truncated")),
+    "rewards of steps": (recipes.GIGPO.replace(truncated="exclude"), ("states", "step_rewards", "truncated")),
     "steps of tokens": (recipes.SALT.replace(filter=recipes.Filter("nonzero_spread")), ("states",)),
     "base": (
         recipes.get("gigpo", advantage={"base": "group.stratified"}, reward_kl=0.05),
@@ -143,6 +144,7 @@ class Trees(Batches):
         turns = [int((np.diff(mark, prepend=0) == 1).sum()) for mark in (x.astype(int) for x in marks)]
         self.columns["states"] = [rng.choice(["hall", "yard"], n).tolist() for n in turns]
         self.columns["actions"] = [rng.choice(["go", "take"], n).tolist() for n in turns]
+        self.columns["step_rewards"] = [rng.integers(0, 3, n).astype(float).tolist() for n in turns]
         # Prefixes that rollouts start from: nodes of a chain a group.
         names = np.unique(self.groups).tolist()
         parents = [v - 1 if v % 5 else -1 for v in range(5 * len(names))]

@@ -231,6 +231,17 @@ def test_labels_are_cut_and_messages_read():
     assert [text for text, *_ in short[3]] == ["ac…", "ac…"]
 
 
+def test_labels_come_as_any_column():
+    class Column:
+        def to_pylist(self):
+            return list(STATES)
+
+    graph = g1().graph()
+    expected = graph.to_svg(states=STATES)
+    for column in (tuple(STATES), np.array(STATES), iter(STATES), Column()):
+        assert graph.to_svg(states=column) == expected
+
+
 def test_one_task_of_several():
     steps = Steps([0, 0, 1, 2], list("abac"), groups=["p", "q", "q"])
     graph = steps.graph()
@@ -325,6 +336,7 @@ def test_without_networkx(monkeypatch):
             ValueError,
             r"the task must have at most max_nodes=2 nodes, got 3; draw the graph of fewer trajectories, steps.take",
         ),
+        ("svg", (), {"task": np.arange(2)}, ValueError, r"'task' must be the id of a task of the graph .*, got array"),
         ("svg", (), {"task": "p", "max_nodes": 0}, ValueError, r"'max_nodes' must be at least 1, got 0"),
         ("svg", (), {"task": "p", "max_label": 1.5}, TypeError, r"'max_label' must be a whole number, got .* float"),
         ("svg", (), {"task": "p", "states": "abac"}, TypeError, r"'states' must be a list with one object a row, got"),
@@ -335,6 +347,13 @@ def test_without_networkx(monkeypatch):
             {"node_values": [1]},
             TypeError,
             r"'node_values' must be a mapping from names to one number a node, got .* list",
+        ),
+        (
+            "networkx",
+            (),
+            {"node_values": {1: [1] * 5}},
+            TypeError,
+            r"'node_values' must have names that are strings, got",
         ),
         (
             "networkx",

@@ -108,6 +108,13 @@ def test_functions_make_keys():
     assert seen == [2, 4, 6, 8, 2, 4, 6]
     assert same(steps, "state") == [0, 1, 2, 0, 1, 2]
     assert steps.n_states == 4
+    # What comes after the last assistant message is not asked for if it does not count.
+    seen.clear()
+    assert Steps.from_messages([ONE], groups=[0], state=state, final="end").n_states == 3
+    assert seen == [2, 4, 6]
+    # Messages need not be JSON for functions.
+    odd = [user({1, 2}), said({3})]
+    assert len(Steps.from_messages([odd], groups=[0], state=len, action=lambda m: len(m["content"]))) == 1
 
 
 @pytest.mark.parametrize(
@@ -126,6 +133,8 @@ def test_functions_make_keys():
         (said(None, ("1", "f", '"x"')), said(None, ("1", "f", "x")), False),
         (said(None, ("1", "f", "[" * 100_000)), said(None, ("2", "f", "[" * 100_000)), True),
         (said(None, ("1", "f", ""), ("2", "f", "")), said(None, ("2", "f", None), ("1", "f", None)), True),
+        (said(None, ("1", "f", "{}")), said(None, ("1", "f", "")), True),
+        (said(None, ("1", "f", {})), said(None, ("1", "f", None)), True),
         (said(None, ("1", "f", "{}"), ("2", "g", "{}")), said(None, ("1", "g", "{}"), ("2", "f", "{}")), False),
         (
             {"role": "assistant", "tool_calls": [{"id": "1", "index": 0, "name": "f", "arguments": {"a": 1}}]},
@@ -161,8 +170,20 @@ def test_fields_that_do_not_count():
     a = [user("q") | {"at": 1}, said("x"), {"role": "tool", "content": "r", "id": "77"}, said("y")]
     b = [user("q") | {"at": 2}, said("x"), {"role": "tool", "content": "r"}, said("y")]
     assert same(Steps.from_messages([a, b], groups=[0, 0]), "state") == [0, 1, 2, 1]
-    assert same(Steps.from_messages([a, b], groups=[0, 0], ignore=["at"]), "state") == [0, 1, 0, 1]
+    for ignore in (["at"], {"at"}, np.array(["at", "on"])):
+        assert same(Steps.from_messages([a, b], groups=[0, 0], ignore=ignore), "state") == [0, 1, 0, 1]
     shout = [[user("q"), said("x")], [user("q"), said("y")]]
+    # Names of users, but not those of functions.
+    named = [
+        [user("q") | {"name": n}, said(None, ("1", f, "{}"))] for n, f in (("Ann", "f"), ("Bob", "f"), ("Bob", "g"))
+    ]
+    apart = Steps.from_messages(named, groups=[0] * 3, ignore=["name"])
+    assert (same(apart, "state"), same(apart, "action")) == ([0, 0, 0], [0, 0, 1])
+    # Which call a result answers.
+    asked = ("1", "f", '{"a": 1}'), ("2", "f", '{"a": 2}')
+    crossed = [[user("q"), said(None, *asked), tool(i, "ok"), said("x")] for i in ("1", "2")]
+    assert same(Steps.from_messages(crossed, groups=[0, 0]), "state") == [0, 1, 0, 2]
+    assert same(Steps.from_messages(crossed, groups=[0, 0], ignore=["tool_call_id"]), "state") == [0, 1, 0, 1]
     assert same(Steps.from_messages(shout, groups=[0, 0], ignore=("content",)), "action") == [0, 0]
     # Roles and names count.
     who = [[{"role": r, "content": "q"}, said("x")] for r in ("user", "tool", "user")]
@@ -178,13 +199,35 @@ def test_tasks_stay_apart_and_nothing_is_changed():
     assert (steps.merge().visits == 1).all()
 
 
+def test_some_trajectories():
+    steps = Steps.from_messages([ONE, [user("hi")], TWO], groups=["t", "u", "t"])
+    some = steps.take([False, True, True])
+    assert some.report.message_index.tolist() == [2, 4, 6]
+    assert not some.report.message_index.flags.writeable
+    assert some.report.actions == steps.report.actions[3:]
+    assert some.report.observations == steps.report.observations[3:]
+    assert some.report.final == ([user("hi")], [])
+    assert str(some.report) == "2 conversations made 3 steps; 1 end with messages after the last assistant message"
+    assert Steps.from_lengths([1], ["a"], groups=[0]).take([True]).report is None
+
+
+def test_columns_of_tables():
+    column = np.empty(2, dtype=object)
+    column[:] = [ONE, TWO]
+    expected = Steps.from_messages([ONE, TWO], groups=[0, 0])
+    for talks in (column, iter([ONE, TWO]), (tuple(ONE), tuple(TWO))):
+        assert same(Steps.from_messages(talks, groups=[0, 0]), "transition") == same(expected, "transition")
+
+
 def test_nothing_at_all():
     steps = Steps.from_messages([], groups=[])
     assert (len(steps), steps.n_trajectories) == (0, 0)
     assert str(steps.report) == "0 conversations made 0 steps; 0 end with messages after the last assistant message"
     assert len(Steps.from_messages([[]], groups=[0])) == 0
-    # Nothing is seen between two messages of the assistant.
-    assert same(Steps.from_messages([[said("a"), said("b"), said("c")]], groups=[0]), "state") == [0, 0, 0]
+    # Nothing is seen before the first message, nor between two messages of the assistant.
+    alone = [said("a"), said("b"), said("c")]
+    assert same(Steps.from_messages([alone], groups=[0]), "state") == [0, 0, 0]
+    assert same(Steps.from_messages([alone, alone], groups=[0, 0], state="history"), "state") == [0, 1, 2] * 2
     assert Steps.from_lengths([1], ["a"], groups=[0]).report is None
 
 
@@ -254,7 +297,18 @@ def test_keys_are_those_of_plain_dictionaries(talks, seed, history, ends):
             r"conversations\[0\]\[0\]\['function_call'\] must be a mapping, got .* str",
         ),
         ([[tool([1], "a")]], {}, TypeError, r"conversations\[0\]\[0\]\['tool_call_id'\] must be a string, got .* list"),
-        ([[user({1, 2}), said("a")]], {}, TypeError, r"conversations\[0\] must hold what JSON can hold, but: .* set"),
+        (
+            [[user("a"), said("a"), user("b"), user({1, 2}), said("a")]],
+            {},
+            TypeError,
+            r"conversations\[0\]\[3\] must hold what JSON can hold, but: .* set",
+        ),
+        (
+            [[user("a"), said({1, 2})]],
+            {},
+            TypeError,
+            r"conversations\[0\]\[1\] must hold what JSON can hold, but: .* set",
+        ),
         ([[user("a"), said("a")]], {"state": "all"}, ValueError, r"'state' must be .*observation.*, got 'all'"),
         (
             [[user("a"), said("a")]],
@@ -284,5 +338,5 @@ def test_a_message_that_is_too_deep():
     deep = []
     for _ in range(100_000):
         deep = [deep]
-    with pytest.raises(TypeError, match=r"conversations\[0\] must hold what JSON can hold, but: "):
+    with pytest.raises(TypeError, match=r"conversations\[0\]\[0\] must hold what JSON can hold, but: "):
         Steps.from_messages([[user(deep), said("a")]], groups=[0])

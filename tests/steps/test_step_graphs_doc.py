@@ -17,7 +17,7 @@ def test_the_examples(capsys):
     out = capsys.readouterr().out.splitlines()
     said = [x.split("  # ", 1)[1].strip() for x in code.splitlines() if x.startswith("print") and "  # " in x]
     blocks = [line[2:] for line in code.splitlines() if line.startswith("# ")]
-    assert (len(said), len(blocks)) == (19, 8)
+    assert (len(said), len(blocks)) == (21, 8)
     for line in said + blocks:
         assert line in out
     picture = PAGE.parent / "images" / "step_graph.svg"

@@ -89,7 +89,7 @@ def test_text():
         "3 tasks, 4 trajectories, 4 steps in 2 states\n"
         "  distinct steps  3, 1.33 rows each\n"
         "  shared steps    2 rows, 50.0%: another trajectory takes them, too\n"
-        "  revisits        1 rows in a state that their trajectory has been in before\n"
+        "  revisits        1 row in a state that their trajectory has been in before\n"
         "  credit          differs from the trajectory's in 2 rows, 50.0%"
     )
     assert got.table() == (
@@ -117,6 +117,11 @@ def test_text():
         ),
         ({"merged": 3}, TypeError, r"'merged' must be a MergedSteps, as steps.merge\(\) gives, got .* int"),
         ({"merged": made([]).merge()}, ValueError, r"'merged' must be of these steps, with 3 rows, got 0"),
+        (
+            {"merged": made([("p", [(0, 0), (0, 0), (0, 0)])]).merge()},
+            ValueError,
+            r"'merged' must be of these steps, got one of steps with other trajectories",
+        ),
     ],
 )
 def test_wrong_calls(keywords, error, match):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import ArrayLike, check_vector, choice, describe
-from rollmath._checks import real
+from rollmath._arrays import ArrayLike, check_vector, choice
+from rollmath._checks import listed, real
 from rollmath.graph._similarity import clusters, rapidfuzz
 from rollmath.groups import Groups, as_groups
 
@@ -37,8 +36,8 @@ def canonical_states(
             ``"single"``: texts that are near, or joined by a chain of near ones; its ends may be far apart.
 
     Returns:
-        Groups over the rows, with ids ``(id of the task, text of the leader)``; for ``"single"`` the text that is first
-        in the order of leaders.
+        Groups over the rows, with ids ``(id of the task, text of the leader)``; for ``"single"`` the text of each
+        component that would lead first.
 
     Raises:
         ModuleNotFoundError: rapidfuzz is not installed (extra ``similarity``).
@@ -51,8 +50,8 @@ def canonical_states(
     Source: our own rule, for what the code of GiGPO (arXiv 2505.10978; a fork of it executed) does with
     ``enable_similarity``: there a text joins the first earlier cluster whose first text is near, which depends on the
     order of the rows, and near is ``difflib``'s ratio. That one adds up long common blocks, which is never more than
-    ``L``; it depends on which text comes first; and in texts of 200 characters or more it begins no block at a
-    character that makes up more than about 1 % of the text, so one inserted word can halve it.
+    ``L``; it depends on which text comes first; and in a text of 200 characters or more it finds no block all of whose
+    characters make up more than about 1 % of the text each, so one inserted word can halve it.
 
     >>> texts = ["red lamp", "red lamps", "red lamps!"]  # neighbours are near, the ends are not
     >>> made = canonical_states(texts, [0, 0, 0], threshold=0.92)
@@ -81,12 +80,9 @@ def canonical_states(
 
 def _strings(who: str, texts: Any) -> list[str]:
     """One string a row, as a list."""
-    if isinstance(texts, (str, bytes, Mapping)) or not hasattr(texts, "__iter__"):
-        msg = f"{who}(): 'texts' must be a sequence with one string a row, got {describe(texts)}"
-        raise TypeError(msg)
     if isinstance(texts, np.ndarray):
         check_vector(who, "texts", texts, None, "")
-    values = list(texts)
+    values = listed(who, "'texts'", texts, "a sequence with one string a row")
     for row, value in enumerate(values):
         if not isinstance(value, str):
             msg = f"{who}(): 'texts' must hold strings, got {type(value).__name__} at index {row}"

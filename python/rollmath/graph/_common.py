@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rollmath._arrays import ArrayLike
 from rollmath._checks import Back, real, rows
-from rollmath.ops import discounted_sum
+from rollmath.ops import discounted_sum, segment_sum
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from rollmath.steps import Steps
+
+
+@contextmanager
+def on_behalf(who: str, of: str) -> Iterator[None]:
+    """Errors of ``of``, which the user has not called, name ``who``."""
+    try:
+        yield
+    except (TypeError, ValueError) as wrong:
+        raise type(wrong)(str(wrong).replace(f"{of}()", f"{who}()", 1)) from None
 
 
 def per_trajectory(
@@ -61,6 +72,14 @@ def reward_of_steps(
         return per_step(who, steps, "step_rewards", step_rewards, nan)
     outcome, back = per_trajectory(who, steps, "rewards", rewards, nan)
     return np.where(steps.last, outcome[steps.trajectory_index], 0.0), back
+
+
+def total_of(steps: Steps, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum over the rows of each trajectory, 0 for one without rows."""
+    present = steps.groups(by="trajectory")
+    out = np.zeros(steps.n_trajectories)
+    out[steps.trajectory_index[present.first]] = segment_sum(rewards, present)
+    return out
 
 
 def returns_of(who: str, steps: Steps, rewards: NDArray[np.float64], gamma: float) -> NDArray[np.float64]:

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, Unpack
+from typing import Unpack
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._arrays import Array, ArrayLike
 from rollmath._checks import real
 from rollmath.conventions import GIGPO, Convention, Framework, Override, resolve
-from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps
-from rollmath.ops import normalize
+from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps, total_of
+from rollmath.graph._terms import Scale, Statistics, against, among_steps, among_trajectories, check_choices
 from rollmath.steps import Steps, as_steps
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Scale = Literal["none", "std"]
-Statistics = Literal["trajectories", "step_rows"]
 
 
 def gigpo(
@@ -60,8 +53,9 @@ def gigpo(
         **override: fields of the convention.
 
     Returns:
-        ``[n_rows]``, in the kind and float type of ``rewards`` (of ``step_rewards`` without). Equal rewards give
-        exactly 0.
+        ``[n_rows]``, in the kind and float type of ``rewards`` (of ``step_rewards`` without). Each term is exactly 0
+        where what it compares is equal. With ``gamma`` below 1 equal rewards are not equal returns, which are
+        discounted by the steps that are left.
 
     Raises:
         ValueError: wrong lengths; neither rewards nor step rewards; NaN or infinite rewards unless ``nan=`` says
@@ -70,8 +64,8 @@ def gigpo(
 
     Source: GiGPO, arXiv 2505.10978, the paper from its abstract and the official code's comments. The official code
     was executed (its copy in tmlr-group/RewardFlow) and agrees with ``statistics="step_rows"`` for both scales;
-    Trinity-RFT's was, too, and agrees with ``"trajectories"`` (``convention=conventions.TRINITY, gamma=1.0``), but that
-    it merges equal state hashes of different tasks, and divides by 1 + 1e-6 where it scales by nothing.
+    Trinity-RFT's was, too, and agrees with ``"trajectories"`` (``convention=conventions.TRINITY, gamma=1.0``), except
+    that it merges equal state hashes of different tasks, and divides by 1 + 1e-6 with ``scale="none"``.
 
     >>> steps = Steps(["t", "t", "u", "u"], ["hall", "room", "hall", "yard"], groups=[0, 0])
     >>> gigpo(steps, [1.0, 0.0], gamma=0.5).tolist()
@@ -79,20 +73,21 @@ def gigpo(
     """
     who = "gigpo"
     made, rules = as_steps(who, steps), resolve(who, who, convention, override)
-    choice(who, "scale", scale, ("none", "std"))
-    choice(who, "statistics", statistics, ("trajectories", "step_rows"))
+    check_choices(who, scale, statistics)
     omega = real(who, "weight", weight)
     x, back = reward_of_steps(who, made, rewards if step_rewards is None else None, step_rewards, rules.nan)
     if rewards is None:
-        total = _of_first_rows(made, returns_of(who, made, x, 1.0))
+        total = total_of(made, x)
     else:
         total, back = per_trajectory(who, made, "rewards", rewards, rules.nan)
 
     if advantages is None:
-        episode = _episode(who, made, total, scale, statistics, rules)
+        episode = among_trajectories(who, made, total, rules, scale, statistics)
     else:
         episode, _ = per_trajectory(who, made, "advantages", advantages, rules.nan)
-    step = _step(who, made, returns_of(who, made, x, gamma), scale, replace(rules, singleton="zero"))
+        if rules.nan == "omit":
+            episode = np.where(np.isnan(episode), 0.0, episode)
+    step = among_steps(who, returns_of(who, made, x, gamma), made.groups(by="state"), rules, scale)
     with np.errstate(invalid="ignore"):  # infinities, under nan="propagate"
         return back(episode[made.trajectory_index] + omega * step)
 
@@ -137,10 +132,9 @@ def gigpo_episode(
     """
     who = "gigpo_episode"
     made, rules = as_steps(who, steps), resolve(who, who, convention, override)
-    choice(who, "scale", scale, ("none", "std"))
-    choice(who, "statistics", statistics, ("trajectories", "step_rows"))
+    check_choices(who, scale, statistics)
     total, back = per_trajectory(who, made, "rewards", rewards, rules.nan)
-    return back(_episode(who, made, total, scale, statistics, rules))
+    return back(among_trajectories(who, made, total, rules, scale, statistics))
 
 
 def gigpo_step(
@@ -181,29 +175,7 @@ def gigpo_step(
     """
     who = "gigpo_step"
     made, rules = as_steps(who, steps), resolve(who, who, convention, override)
-    choice(who, "scale", scale, ("none", "std"))
+    check_choices(who, scale)
     x, back = reward_of_steps(who, made, rewards, step_rewards, rules.nan)
-    return back(_step(who, made, returns_of(who, made, x, gamma), scale, rules))
-
-
-def _episode(
-    who: str, steps: Steps, total: NDArray[np.float64], scale: Scale, statistics: Statistics, rules: Convention
-) -> NDArray[np.float64]:
-    if statistics == "trajectories":
-        groups, x = steps.trajectory_groups, total
-    else:
-        groups, x = steps.row_groups, total[steps.trajectory_index]
-    out = np.asarray(normalize(x, groups, scale=scale, convention=rules, name="rewards", who=who))
-    return out if statistics == "trajectories" else _of_first_rows(steps, out)
-
-
-def _step(who: str, steps: Steps, returns: NDArray[np.float64], scale: Scale, rules: Convention) -> NDArray[np.float64]:
-    anchors = steps.groups(by="state")
-    return np.asarray(normalize(returns, anchors, scale=scale, convention=rules, name="rewards", who=who))
-
-
-def _of_first_rows(steps: Steps, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The number of each trajectory's first row; 0 for one without rows."""
-    out, there = np.zeros(steps.n_trajectories), steps.lengths > 0
-    out[there] = x[steps.order[steps.offsets[:-1][there]]]
-    return out
+    returns = returns_of(who, made, x, gamma)
+    return back(against(who, returns, made.groups(by="state"), rules, scale, what="state"))

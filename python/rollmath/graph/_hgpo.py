@@ -10,7 +10,8 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real, whole
 from rollmath.conventions import HGPO, Convention, Framework, Override, resolve
 from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps
-from rollmath.ops import normalize, segment_count
+from rollmath.graph._terms import Scale, against, check_choices
+from rollmath.ops import segment_count
 from rollmath.steps import Steps, as_steps
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def hgpo(
     alpha: float = 1.0,
     offset: float = 1.0,
     gamma: float = 0.95,
-    scale: Literal["none", "std"] = "std",
+    scale: Scale = "std",
     zeros: Literal["exclude", "count"] = "exclude",
     advantages: ArrayLike | None = None,
     convention: Convention | Framework = HGPO,
@@ -50,7 +51,8 @@ def hgpo(
         gamma: discount from step to step, in [0, 1].
         scale: ``"std"``, or ``"none"`` for ``a_k = G_t - mean(G)`` (``mean_norm`` in the code).
         zeros: what a level with an advantage of exactly 0 is: ``"exclude"``, no evidence, so that its weight is left
-            out as in the official code; ``"count"``, evidence that the step is neither good nor bad.
+            out as in the official code; ``"count"``, evidence that the step is neither good nor bad. Where a return is
+            the mean of others that differ, rounding may decide whether it is exactly 0.
         advantages: another level, ``k = 0``, one number a trajectory from any estimator of :mod:`rollmath.group`
             (``base_group`` in the code, where it is :func:`gigpo_episode` with ``statistics="step_rows"``).
         convention: ddof, eps and what a level without spread gets. Default ``conventions.HGPO``: population standard
@@ -58,8 +60,8 @@ def hgpo(
         **override: fields of the convention.
 
     Returns:
-        ``[n_rows]``, in the kind and float type of what was given; 0 where no level counts. Equal rewards give exactly
-        0.
+        ``[n_rows]``, in the kind and float type of what was given; 0 where no level counts. Equal returns are exactly 0
+        in a level; with ``gamma`` below 1 equal rewards are not equal returns.
 
     Raises:
         ValueError: wrong lengths; both or none of the rewards; NaN or infinite rewards unless ``nan=`` says otherwise;
@@ -76,7 +78,7 @@ def hgpo(
     """
     who = "hgpo"
     made, rules = as_steps(who, steps), resolve(who, who, convention, override)
-    choice(who, "scale", scale, ("none", "std"))
+    check_choices(who, scale)
     choice(who, "zeros", zeros, ("exclude", "count"))
     levels = min(whole(who, "history", history, 0), int(made.lengths.max(initial=1)) - 1) + 1
     weights = _weights(who, levels, real(who, "alpha", alpha, 0.0), real(who, "offset", offset, 0.0))
@@ -96,9 +98,11 @@ def hgpo(
         # Rows with less than k - 1 steps before them are in groups of their own.
         n = groups.counts if known.all() else segment_count(groups, valid=known)
         there = known & (made.position >= k - 1) & (n[groups.index] > 1)
-        a = normalize(returns, groups, scale=scale, valid=there, convention=rules, name="rewards", who=who)
-        total += weights[k] * np.asarray(a)
-        weight += weights[k] * (there if zeros == "count" else np.asarray(a) != 0)
+        if not there.any():
+            break  # nor is a longer past shared
+        a = against(who, returns, groups, rules, scale, what="level", valid=there)
+        total += weights[k] * a
+        weight += weights[k] * (there if zeros == "count" else a != 0)
     return back(np.divide(total, weight + rules.eps, out=np.zeros(len(made)), where=weight > 0))
 
 

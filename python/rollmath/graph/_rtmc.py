@@ -8,10 +8,10 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import real
-from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps
+from rollmath.graph._common import per_trajectory, returns_of, reward_of_steps, total_of
 from rollmath.graph._terms import added
 from rollmath.groups import Groups
-from rollmath.ops import gather, segment_broadcast, segment_count, segment_sum
+from rollmath.ops import gather, segment_broadcast, segment_count
 from rollmath.steps import Steps, as_steps
 
 
@@ -76,17 +76,9 @@ def rtmc(
     q = segment_broadcast(returns, pairs, valid=counted)
     v = segment_broadcast(returns, states, valid=counted)
     if prior:
-        total = _total(made, r) if rewards is None else per_trajectory(who, made, "rewards", rewards, None)[0]
+        total = total_of(made, r) if rewards is None else per_trajectory(who, made, "rewards", rewards, None)[0]
         m = np.asarray(segment_broadcast(total, made.trajectory_groups))[made.trajectory_index]
         n = gather(segment_count(states, valid=counted), states)
         v = (n * v + prior * m) / (n + prior)
     out = q - v
     return back(out if advantages is None else out + added(who, made, advantages, None))
-
-
-def _total(steps: Steps, x: Array) -> Array:
-    """The sum over the rows of each trajectory, 0 for one without rows."""
-    present = Groups(steps.trajectory_index)
-    out = np.zeros(steps.n_trajectories)
-    out[steps.trajectory_index[present.first]] = segment_sum(x, present)
-    return out

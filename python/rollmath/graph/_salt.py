@@ -8,9 +8,10 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, choice
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
-from rollmath.graph._common import per_trajectory
+from rollmath.graph._common import on_behalf, per_trajectory
+from rollmath.graph._terms import against
 from rollmath.groups import Groups
-from rollmath.ops import normalize, segment_broadcast
+from rollmath.ops import segment_broadcast
 from rollmath.steps import Steps, as_steps
 
 
@@ -40,8 +41,9 @@ def salt(
             all that came before, so that only common prefixes merge.
         action: whether actions must agree, those of the history too.
         next_state: whether next states must.
-        terminal: what a trajectory's last step leads to: ``"end"``, one state for all, or one id a trajectory such as
-            its outcome, so that only ends with equal ids are the same.
+        terminal: what a trajectory's last step leads to: ``"end"``, one state for all (or the one that ``Steps`` was
+            given as ``next_state=``); or one id a trajectory such as its outcome, so that only ends with equal ids are
+            the same.
         count: what the mean is over: ``"visit"`` rows, ``"trajectory"`` rollouts, however often one takes the step.
         renormalise: ``"task"``: ``(A - mean(A)) / (std(A) + eps)`` over the rows of the task afterwards.
         convention: ddof, eps and what degenerate tasks get, where it is renormalised; ``nan`` always.
@@ -74,7 +76,8 @@ def salt(
     rules = resolve(who, who, convention, override)
     x, back = per_trajectory(who, made, "advantages", advantages, rules.nan)
 
-    same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal)
+    with on_behalf(who, "Steps.merge"):
+        same = made.merge(history=history, action=action, next_state=next_state, terminal=terminal)
     own = x[made.trajectory_index]
     seen = ~np.isnan(own) if rules.nan == "omit" else np.ones(len(made), bool)
     once = seen
@@ -85,5 +88,5 @@ def salt(
         once &= seen
     out = np.asarray(segment_broadcast(own, same.groups, valid=once))
     if renormalise == "task":
-        out = np.asarray(normalize(out, made.row_groups, valid=seen, convention=rules, name="advantages", who=who))
+        out = against(who, out, made.row_groups, rules, "std", what="task", valid=seen)
     return back(np.where(seen, out, 0.0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
@@ -11,8 +10,9 @@ from rollmath._arrays import Array, ArrayLike, choice
 from rollmath._checks import flag
 from rollmath.conventions import DEFAULT, Convention, Framework, Override, resolve
 from rollmath.graph._common import returns_of, reward_of_steps
+from rollmath.graph._terms import against, among_steps
 from rollmath.groups import Groups
-from rollmath.ops import normalize, segment_broadcast, segment_count
+from rollmath.ops import segment_broadcast, segment_count
 from rollmath.steps import Steps, as_steps
 
 if TYPE_CHECKING:
@@ -80,31 +80,33 @@ def step_reinforce(
     returns = returns_of(who, made, x, gamma)
 
     if baseline == "none":
-        return back(np.nan_to_num(returns) if rules.nan == "omit" else returns)
+        return back(np.where(np.isnan(returns), 0.0, returns) if rules.nan == "omit" else returns)
     if baseline == "position":
         groups = Groups.product(made.row_groups, Groups(made.position))
     else:
         groups = made.groups(by=baseline)
     if others:
-        return back(_without_own(who, made, returns, groups, rules))
-    return back(np.asarray(normalize(returns, groups, scale="none", convention=rules, name="rewards", who=who)))
+        return back(_without_own(who, made, returns, groups, rules, baseline))
+    return back(against(who, returns, groups, rules, "none", what=baseline))
 
 
 def _without_own(
-    who: str, steps: Steps, x: NDArray[np.float64], groups: Groups, rules: Convention
+    who: str, steps: Steps, x: NDArray[np.float64], groups: Groups, rules: Convention, what: str
 ) -> NDArray[np.float64]:
-    """Each row less the mean of the rows of its group that belong to other trajectories."""
+    """Each row less the mean of the rows of its group, a ``what``, that belong to other trajectories."""
     seen = ~np.isnan(x) if rules.nan == "omit" else np.ones(len(x), bool)
     own = Groups.product(groups, steps.groups(by="trajectory"))
     n = segment_count(groups, valid=seen)[groups.index] - segment_count(own, valid=seen)[own.index]
     alone = seen & (n == 0)
     if rules.singleton == "raise" and alone.any():
         row = int(np.argmax(alone))
-        msg = f"{who}(): the group of row {row} has no row of another trajectory, and singleton is 'raise'"
+        msg = (
+            f"{who}(): 'steps' has a {what} with rows of one trajectory alone (that of row {row}); choose "
+            "singleton='zero', 'raw', 'abs' or 'nan'"
+        )
         raise ValueError(msg)
     # Centred first: sums over many rows of a large return would lose its digits.
-    plain = replace(rules, singleton="zero")
-    c = np.asarray(normalize(x, groups, scale="none", valid=seen, convention=plain, name="rewards", who=who))
+    c = among_steps(who, x, groups, rules, "none")
     rest = segment_broadcast(c, groups, how="sum", valid=seen) - segment_broadcast(c, own, how="sum", valid=seen)
     out: NDArray[np.float64] = c - np.divide(rest, n, out=np.zeros(len(x)), where=n > 0)
     lone = {"zero": 0.0, "nan": np.nan}.get(rules.singleton, x)

@@ -11,7 +11,7 @@ from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import Back
 from rollmath._step_graph import StepGraph
 from rollmath.conventions import Convention
-from rollmath.graph._common import per_trajectory
+from rollmath.graph._common import on_behalf, per_trajectory
 from rollmath.groups import Groups
 from rollmath.ops import normalize, segment_broadcast
 
@@ -39,6 +39,12 @@ def _nan(rules: Convention) -> str:
     return "propagate" if rules.nan == "propagate" else "raise"
 
 
+def check_choices(who: str, scale: Scale, statistics: Statistics = "trajectories") -> None:
+    """Raises unless they are what they may be."""
+    choice(who, "scale", scale, ("none", "std"))
+    choice(who, "statistics", statistics, ("trajectories", "step_rows"))
+
+
 def episode_term(
     who: str,
     steps: Steps,
@@ -50,15 +56,22 @@ def episode_term(
     statistics: Statistics,
 ) -> NDArray[np.float64]:
     """For each row the given advantage of its trajectory, or its reward against those of the task."""
-    choice(who, "scale", scale, ("none", "std"))
-    choice(who, "statistics", statistics, ("trajectories", "step_rows"))
+    check_choices(who, scale, statistics)
     if advantages is not None:
         return added(who, steps, advantages, rules)
+    return among_trajectories(who, steps, rewards, rules, scale, statistics)[steps.trajectory_index]
 
-    if statistics == "step_rows":
-        return against(who, rewards[steps.trajectory_index], steps.row_groups, rules, scale, what="task")
-    tasks = steps.trajectory_groups
-    return against(who, rewards, tasks, rules, scale, what="task", of="trajectory")[steps.trajectory_index]
+
+def among_trajectories(
+    who: str, steps: Steps, rewards: NDArray[np.float64], rules: Convention, scale: Scale, statistics: Statistics
+) -> NDArray[np.float64]:
+    """For each trajectory its reward against those of the task; over rows, one without a row gets 0."""
+    if statistics == "trajectories":
+        return against(who, rewards, steps.trajectory_groups, rules, scale, what="task", of="trajectory")
+    rows = steps.trajectory_index
+    out = np.zeros(steps.n_trajectories)
+    out[rows] = against(who, rewards[rows], steps.row_groups, rules, scale, what="task")  # the same in all its rows
+    return out
 
 
 def added(who: str, steps: Steps, advantages: ArrayLike, rules: Convention | None) -> NDArray[np.float64]:
@@ -75,11 +88,19 @@ def among_steps(
 
 
 def against(
-    who: str, x: NDArray[np.float64], groups: Groups, rules: Convention, scale: Scale, *, what: str, of: str = "row"
+    who: str,
+    x: NDArray[np.float64],
+    groups: Groups,
+    rules: Convention,
+    scale: Scale,
+    *,
+    what: str,
+    of: str = "row",
+    valid: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float64]:
     """``(x - mean) / (std + eps)`` or ``x - mean`` in each group, which is a ``what`` to the user."""
     try:
-        return np.asarray(normalize(x, groups, scale=scale, convention=rules, name="rewards", who=who))
+        return np.asarray(normalize(x, groups, scale=scale, valid=valid, convention=rules, name="rewards", who=who))
     except ValueError as wrong:
         text = str(wrong).replace("'groups' has a group", f"'steps' has a {what}", 1)
         raise ValueError(text.replace("the group of row", f"that of {of}", 1)) from None
@@ -87,10 +108,8 @@ def against(
 
 def graph_of(who: str, steps: Steps, terminal: NDArray[Any], truncated: ArrayLike | None) -> StepGraph:
     """``steps.graph`` on behalf of ``who``."""
-    try:
+    with on_behalf(who, "Steps.graph"):
         return steps.graph(action=False, terminal=terminal, truncated=truncated)
-    except (TypeError, ValueError) as wrong:
-        raise type(wrong)(str(wrong).replace("Steps.graph()", f"{who}()", 1)) from None
 
 
 def at_ends(graph: StepGraph, x: NDArray[Any], fill: Any) -> NDArray[Any]:

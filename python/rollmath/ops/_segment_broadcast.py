@@ -27,14 +27,15 @@ def segment_broadcast(
     Args:
         x: one number a row.
         groups: a :class:`~rollmath.Groups` or raw ids.
-        how: ``"mean"``, ``"sum"``, ``"max"``, ``"min"`` or ``"median"`` (the middle of two, where two are).
+        how: ``"mean"``, ``"sum"``, ``"max"``, ``"min"`` or ``"median"`` (of an even number the mean of the middle two).
         weights: what each row counts, finite and not negative; for ``"mean"`` ``sum_j w_j x_j / sum_j w_j``, for
             ``"sum"`` ``sum_j w_j x_j``, for the others an error.
-        valid: rows that take part. The others get the number of their group, too, which is none of theirs.
+        valid: rows that take part (bool or int, nonzero = True). The others get the number of their group, too.
 
     Returns:
-        One number a row, in the kind and float type of ``x``. The mean keeps the sum over the rows, and all but the sum
-        change nothing the second time. Without valid rows, or where weights sum to 0, NaN; a sum is 0.
+        One number a row, in the kind and float type of ``x``. Without ``weights`` and ``valid`` the mean keeps the sum
+        over the rows. All but the sum change nothing the second time. Without valid rows, or where weights sum to 0,
+        NaN; a sum is 0. NaN and infinity follow IEEE arithmetic.
 
     Raises:
         ValueError: wrong lengths; weights that are negative or not finite, or given for ``"max"``, ``"min"`` or

@@ -23,6 +23,12 @@ OF_FOREST = ("forest", "paths", "path_lengths", "sampled_jointly")
 OF_PREFIXES = ("forest", "paths")
 #: What a recipe can be given for a method that takes steps, and where these train.
 OF_STEPS = ("steps", "states", "actions", "turns")
+#: Parameters of ours with one number a step.
+OF_ROWS = frozenset({"step_rewards", "invalid", "costs", "values"})
+#: Functions of steps that give other numbers than one advantage a step, or ask for keys of their own.
+NO_ADVANTAGES = frozenset(
+    {"graph.gigpo_episode", "graph.graft_values", "graph.rewardflow_values", "graph.segment_returns"}
+)
 #: What methods of :mod:`rollmath.tree` give one number of. A length does not tell: a forest of roots has as many nodes
 #: as rollouts.
 LEVELS: Mapping[str, Literal["node", "rollout"]] = MappingProxyType(
@@ -84,6 +90,12 @@ class Method:
     def on_advantages(self) -> bool:
         """Whether it goes on from advantages of rollouts, or can."""
         return self.on_steps and "advantages" in self.parameters
+
+    @cached_property
+    def per_step(self) -> frozenset[str]:
+        """Columns with one number a step; those of functions of one's own are known by their form."""
+        names = OF_ROWS.intersection(self.columns) if self.on_steps and not self.own else ()
+        return frozenset({"step_rewards", *names})
 
     @property
     def level(self) -> Literal["node", "rollout"] | None:
@@ -171,6 +183,7 @@ def _functions(package: str) -> list[str]:
         f"{package}.{name}"
         for name, value in found.items()
         if inspect.isfunction(value)
+        and f"{package}.{name}" not in NO_ADVANTAGES
         and not {"rewards", "steps"}.isdisjoint(parameters := inspect.signature(value).parameters)
         # Of functions of forests those that a recipe can call.
         and ("forest" not in parameters or f"{package}.{name}" in LEVELS)

@@ -97,8 +97,9 @@ def _trained(array: NDArray[Any], rows: Rows, level: str, sparse: bool) -> tuple
 
 def _squares(x: NDArray[Any]) -> float:
     """Sum of squares in float64, without a copy of all."""
-    parts = (x[i : i + _CHUNK].astype(np.float64) for i in range(0, len(x), _CHUNK))
-    return math.fsum(float(part @ part) for part in parts)
+    # No dot product: BLAS shares one out to threads, which decide its bits and wait for each other.
+    parts = (x[i : i + _CHUNK] for i in range(0, len(x), _CHUNK))
+    return math.fsum(float(np.square(part, dtype=np.float64).sum()) for part in parts)
 
 
 def _mean(x: NDArray[Any]) -> float:

@@ -119,7 +119,7 @@ def read(
         size = len(value) if isinstance(value, (list, tuple, Groups)) else shape[0] if shape else None
         # What has more axes, or is a Ragged, is for the method to judge.
         flat = isinstance(value, (list, tuple, Groups)) or (shape is not None and len(shape) == 1)
-        other = {"logprobs", "forest"} | ({*OF_STEPS, "step_rewards"} if method.on_steps else set())
+        other = {"logprobs", "forest"} | ({*OF_STEPS, *method.per_step} if method.on_steps else set())
         if flat and name in known and name not in other and not method.per_token and size != n:
             msg = f"{who}(): {name!r} must have length {n} (= {why}), got {size}"
             raise ValueError(msg)

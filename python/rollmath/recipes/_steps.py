@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, describe, is_tensor
+from rollmath._arrays import Array, ArrayLike, describe, host, is_tensor
 from rollmath._checks import Back
 from rollmath.groups import Groups
 from rollmath.ragged import Ragged
 from rollmath.recipes._batch import items
 from rollmath.recipes._call import called, length, picked, scattered
-from rollmath.recipes._method import OF_STEPS, Method
-from rollmath.recipes._turns import Turns, place, tokens_of_turns, turns_of
+from rollmath.recipes._method import NO_ADVANTAGES, OF_STEPS, Method
+from rollmath.recipes._turns import Turns, place, spread, tokens_of_turns, turns_of
 from rollmath.rows import Rows
 from rollmath.steps import Steps, as_steps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Ours that look at states alone, so that no actions are asked for.
-OF_STATES = frozenset({"graph.gigpo", "graph.gigpo_step", "graph.gigpo_episode", "graph.hgpo", "graph.step_returns"})
+#: Ours that tell steps by what was done, too; the others are not asked for actions.
+OF_ACTIONS = frozenset({"graph.rtmc", "graph.salt"})
 #: Ours that take an outcome beside rewards of steps; the others take one of the two.
 OF_BOTH = frozenset({"graph.gigpo"})
 
@@ -36,20 +36,27 @@ class Placed:
     Attributes:
         steps: whose trajectories are the rollouts.
         columns: of the method, with one number a step, in the order of the rows of ``steps``.
-        at: the row of ``steps`` of each trained position, in their order; None if there are no rows.
-        of_rows: the row of ``steps`` of each row, if a row is a step; else None.
+        turns: runs of trained positions; None if there are no rows.
+        at: the row of ``steps`` of each of these runs; of each row, if a row is a step.
     """
 
     steps: Steps
     columns: Mapping[str, Any]
+    turns: Turns | None = None
     at: NDArray[np.int64] | None = None
-    of_rows: NDArray[np.int64] | None = None
+
+
+def by_actions(method: Method) -> bool:
+    """Whether the method may tell steps by what was done."""
+    return method.own or method.name in OF_ACTIONS
 
 
 def check_steps(who: str, method: Method, base: Method | None) -> None:
     """Raises where a method on steps cannot be called, or has no advantages to go on from."""
     msg = ""
-    if base is not None and not method.on_advantages:
+    if method.name in NO_ADVANTAGES:
+        msg = f"{who}(): 'method' must give one advantage a step, and {method.name!r} does not; call it by hand"
+    elif base is not None and not method.on_advantages:
         msg = f"{who}(): 'base' is for methods of steps with a parameter 'advantages', and {method.name!r} has none"
     elif base is None and method.on_advantages and _no_default(method, "advantages"):
         msg = (
@@ -106,17 +113,15 @@ def placed_of(
     per_step = {
         name: _per_step(who, name, x, steps, back, flat="steps" in given)
         for name, x in columns.items()
-        if name == "step_rewards" or (isinstance(x, Ragged) and name not in OF_STEPS)
+        if (name in method.per_step and x is not None) or (isinstance(x, Ragged) and name not in OF_STEPS)
     }
     if rows is None or turns is None:
         return Placed(steps, per_step)
     _check_counts(who, steps.lengths, rows, turns, "steps" if "steps" in given else "states")
     # From the number of a step in its rollout to its row in the table, which may be in any order.
     start = steps.offsets[:-1]
-    if turns.of_rows is not None:
-        return Placed(steps, per_step, of_rows=steps.order[start[rows.rollouts.index] + turns.of_rows])
-    found = steps.order[start[turns.rollout] + turns.number]
-    return Placed(steps, per_step, at=np.repeat(found, turns.end - turns.start))
+    rollout, number = (turns.rollout, turns.number) if turns.of_rows is None else (rows.rollouts.index, turns.of_rows)
+    return Placed(steps, per_step, turns, steps.order[start[rollout] + number])
 
 
 def _check_rollouts(who: str, steps: Steps, rows: Rows | None, groups: Groups) -> None:
@@ -124,16 +129,16 @@ def _check_rollouts(who: str, steps: Steps, rows: Rows | None, groups: Groups) -
     if steps.n_trajectories != n:
         msg = f"{who}(): 'steps' must have {n} trajectories (= {why}), got {steps.n_trajectories}"
         raise ValueError(msg)
-    # Trajectories that are named 0, 1, ... may be places.
-    if rows is not None and steps.trajectory_ids != tuple(range(n)):
-        ids = rows.rollouts.ids
-        if steps.trajectory_ids != tuple(ids) and set(steps.trajectory_ids) == set(ids):
-            at = next(i for i, (a, b) in enumerate(zip(steps.trajectory_ids, ids, strict=True)) if a != b)
-            msg = (
-                f"{who}(): 'steps' must have its trajectories in the order of rows.rollouts.ids, but number {at} is "
-                f"{steps.trajectory_ids[at]!r} there and {ids[at]!r} in the rows"
-            )
-            raise ValueError(msg)
+    ids = () if rows is None else tuple(rows.rollouts.ids)
+    if rows is not None and steps.trajectory_ids != ids and set(steps.trajectory_ids) == set(ids):
+        at = next(i for i, (a, b) in enumerate(zip(steps.trajectory_ids, ids, strict=True)) if a != b)
+        msg = (
+            f"{who}(): 'steps' must have its trajectories in the order of rows.rollouts.ids, but number {at} is "
+            f"{steps.trajectory_ids[at]!r} there and {ids[at]!r} in the rows"
+        )
+        if steps.trajectory_ids == tuple(range(n)):
+            msg += "; if these are places, not ids, pass states= and actions= instead"
+        raise ValueError(msg)
     tasks = steps.trajectory_groups
     if not np.array_equal(tasks.index, groups.index):
         at = int(np.argmax(tasks.index != groups.index))
@@ -157,7 +162,7 @@ def _of_states(
         if x is not None and length(x) != len(groups):
             msg = f"{who}(): {name!r} must have one list a rollout, {len(groups)} (= len(groups)), got {describe(x)}"
             raise ValueError(msg) if length(x) is not None else TypeError(msg)
-    if actions is None and method.name not in OF_STATES:
+    if actions is None and by_actions(method):
         counts = np.array([length(x) or 0 for x in states], np.int64)
         if rows is None or turns is None:
             msg = f"{who}(): needs 'actions', one list a rollout, where there are no rows; pass actions=... or rows=..."
@@ -203,17 +208,18 @@ def _check_counts(who: str, counts: NDArray[np.int64], rows: Rows, turns: Turns,
 def _per_step(who: str, name: str, x: Any, steps: Steps, back: Back, *, flat: bool) -> Any:
     """A column with one number a step, in the order of the rows of ``steps``."""
     x = x.tolist() if isinstance(x, np.ndarray) and x.dtype == object else x
+    dtype = bool if name == "invalid" else back.dtype
     if isinstance(x, (list, tuple)) and not (flat and not any(length(part) is not None for part in x)):
         if len(x) != steps.n_trajectories:
             msg = f"{who}(): {name!r} must have one list a rollout, {steps.n_trajectories}, got {len(x)}"
             raise ValueError(msg)
         try:
-            parts: list[Any] = [np.asarray(part, back.dtype) for part in x]
+            parts: list[Any] = [_numbers(who, name, part, dtype) for part in x]
             x = Ragged.from_lists(parts)
         except (TypeError, ValueError) as wrong:
             msg = f"{who}(): {name!r} must hold one list of numbers a rollout: {wrong}"
             raise type(wrong)(msg) from None
-        x = Ragged(back.kind.wrap(np.asarray(x.values, back.dtype)), x.offsets)
+        x = Ragged(back.kind.wrap(np.asarray(x.values, dtype)), x.offsets)
     if isinstance(x, Ragged):
         if not np.array_equal(x.offsets, steps.offsets):
             both = zip(x.lengths.tolist(), steps.lengths.tolist(), strict=False)
@@ -228,7 +234,11 @@ def _per_step(who: str, name: str, x: Any, steps: Steps, back: Back, *, flat: bo
     if length(x) != len(steps):
         msg = f"{who}(): {name!r} must have one number a step, {len(steps)}, got {describe(x)}"
         raise ValueError(msg)
-    return x if not isinstance(x, (list, tuple)) else back.kind.wrap(np.asarray(x, back.dtype))
+    return x if not isinstance(x, (list, tuple)) else back.kind.wrap(_numbers(who, name, x, dtype))
+
+
+def _numbers(who: str, name: str, x: Any, dtype: Any) -> NDArray[Any]:
+    return np.asarray(host(who, name, x)[0] if is_tensor(x) else x, dtype)
 
 
 def of_steps(
@@ -269,10 +279,8 @@ def of_steps(
         values = scattered(values, at, len(placed.steps))
     if rows is None:
         return values
-    if placed.of_rows is not None:
-        return items(values, placed.of_rows)
-    assert placed.at is not None
-    values = items(values, placed.at)
-    if rows.mask is not None:
-        values = scattered(values, np.flatnonzero(rows.mask), len(rows.mask))
-    return Ragged(values, rows.offsets)
+    turns, found = placed.turns, placed.at
+    assert turns is not None
+    assert found is not None
+    values = items(values, found)
+    return values if turns.of_rows is not None else Ragged(spread(values, turns, int(rows.offsets[-1])), rows.offsets)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rollmath._arrays import is_tensor
 from rollmath._columns import column_of, nested
 from rollmath.rows import Rows
 
@@ -82,6 +83,23 @@ def turns_of(who: str, rows: Rows, turns: Any) -> Turns:
         msg = f"{who}(): 'turns' must be at least 0 where a token is trained, got {number[at]} at "
         raise ValueError(msg + place(rows, row[at], start[at]))
     return Turns(start, end, row, rollout, number, np.full(rows.n_rollouts, -1))
+
+
+def spread(values: Any, turns: Turns, n: int) -> Any:
+    """One number a run, at its positions of ``n``; 0 in the gaps between them."""
+    # Gap and run by turns, so that one pass writes all positions.
+    counts = np.empty(2 * len(turns.start) + 1, np.int64)
+    counts[1::2] = turns.end - turns.start
+    counts[::2] = np.append(turns.start, n) - np.append(0, turns.end)
+    if is_tensor(values):
+        import torch  # noqa: PLC0415 - a tensor came, so it is loaded
+
+        both = values.new_zeros(len(counts))
+        both[1::2] = values
+        return both.repeat_interleave(torch.from_numpy(counts).to(values.device), output_size=n)
+    both = np.zeros(len(counts), values.dtype)
+    both[1::2] = values
+    return np.repeat(both, counts)
 
 
 def place(rows: Rows, row: Any, position: Any) -> str:

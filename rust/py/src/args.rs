@@ -39,9 +39,16 @@ fn describe(object: &Bound<'_, PyAny>) -> String {
     }
 }
 
-fn check_layout(call: &Call<'_>, name: &str, array: &Bound<'_, PyUntypedArray>, what: &str) -> PyResult<()> {
+/// The error for anything else than a 1-D array of `T`. A dtype's name is Python's work: not before it is needed.
+fn wrong<T: Element>(call: &Call<'_>, name: &str, object: &Bound<'_, PyAny>) -> PyErr {
+    let what = T::get_dtype(object.py());
+    call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(object)))
+}
+
+fn check_layout<T: Element>(call: &Call<'_>, name: &str, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    let array = object.cast::<PyUntypedArray>().map_err(|_| wrong::<T>(call, name, object))?;
     if array.ndim() != 1 {
-        return Err(call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(array))));
+        return Err(wrong::<T>(call, name, object));
     }
     if !array.is_c_contiguous() {
         let fix = "call np.ascontiguousarray";
@@ -56,10 +63,8 @@ pub(crate) fn array1<'py, T: Element>(
     name: &str,
     object: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadonlyArray1<'py, T>> {
-    let what = T::get_dtype(object.py()).to_string();
-    let wrong = || call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(object)));
-    check_layout(call, name, object.cast::<PyUntypedArray>().map_err(|_| wrong())?, &what)?;
-    let array = object.cast::<PyArray1<T>>().map_err(|_| wrong())?;
+    check_layout::<T>(call, name, object)?;
+    let array = object.cast::<PyArray1<T>>().map_err(|_| wrong::<T>(call, name, object))?;
     array.try_readonly().map_err(|_| busy(call, name))
 }
 
@@ -69,10 +74,8 @@ pub(crate) fn array1_mut<'py, T: Element>(
     name: &str,
     object: &Bound<'py, PyAny>,
 ) -> PyResult<PyReadwriteArray1<'py, T>> {
-    let what = T::get_dtype(object.py()).to_string();
-    let wrong = || call.type_error(format!("'{name}' must be a 1-D {what} array, got {}", describe(object)));
-    check_layout(call, name, object.cast::<PyUntypedArray>().map_err(|_| wrong())?, &what)?;
-    let array = object.cast::<PyArray1<T>>().map_err(|_| wrong())?;
+    check_layout::<T>(call, name, object)?;
+    let array = object.cast::<PyArray1<T>>().map_err(|_| wrong::<T>(call, name, object))?;
     array.try_readwrite().map_err(|e| match e {
         numpy::BorrowError::NotWriteable => {
             call.value_error(format!("'{name}' is read-only; pass an array that may be written to"))

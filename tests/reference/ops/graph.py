@@ -36,13 +36,15 @@ def graph_backup(nodes, edges, sinks, how, gamma, beta=None, unreachable=0.0, sw
         top = max(beta * q(e) for e in out[u])
         return (top + math.log(math.fsum(e["weight"] * math.exp(beta * q(e) - top) for e in out[u]) / total)) / beta
 
+    before = None
     for _ in range(sweeps):
         new = {u: once(u) for u in free}
         change = max((abs(new[u] - value[u]) for u in free if new[u] != value[u]), default=0.0)
+        # The last bit may go to and fro for ever.
+        if change < 1e-16 or (change < 1e-14 and new == before):
+            return value | new
+        before = {u: value[u] for u in free}
         value.update(new)
-        # Rounding may go on for ever in the last bit.
-        if change <= 4e-16 * max([1.0, *(abs(x) for x in new.values() if math.isfinite(x))]):
-            return value
     raise AssertionError("no convergence")
 
 

@@ -24,6 +24,8 @@ class Seen:
 
     rewards: Any = None
     inputs: Any = ()
+    prompts: Any = ()
+    messages: Any = ()
     completions: Any = ()
     logps: tuple[torch.Tensor, ...] = ()
 
@@ -60,16 +62,16 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
     ids, mask = output["completion_ids"].cpu().numpy(), loss_mask(output).cpu().numpy()
     lengths = np.array([len(x) for x in seen.completions], np.int64)
     inside = np.arange(mask.shape[1]) < lengths[:, None]
-    wanted = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
-    # TRL's environments, one a rollout, are a place for what a rollout has seen, too.
-    environments = getattr(trainer, "environments", None) or [None] * len(seen.inputs)
-    places = list(zip(seen.inputs, environments, strict=True))
-    there = [name for name in settings.optional if any(_value(x, y, name) is not None for x, y in places)]
-    wanted = {name: name for name in there} | wanted
-    columns, complaint = _columns(settings.who, places, wanted)
+    named = dict(settings.columns) | ({} if settings.group_by is None else {"": settings.group_by})
+    wanted = {name: name for name in settings.optional} | named
+    columns = {key: _found(trainer, seen, name, of_environments=key in named) for key, name in wanted.items()}
+    if wanted.get("states") == "states" and getattr(trainer, "tools", None):
+        # What environments note down themselves may be more than the model saw: TRL drops answers that are too long.
+        given = zip(columns["states"], seen.prompts, seen.messages, strict=True)
+        columns["states"] = [observations(x, y) if found is None else found for found, x, y in given]
     piece = {
-        "complaint": complaint,
         "columns": columns,
+        "names": {name for example in seen.inputs for name in example},
         "lengths": lengths,
         "tokens": ids[inside],
         "mask": mask[inside] != 0,
@@ -81,13 +83,13 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
         from accelerate.utils import gather_object  # noqa: PLC0415 - comes with TRL
 
         pieces = gather_object([piece])
-    # Raised after the collective: if one rank raised before it, the others would wait for it.
-    if complaints := [x["complaint"] for x in pieces if x["complaint"]]:
-        raise ValueError(complaints[0])
+    # What is there is decided over all ranks: if one raised before the collective, the others would wait for it.
+    columns = {key: [value for x in pieces for value in x["columns"][key]] for key in wanted}
+    columns = {key: x for key, x in columns.items() if key in named or any(value is not None for value in x)}
+    _check(settings.who, columns, wanted, set().union(*(x["names"] for x in pieces)))
     table = seen.rewards.detach().float().cpu().numpy()
     offsets = np.cumsum([0, *(len(x["lengths"]) for x in pieces)])
     rank = trainer.accelerator.process_index
-    columns = {key: [value for x in pieces for value in x["columns"][key]] for key in wanted}
     each = trainer.num_generations if trainer.model.training else trainer.num_generations_eval
     groups = Groups(columns.pop("") if settings.group_by is not None else np.arange(len(table)) // each)
     sizes, mask, tokens = (np.concatenate([x[name] for x in pieces]) for name in ("lengths", "mask", "tokens"))
@@ -148,25 +150,38 @@ def _total(
     return total
 
 
-def _value(example: Any, environment: Any, name: str) -> Any:
-    """Of a rollout: a field of its example, or else an attribute of its environment that is no method."""
-    found = example.get(name)
-    if found is None and environment is not None:
-        found = getattr(environment, name, None)
-        found = None if callable(found) else found
+def _found(trainer: Any, seen: Seen, name: str, *, of_environments: bool) -> list[Any]:
+    """Of each rollout of this rank: the field of its example, or else the attribute of its environment, or None."""
+    found = [example.get(name) for example in seen.inputs]
+    # One a rollout, of TRL's environment_factory; an attribute may have a common name, and so must be asked for.
+    environments = (getattr(trainer, "environments", None) or []) if of_environments else []
+    for i, environment in enumerate(environments):
+        value = getattr(environment, name, None)
+        if found[i] is None and not callable(value):
+            found[i] = value
     return found
 
 
-def _columns(who: str, places: Any, wanted: dict[str, str]) -> tuple[dict[str, list[Any]], str]:
-    """One value a rollout of this rank from each column, and what to complain about."""
-    found = {key: [_value(x, y, name) for x, y in places] for key, name in wanted.items()}
-    for key, values in found.items():
-        lacking = [i for i, value in enumerate(values) if value is None]
-        if lacking:
-            known = ", ".join(sorted({name for example, _ in places for name in example})) or "none"
-            return found, (
-                f"{who}(): column {wanted[key]!r} must have a value for every rollout, but rollout {lacking[0]} has "
-                f"none; there are {known}. Put it in the dataset, with remove_unused_columns=False, or have "
-                "rollout_func return it, one value a completion"
+def observations(prompt: Any, messages: Any) -> list[list[Any]]:
+    """What the model saw before each message of its own: the prompt, then what the tools answered since."""
+    out, since = [], list(prompt)
+    for message in messages:
+        if message["role"] == "assistant":
+            out.append(since)
+            since = []
+        else:
+            since.append(message)
+    return out
+
+
+def _check(who: str, columns: dict[str, list[Any]], wanted: dict[str, str], names: set[str]) -> None:
+    """Raises where a rollout has no value."""
+    for key, values in columns.items():
+        lacking = next((i for i, value in enumerate(values) if value is None), None)
+        if lacking is not None:
+            msg = (
+                f"{who}(): column {wanted[key]!r} must have a value for every rollout, but rollout {lacking} has "
+                f"none; there are {', '.join(sorted(names)) or 'none'}. Put it in the dataset, with "
+                "remove_unused_columns=False, or have rollout_func return it, one value a completion"
             )
-    return found, ""
+            raise ValueError(msg)

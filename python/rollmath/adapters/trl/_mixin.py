@@ -114,6 +114,7 @@ class RollmathMixin(_Trainer):  # type: ignore[misc]
         if self._rollmath_seen is not None:
             seen = self._rollmath_seen
             seen.rewards, seen.inputs, seen.completions = rewards, inputs, completion_ids_list
+            seen.prompts, seen.messages = prompts, completions
         return rewards
 
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:

@@ -13,15 +13,17 @@ from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Both
 from rollmath.groups import Groups, as_groups
-from rollmath.recipes._steps import OF_STATES
+from rollmath.recipes._method import Method, method_of
+from rollmath.recipes._steps import by_actions
 
 if TYPE_CHECKING:
     from rollmath.recipes import Recipe
 
 #: What verl-agent calls the trajectory of a row, and what the agent saw there.
 TRAJECTORY, STATE = "traj_uid", "anchor_obs"
-#: What is read where a batch has it. Rewards of steps are not: verl-agent's column of that name has returns.
-_OPTIONAL = ("actions", "turns")
+#: What is read where a batch has it: with a row for each step, and with one a rollout. Rewards of steps are not:
+#: verl-agent's column of that name has returns.
+_OF_STEPS, _OF_ROLLOUTS = ("actions",), ("actions", "turns")
 #: How the rewards of the rows of a rollout make that of the rollout.
 _REWARDS = ("same", "first", "last", "sum", "mean", "max", "min")
 
@@ -36,10 +38,12 @@ def steps_estimator(batch: Batch, recipe: Recipe, renamed: dict[str, str], *, re
         renamed: the column for each parameter.
         rewards: how those of the rows of a rollout make its reward.
     """
-    known = {*recipe.needs, *recipe.advantage.takes, "truncated", "trajectory", "step"} - {"steps"}
-    check_known(batch.who, "column in 'algorithm.rollmath.columns'", renamed, known)
     several = batch.sessions is not None and batch.rollouts < int((batch.sessions.index >= 0).sum())
-    if {"trajectory", "step"} & set(renamed) or batch.columns.get(TRAJECTORY) is not None or several:
+    by_step = bool({"trajectory", "step"} & set(renamed)) or batch.columns.get(TRAJECTORY) is not None or several
+    known = {*recipe.needs, *recipe.advantage.takes, "truncated", "trajectory", "step"} - {"steps"}
+    known -= {"turns"} if by_step else set()
+    check_known(batch.who, "column in 'algorithm.rollmath.columns'", renamed, known)
+    if by_step:
         return _row_a_step(batch, recipe, renamed, rewards)
     if rewards is not None:
         msg = f"{batch.who}(): 'algorithm.rollmath.rewards' is for batches with a row for each step, got {rewards!r}"
@@ -47,17 +51,17 @@ def steps_estimator(batch: Batch, recipe: Recipe, renamed: dict[str, str], *, re
     return _row_a_rollout(batch, recipe, renamed)
 
 
-def _wanted(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> list[str]:
+def _wanted(batch: Batch, recipe: Recipe, renamed: dict[str, str], optional: tuple[str, ...]) -> list[str]:
     """Columns of rollouts and of steps to read, besides the states."""
-    there = [name for name in _OPTIONAL if batch.columns.get(name) is not None]
+    there = [name for name in optional if batch.columns.get(name) is not None]
     named = [name for name in (*recipe.needs, *renamed, *there) if name not in {"states", "trajectory", "step"}]
     return list(dict.fromkeys(named))
 
 
 def _row_a_rollout(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> Both:
-    names = ["states", *_wanted(batch, recipe, renamed)]
+    names = ["states", *_wanted(batch, recipe, renamed, _OF_ROLLOUTS)]
     columns: dict[str, Any] = {}
-    rows, real = rows_of_responses(batch, tokens=_by_tokens(recipe, names))
+    rows, real = rows_of_responses(batch, tokens=_by_tokens(method_of(recipe.advantage.method), names))
     for name in names:
         given = renamed.get(name, name)
         found = batch.need(given, asked_for=name)
@@ -73,9 +77,9 @@ def _row_a_rollout(batch: Batch, recipe: Recipe, renamed: dict[str, str]) -> Bot
     return dense, dense
 
 
-def _by_tokens(recipe: Recipe, names: list[str]) -> bool:
+def _by_tokens(method: Method, names: list[str]) -> bool:
     """Whether actions are the tokens of the responses."""
-    return "actions" not in names and recipe.advantage.name not in OF_STATES
+    return "actions" not in names and by_actions(method)
 
 
 def _row_a_step(batch: Batch, recipe: Recipe, renamed: dict[str, str], how: Any) -> Both:
@@ -98,21 +102,29 @@ def _row_a_step(batch: Batch, recipe: Recipe, renamed: dict[str, str], how: Any)
         if found.ndim < 1 or len(found) != batch.trained.shape[0]:
             msg = f"{batch.who}(): {given!r} must have one value a row, [{batch.trained.shape[0]}], got {found.shape}"
             raise ValueError(msg)
-        return found[real][steps]
+        return found[real]
 
-    def lists(x: NDArray[Any]) -> list[list[Any]]:
-        # Pictures are keys by their bytes.
-        keys = [item.tobytes() if isinstance(item, np.ndarray) else item for item in x]
-        return [keys[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+    def lists(x: list[Any]) -> list[list[Any]]:
+        return [x[start:end] for start, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 
-    names = _wanted(batch, recipe, renamed)
-    columns: dict[str, Any] = {"states": lists(column("states", renamed.get("states", STATE))), "turns": "row"}
+    method, names = method_of(recipe.advantage.method), _wanted(batch, recipe, renamed, _OF_STEPS)
+    seen = [_key(x) for x in column("states", renamed.get("states", STATE))]
+    for row, copy in zip(steps[stands[order[again]]].tolist(), order[again].tolist(), strict=True):
+        if seen[row] != seen[copy]:
+            name = trajectories.ids[trajectories.index[row]]
+            msg = (
+                f"{batch.who}(): rows of a trajectory with the same number of a step must be copies, but rows "
+                f"{real[row]} and {real[copy]}, of step {time[row]} of {name!r}, have other states; "
+                "algorithm.rollmath.columns.step must name a column that counts the steps of a trajectory"
+            )
+            raise ValueError(msg)
+    columns: dict[str, Any] = {"states": lists([seen[row] for row in steps.tolist()]), "turns": "row"}
     for name in names:
-        found = column(name, renamed.get(name, name))
-        columns[name] = lists(found) if name in {"actions", "step_rewards"} else found[ends - 1]
-    rows = _rows(batch, real[steps], of, tokens=_by_tokens(recipe, names))
+        found = column(name, renamed.get(name, name))[steps]
+        columns[name] = lists(list(found)) if name in {"actions", *method.per_step} else found[ends - 1]
+    rows = _rows(batch, real[steps], of, tokens=_by_tokens(method, names))
     scores = batch.row_scores()[real][steps]
-    prompts = as_groups(batch.who, column("uid", "uid"))
+    prompts = as_groups(batch.who, column("uid", "uid")[steps])
     made = recipe.prepare(
         _rewards(batch.who, scores, rows, how, trajectories), _prompts(batch.who, prompts, rows), rows=rows, **columns
     )
@@ -122,6 +134,13 @@ def _row_a_step(batch: Batch, recipe: Recipe, renamed: dict[str, str], how: Any)
     out[real] = values[stands]
     dense = batch.trained.expand(out)
     return dense, dense
+
+
+def _key(x: Any) -> Any:
+    """Of what an agent saw: pictures by their bytes."""
+    if not isinstance(x, np.ndarray):
+        return x
+    return x.tolist() if x.dtype.hasobject else (x.shape, x.dtype.str, x.tobytes())
 
 
 def _in_time(

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use super::table::Table;
 use crate::error::{Error, Result, check_len};
@@ -35,7 +35,24 @@ pub fn number_keys(
     par: Par,
     soon: impl Fn(&[u8]) + Sync,
 ) -> Result<Keys> {
-    number_with(columns, tasks, par, PART, xxh3_128, soon)
+    number_with(columns, tasks, par, PART, |bytes| hash_of(bytes, &soon), &soon)
+}
+
+/// xxh3, block by block where a key is long, so that blocks are announced across the ends of pages, too.
+fn hash_of(bytes: &[u8], soon: impl Fn(&[u8])) -> u128 {
+    const BLOCK: usize = 512;
+    const BLOCKS_AHEAD: usize = 4;
+    if bytes.len() < BLOCKS_AHEAD * BLOCK {
+        return xxh3_128(bytes);
+    }
+    let mut hasher = Xxh3Default::new();
+    for (k, block) in bytes.chunks(BLOCK).enumerate() {
+        if let Some(later) = bytes.get((k + BLOCKS_AHEAD) * BLOCK..) {
+            soon(&later[..later.len().min(BLOCK)]);
+        }
+        hasher.update(block);
+    }
+    hasher.digest128()
 }
 
 /// Items of a task that are looked up in one table, if there are threads to share a task.
@@ -265,6 +282,17 @@ mod tests {
             let mut turned = rows.clone();
             turned.reverse();
             prop_assert_eq!(ranked(&rows), ranked(&turned));
+        }
+    }
+
+    #[test]
+    fn long_keys_have_the_hash_of_their_bytes() {
+        let text: Vec<u8> = (0..20_000u32).map(|i| (i * i % 251) as u8).collect();
+        for n in [0, 2047, 2048, 2049, 2560, 5000, 20_000] {
+            let announced = std::cell::Cell::new(0);
+            let hash = hash_of(&text[..n], |later| announced.set(announced.get() + later.len()));
+            assert_eq!(hash, xxh3_128(&text[..n]));
+            assert_eq!(announced.get(), n.saturating_sub(2048));
         }
     }
 

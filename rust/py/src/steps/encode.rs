@@ -38,8 +38,11 @@ impl<'py> Types<'py> {
             return format!("'{name}' must not be bools; convert them to ints or strings");
         }
         let got = object.get_type().name().map_or_else(|_| "something else".into(), |n| n.to_string());
-        let fix = if object.hasattr("shape").unwrap_or(false) && object.hasattr("dtype").unwrap_or(false) {
+        let length = object.getattr("shape").and_then(|s| s.len()).ok();
+        let fix = if length.is_some_and(|n| n > 0) {
             "; stack them into one array with a row for each"
+        } else if object.is_instance_of::<PyFloat>() || length.is_some() {
+            "; round them to ints, or pass ids of your own"
         } else if object.hasattr("model_dump").unwrap_or(false) {
             "; call .model_dump() on each"
         } else {
