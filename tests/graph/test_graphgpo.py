@@ -129,9 +129,7 @@ def test_wrong_options():
         graphgpo(steps, [1.0, 0.0], costs=[1.0])
     with pytest.raises(ValueError, match=who + "'costs' must not be negative, got -1 at index 1"):
         graphgpo(steps, [1.0, 0.0], costs=[1.0, -1.0, 1.0])
-    with pytest.raises(
-        ValueError, match=who + "'costs' must be finite, got inf at index 2; every step needs"
-    ):
+    with pytest.raises(ValueError, match=who + "'costs' must be finite, got inf at index 2; every step needs"):
         graphgpo(steps, [1.0, 0.0], costs=[1.0, 1.0, np.inf])
     with pytest.raises(ValueError, match=who + r"'success' must have length 2 \(= steps.n_trajectories\), got 3"):
         graphgpo(steps, [1.0, 0.0], success=[True] * 3)
