@@ -93,10 +93,8 @@ def test_callers_may_share_a_noun_and_its_arrays(same_bits):
             same_bits(got, expected)
 
 
-@pytest.mark.parametrize("n", [1, 2])
-def test_the_interpreter_runs_on_during_a_call(threads, n):
-    threads(n)
-    x, groups = np.random.default_rng(0).normal(size=3_000_000), rm.Groups(np.zeros(3_000_000, dtype=np.int64))
+def ticks_during(call):
+    """How often another thread gets to run; it tries every half millisecond."""
     ticks, stop = [0], threading.Event()
 
     def tick():
@@ -108,13 +106,19 @@ def test_the_interpreter_runs_on_during_a_call(threads, n):
     other.start()
     try:
         before = ticks[0]
-        ops.segment_quantile(x, groups, 0.5)
-        during = ticks[0] - before
+        call()
+        return ticks[0] - before
     finally:
         stop.set()
         other.join()
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_interpreter_runs_on_during_a_call(threads, n):
+    threads(n)
+    x, groups = np.random.default_rng(0).normal(size=3_000_000), rm.Groups(np.zeros(3_000_000, dtype=np.int64))
     # A call that keeps the interpreter leaves the other thread at most a switch at its start and one at its end.
-    assert during > 5
+    assert ticks_during(lambda: ops.segment_quantile(x, groups, 0.5)) > 5
 
 
 def test_eight_callers_may_share_a_list_of_texts_that_one_of_them_changes(threads):
@@ -142,21 +146,5 @@ def test_eight_callers_may_share_a_list_of_texts_that_one_of_them_changes(thread
 
 def test_the_interpreter_runs_on_while_keys_are_hashed(threads):
     threads(1)
-    texts = np.zeros((200, 1_000_000), np.uint8)
-    ticks, stop = [0], threading.Event()
-
-    def tick():
-        while not stop.is_set():
-            ticks[0] += 1
-            stop.wait(0.0005)
-
-    other = threading.Thread(target=tick)
-    other.start()
-    try:
-        before = ticks[0]
-        rm.Steps(np.arange(200), texts, groups=np.zeros(200, int))
-        during = ticks[0] - before
-    finally:
-        stop.set()
-        other.join()
-    assert during > 5
+    texts, rows = np.zeros((200, 1_000_000), np.uint8), np.arange(200)
+    assert ticks_during(lambda: rm.Steps(rows, texts, groups=0 * rows)) > 5

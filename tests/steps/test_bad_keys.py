@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import uuid
 
 import numpy as np
@@ -159,3 +161,27 @@ def test_an_id_whose_code_shortens_the_list():
     column.extend([Id(int=1), Id(int=2), Id(int=1)])
     assert Steps(range(3), column, groups=[0] * 3).state_index.tolist() == [0, 1, 0]
     assert column == []
+
+
+def test_a_list_that_becomes_shorter_while_it_is_read():
+    # Lone surrogates make an error inside, whose memory may start a collection, and that code of anyone.
+    states = [f"\ud800{i}" for i in range(3000)]
+
+    collections = iter(range(1_000_000))
+
+    def shorten(phase, info):
+        if next(collections) == 2000:  # in the middle of the list
+            del states[2000:]
+
+    before = gc.get_threshold()
+    gc.callbacks.append(shorten)
+    gc.set_threshold(1, 1, 1)
+    try:
+        # Which call starts a collection is Python's affair; either the list was whole, or it is too short.
+        with contextlib.suppress(ValueError):
+            assert Steps(np.arange(3000), states, groups=np.zeros(3000, int)).n_states == 3000
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(shorten)
+    with pytest.raises(ValueError, match=r"'state' must have length 3000 \(= the number of rows\), got 2000"):
+        Steps(np.arange(3000), states[:2000], groups=np.zeros(3000, int))

@@ -216,17 +216,20 @@ impl<'py> Column<'py> {
         let mut column = Self::empty(name, n);
         column.kind = kind.name().into();
         column._hold.0.reserve(n);
-        let ahead = OBJECTS_AHEAD.min(n);
+        // SAFETY: `list` is a list, and the interpreter is held.
+        let item = |at: usize| unsafe { ffi::PyList_GetItem(list.as_ptr(), at as ffi::Py_ssize_t) };
         for row in 0..n {
-            // SAFETY: `list` is a list. PyList_GetItem checks the index, since the list may have become shorter, and
-            // returns a borrowed reference, which is looked at once it is owned; what is only announced is not.
-            let object = unsafe {
-                if row + ahead < n {
-                    announce(ffi::PyList_GetItem(list.as_ptr(), (row + ahead) as ffi::Py_ssize_t));
-                }
-                let object = ffi::PyList_GetItem(list.as_ptr(), row as ffi::Py_ssize_t);
-                Bound::from_borrowed_ptr_or_err(list.py(), object)?
-            };
+            // An error that is made may run a collection, and that Python code which makes the list shorter: then there
+            // are too few keys, which is an error.
+            let now = list.len();
+            if row >= now {
+                break;
+            }
+            if row + OBJECTS_AHEAD < now {
+                announce(item(row + OBJECTS_AHEAD));
+            }
+            // SAFETY: the index is in range. The reference is borrowed from the list, and owned from here on.
+            let object = unsafe { Bound::from_borrowed_ptr(list.py(), item(row)) };
             column.text(call, kind, row, &object)?;
             column._hold.0.push(object);
         }
