@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -19,6 +20,19 @@ collect_ignore = ["reference/trl_job.py"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+
+
+def _driver() -> bool:
+    """Whether a CUDA device is there, without importing torch."""
+    try:
+        return ctypes.CDLL("libcuda.so.1").cuInit(0) == 0
+    except OSError:
+        return False
+
+
+# Without a GPU, Triton kernels run in Triton's interpreter. Triton reads this when a kernel is defined.
+if not _driver():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # "fast" is the same on every run; "slow" looks for what nobody has seen yet.
 settings.register_profile("fast", max_examples=60, deadline=None, derandomize=True, database=None)
@@ -126,8 +140,18 @@ def _cuda() -> bool:
     return torch.cuda.is_available()
 
 
+@pytest.fixture(scope="session")
+def device():
+    """Where Triton kernels run: the GPU if there is one, else the CPU, in Triton's interpreter."""
+    pytest.importorskip("triton")
+    return "cuda" if _cuda() else "cpu"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     for item in items:
+        if "device" in item.fixturenames and _cuda():
+            item.add_marker(pytest.mark.gpu)
         if item.get_closest_marker("gpu") and not _cuda():
             item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
 
