@@ -38,8 +38,11 @@ def main(argv: list[str] | None = None) -> int:
         print("no CUDA device here; --smoke runs tiny sizes without one")
         return 2
     warnings.filterwarnings("ignore", module="torch")
+    import torch._functorch.config
+
     import rollmath
 
+    torch._functorch.config.donated_buffer = False  # backward passes are repeated on one graph
     smoke = options.smoke
     run = Run(smoke=smoke, backend=options.backend)
     about = {
