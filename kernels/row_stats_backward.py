@@ -164,8 +164,8 @@ def _backward(
             set_high = tl.load(OFFSETS + row + 1)
             if MEAN:
                 count = set_low.to(tl.int32) * 0
-                for j in tl.range(set_low, set_high, SET_BLOCK):
-                    token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1)
+                for start in tl.range(set_low, set_high, SET_BLOCK):
+                    token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1)
                     count += tl.sum(((token >= 0) & (token < total)).to(tl.int32), 0)
         a, b, c, s, t, m, top = terms(
             row, scale, count, ENTROPY, SUM_P_SQUARED, VAR_LOGPROB, P_MAX,
@@ -191,11 +191,11 @@ def _backward(
         else:
             if ROOM is not None:
                 # In place: the logits of the set are used before the row becomes zeros.
-                for j in tl.range(set_low, set_high, SET_BLOCK):
-                    token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1).to(tl.int64)
+                for start in tl.range(set_low, set_high, SET_BLOCK):
+                    token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1).to(tl.int64)
                     local, mine = _owned(token, first, total, before, edge, high)
                     _tile(
-                        _at(x_at, local, x_columns, BESIDE), ROOM + j + member, mine,
+                        _at(x_at, local, x_columns, BESIDE), ROOM + start + member, mine,
                         k, shift, log2_l, cap, inv_cap, a, b, c, s, t, m, LINEAR, CURVED, SQUARE, MEAN, SOFTCAP, True,
                     )  # fmt: skip
                 tl.debug_barrier()
@@ -203,11 +203,11 @@ def _backward(
             if LAYOUT == PEELED:
                 _zeros(out_at, edge, tl.minimum(high, 0), out_columns, BESIDE, R)
             tl.debug_barrier()
-            for j in tl.range(set_low, set_high, SET_BLOCK):
-                token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1).to(tl.int64)
+            for start in tl.range(set_low, set_high, SET_BLOCK):
+                token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1).to(tl.int64)
                 local, mine = _owned(token, first, total, before, edge, high)
                 if ROOM is not None:
-                    dx = tl.load(ROOM + j + member, mask=mine, other=0.0)
+                    dx = tl.load(ROOM + start + member, mask=mine, other=0.0)
                     tl.store(_at(out_at, local, out_columns, BESIDE), dx, mask=mine)
                 else:
                     _tile(
