@@ -182,7 +182,6 @@ class _Reduction:
         found["w"] = row_sum(weight.mul_(z.clamp_(min=LOWEST))).double()
         if "var_logprob" not in self.names:
             return
-        # A part of nothing but -inf has no mean, and adds 0 to the parts that have one.
         mean = (found["w"] / found["l"]).masked_fill_(found["l"] == 0, 0).to(z.dtype)
         z.sub_(mean[:, None])
         # The weights again, relative to the mean: at most V each.
