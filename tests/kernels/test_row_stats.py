@@ -330,6 +330,16 @@ def test_rows_do_not_know_each_other(device, split):
         assert torch.equal(whole[name][2:3], one[name])
 
 
+def test_a_row_of_nan(device):
+    x, labels, ids = data(device, 2, 300)
+    x[0] = torch.nan
+    for options in ({}, {"split": 2}, {"allowed": random_sets(device, 2, 300, 40)}):
+        got = forward(x, labels, ids, **options)
+        assert all(got[n][0].isnan().all() for n in NAMES if n != "argmax")
+        assert 0 <= got["argmax"][0] < 300
+        assert not got["entropy"][1].isnan()
+
+
 @pytest.mark.parametrize("shape", [(0, 7), (2, 0, 7)])
 def test_zero_rows(device, shape):
     x = torch.zeros(shape, device=device)
