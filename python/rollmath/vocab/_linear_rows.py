@@ -1,0 +1,148 @@
+"""From checked arguments to one call of the chunked reductions; what the public function and the module share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from rollmath._arrays import ArrayLike
+from rollmath.vocab._agree import place
+from rollmath.vocab._args import check_ignore_index, check_outputs, check_softcap
+from rollmath.vocab._backend import check_backend, implementation
+from rollmath.vocab._linear_args import (
+    check_dtypes,
+    check_factors,
+    check_inverse,
+    check_mask,
+    check_tokens,
+    check_workspace,
+)
+from rollmath.vocab._linear_autograd import Job, LinearRows
+from rollmath.vocab._linear_dtensor import local_factors
+from rollmath.vocab._linear_matmul import has_wide_products
+from rollmath.vocab._linear_plan import shard_plan
+from rollmath.vocab._row_stats import RowStats
+from rollmath.vocab._torch_rows import NAMES
+from rollmath.vocab._values import check_tokens as check_values
+from rollmath.vocab._values import must_look
+
+if TYPE_CHECKING:
+    from rollmath.vocab._shard import VocabShard
+
+#: Bytes of the logits that exist at a time.
+WORKSPACE = 256 << 20
+
+
+def linear_rows(
+    who: str,
+    factors: Sequence[torch.Tensor],
+    labels: torch.Tensor | None,
+    *,
+    outputs: Sequence[str],
+    bias: torch.Tensor | None = None,
+    temperature: ArrayLike = 1.0,
+    softcap: float | None = None,
+    scale: float = 1.0,
+    mask: torch.Tensor | None = None,
+    ignore_index: int | None = None,
+    ids: torch.Tensor | None = None,
+    shard: VocabShard | None = None,
+    logits_dtype: torch.dtype | str | None = None,
+    workspace: int = WORKSPACE,
+    check: bool | None = None,
+    backend: str = "auto",
+) -> RowStats:
+    """As ``linear_row_stats``, of ``hidden`` and ``weight`` and further pairs ``[N, r]``, ``[V, r]`` in ``factors``.
+
+    ``scale`` multiplies the logits before soft-cap and temperature.
+    """
+    (hidden, weight, *more), bias, shard = local_factors(who, factors, bias, shard)
+    check_factors(who, hidden, weight, bias)
+    names = check_outputs(who, outputs, NAMES, labels, ids)
+    factor_dtype, product_dtype = check_dtypes(who, hidden, weight, bias, logits_dtype)
+    rows, vocab = hidden.shape[:-1].numel(), weight.shape[0]
+    first, total, columns = (0, vocab, vocab) if shard is None else (shard.first, shard.total, shard.local(vocab))
+    # The shape, dtype and device of the logits, without them.
+    like = hidden.new_empty((), dtype=product_dtype).expand(*hidden.shape[:-1], vocab)
+    check_backend(who, backend, like)
+    inverse = check_inverse(who, temperature, hidden, check)
+    cap = check_softcap(who, softcap)
+    flat_labels = None if labels is None else check_tokens(who, "labels", labels, hidden)
+    flat_ids = None if ids is None else check_tokens(who, "ids", ids, hidden, axes=" and then K of at least 1")
+    keep = None if mask is None else check_mask(who, mask, hidden)
+    ignored = check_ignore_index(who, ignore_index)
+    if must_look(check, hidden.device):
+        beside = None if keep is None else keep.to(hidden.device)
+        check_values(who, flat_labels, flat_ids, beside, ignored, total)
+    logit_bytes = _bytes(hidden, factor_dtype, product_dtype, more)
+    even = total if shard is None else -(-total // place(shard.group)[0])
+    room = check_workspace(who, workspace, even, logit_bytes)
+    module = implementation(backend, like)
+    index = _kept(keep, flat_labels, ignored, names)
+    if index is not None:
+        index = index.to(hidden.device, non_blocking=True)
+    if keep is not None and keep.device.type == "cpu":
+        keep = None
+    plan, chunks = shard_plan(rows if index is None else len(index), even, columns, logit_bytes, room)
+
+    def pick(x: Any) -> Any:
+        return x.index_select(0, index) if index is not None and isinstance(x, torch.Tensor) else x
+
+    # c tanh(s x / c) is s c' tanh(x / c') with c' = c / s.
+    job = Job(
+        backend=module,
+        plan=plan,
+        rows=rows,
+        kept=index,
+        outputs=names,
+        labels=pick(flat_labels) if "logprob" in names else None,
+        ids=pick(flat_ids),
+        mask=pick(keep),
+        inv_temperature=pick(inverse * scale),
+        softcap=None if cap is None else cap / scale,
+        ignore_index=ignored if "logprob" in names else None,
+        first=first,
+        columns=columns,
+        total=total,
+        group=None if shard is None else shard.group,
+        sharded=shard is not None,
+        chunks=chunks,
+        factor_dtype=factor_dtype,
+        logits_dtype=product_dtype,
+    )
+    flat = [x if i % 2 else x.reshape(rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
+    made = dict(zip(names, apply(job, bias, *flat), strict=True))
+    shape = hidden.shape[:-1]
+    return RowStats(*(made[n].view(*shape, *made[n].shape[1:]) if n in made else None for n in RowStats._fields))
+
+
+def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """The function of autograd; torch.compile leaves it as it is."""
+    if torch.compiler.is_compiling():
+        return torch.compiler.disable(LinearRows.apply)(job, *tensors)  # type: ignore[no-any-return]
+    return LinearRows.apply(job, *tensors)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more: Sequence[torch.Tensor]) -> int:
+    """What an element of a chunk takes, with the copies of its gradient in other dtypes."""
+    size = logits.itemsize
+    if not has_wide_products(hidden.device, factor):
+        return size + (4 if logits == factor else 0)
+    if logits != factor:
+        size += factor.itemsize
+    return size + (4 if any(x.dtype != logits for x in more) else 0)
+
+
+def _kept(
+    mask: torch.Tensor | None, labels: torch.Tensor | None, ignore_index: int | None, names: tuple[str, ...]
+) -> torch.Tensor | None:
+    """Numbers of the rows to compute, as far as the host knows them; None for all."""
+    keep = mask if mask is not None and mask.device.type == "cpu" else None
+    if names == ("logprob",) and ignore_index is not None and labels is not None and labels.device.type == "cpu":
+        named = labels != ignore_index
+        keep = named if keep is None else keep & named
+    if keep is None or bool(keep.all()):
+        return None
+    return keep.nonzero()[:, 0]
