@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rollmath._arrays import ArrayLike
+from rollmath.vocab import _torch_rows
 from rollmath.vocab._agree import place
 from rollmath.vocab._args import check_ignore_index, check_outputs, check_softcap
 from rollmath.vocab._backend import check_backend, implementation
@@ -24,7 +25,7 @@ from rollmath.vocab._linear_dtensor import local_factors
 from rollmath.vocab._linear_matmul import has_wide_products
 from rollmath.vocab._linear_plan import shard_plan
 from rollmath.vocab._row_stats import RowStats
-from rollmath.vocab._torch_rows import NAMES
+from rollmath.vocab._torch_merge import NAMES
 from rollmath.vocab._values import check_tokens as check_values
 from rollmath.vocab._values import must_look
 
@@ -80,6 +81,8 @@ def linear_rows(
     even = total if shard is None else -(-total // place(shard.group)[0])
     room = check_workspace(who, workspace, even, logit_bytes)
     module = implementation(backend, like)
+    if isinstance(inverse, torch.Tensor) and module is not _torch_rows:
+        inverse = inverse.to(torch.float32)
     index = _kept(keep, flat_labels, ignored, names)
     if index is not None:
         index = index.to(hidden.device, non_blocking=True)
