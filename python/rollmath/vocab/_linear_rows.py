@@ -117,8 +117,13 @@ def linear_rows(
     )
     flat = [x if i % 2 else x.reshape(rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
     made = dict(zip(names, apply(job, bias, *flat), strict=True))
-    shape = hidden.shape[:-1]
-    return RowStats(*(made[n].view(*shape, *made[n].shape[1:]) if n in made else None for n in RowStats._fields))
+    return RowStats(*(_shaped(made[n], hidden.shape[:-1]) if n in made else None for n in RowStats._fields))
+
+
+def _shaped(x: torch.Tensor, rows: torch.Size) -> torch.Tensor:
+    """With the axes of the rows. No view: ``fully_shard`` warns of modules that return one."""
+    shaped: torch.Tensor = torch.ops.aten._unsafe_view(x, [*rows, *x.shape[1:]])
+    return shaped
 
 
 def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
