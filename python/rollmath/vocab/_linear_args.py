@@ -102,9 +102,7 @@ def check_mask(who: str, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
     return mask.reshape(-1)
 
 
-def check_inverse(
-    who: str, temperature: ArrayLike, hidden: torch.Tensor, check: bool | None
-) -> float | torch.Tensor:
+def check_inverse(who: str, temperature: ArrayLike, hidden: torch.Tensor, check: bool | None) -> float | torch.Tensor:
     """``1 / T``: a number, or float64 ``[N]``, in which a bad temperature that nobody looked at is NaN."""
     if isinstance(temperature, torch.Tensor):
         if temperature.requires_grad:

@@ -138,9 +138,14 @@ def _spread(x: torch.Tensor, job: Job) -> torch.Tensor:
 class _Factors:
     """The factors as they are multiplied: kept rows alone, and columns by the chunk."""
 
-    def __init__(self, job: Job, bias: torch.Tensor | None, factors: tuple[torch.Tensor, ...] | list[torch.Tensor]) -> None:
+    def __init__(
+        self, job: Job, bias: torch.Tensor | None, factors: tuple[torch.Tensor, ...] | list[torch.Tensor]
+    ) -> None:
         self.job, self.bias = job, bias
         xs = [x if job.kept is None else x.index_select(0, job.kept) for x in factors[::2]]
+        if job.mask is not None:
+            # Their gradient is 0, but 0 times what may be NaN is not.
+            xs = [x.masked_fill(~job.mask[:, None], 0) for x in xs]
         self.rows = xs[0].shape[0]
         # The first pair is multiplied in the dtype of the job; small further ones in their own.
         self.xs = [xs[0].to(job.factor_dtype), *xs[1:]]

@@ -29,7 +29,7 @@ def make_plan(rows: int, vocab: int, logit_bytes: int, workspace: int) -> Plan:
         return Plan(rows, vocab)
     side = max(isqrt(area), STEP)
     most = rows if rows <= 2 * side else -(-rows // -(-rows // side))
-    most = max(1, min(most, area // min(STEP, vocab)))
+    most = max(1, min(most, area // _narrowest(vocab)))
     width = max(area // most // STEP * STEP, STEP)
     chunks = -(-vocab // width)
     return Plan(most, min(vocab, _up(-(-vocab // chunks))))
@@ -49,7 +49,11 @@ def shard_plan(rows: int, tokens: int, columns: int, logit_bytes: int, workspace
 
 def least(vocab: int, logit_bytes: int) -> int:
     """Bytes of one row of the narrowest chunk."""
-    return min(STEP, vocab) * logit_bytes
+    return _narrowest(vocab) * logit_bytes
+
+
+def _narrowest(vocab: int) -> int:
+    return min(STEP, -(-vocab // 8) * 8)
 
 
 def _up(columns: int) -> int:

@@ -83,11 +83,8 @@ def linear_rows(
     module = implementation(backend, like)
     if isinstance(inverse, torch.Tensor) and module is not _torch_rows:
         inverse = inverse.to(torch.float32)
-    index = _kept(keep, flat_labels, ignored, names)
-    if index is not None:
-        index = index.to(hidden.device, non_blocking=True)
-    if keep is not None and keep.device.type == "cpu":
-        keep = None
+    kept, keep = known_rows(keep, flat_labels, ignored, names)
+    index = None if kept is None else kept.to(hidden.device, non_blocking=True)
     plan, chunks = shard_plan(rows if index is None else len(index), even, columns, logit_bytes, room)
 
     def pick(x: Any) -> Any:
@@ -143,14 +140,16 @@ def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more:
     return size + (4 if any(x.dtype != logits for x in more) else 0)
 
 
-def _kept(
+def known_rows(
     mask: torch.Tensor | None, labels: torch.Tensor | None, ignore_index: int | None, names: tuple[str, ...]
-) -> torch.Tensor | None:
-    """Numbers of the rows to compute, as far as the host knows them; None for all."""
-    keep = mask if mask is not None and mask.device.type == "cpu" else None
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Numbers of the rows to compute, as far as the host knows them, None for all; and the mask that is left to do."""
+    host = mask is not None and mask.device.type == "cpu"
+    keep = mask if host else None
     if names == ("logprob",) and ignore_index is not None and labels is not None and labels.device.type == "cpu":
         named = labels != ignore_index
         keep = named if keep is None else keep & named
+    left = None if host else mask
     if keep is None or bool(keep.all()):
-        return None
-    return keep.nonzero()[:, 0]
+        return None, left
+    return keep.nonzero()[:, 0], left

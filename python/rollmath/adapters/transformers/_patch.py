@@ -187,7 +187,9 @@ def _check_head(head: Any) -> None:
     if is_lora(head):
         check_lora(head)
     elif not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
-        msg = f"patch_lm_head(): 'model' must have an nn.Linear as its output layer, or LoRA on one, got {describe(head)}"
+        msg = (
+            f"patch_lm_head(): 'model' must have an nn.Linear as its output layer, or LoRA on one, got {describe(head)}"
+        )
         raise TypeError(msg)
     if "forward" in vars(head):
         msg = (
