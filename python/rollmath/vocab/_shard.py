@@ -91,9 +91,7 @@ class VocabShard:
         from rollmath.vocab._dtensor import is_dtensor, vocabulary
 
         if not is_dtensor(logits):
-            msg = (
-                f"VocabShard.of(): 'logits' must be a DTensor, got {describe(logits)}; else say VocabShard(group, ...)"
-            )
+            msg = f"VocabShard.of(): 'logits' must be a DTensor, got {describe(logits)}; else say VocabShard(group, ...)"
             raise TypeError(msg)
         return vocabulary("VocabShard.of", logits)
 
@@ -131,9 +129,7 @@ class VocabShard:
             "dtype": str(logits.dtype).removeprefix("torch."),
             **{name: words(x) for name, x in options.items()},
         }
-        found = agree(
-            who, lambda: self._span(logits.shape[-1]) | seen, self.group, {"total": "", **dict.fromkeys(seen, "")}
-        )
+        found = agree(who, lambda: self._span(logits.shape[-1]) | seen, self.group, {"total": "", **dict.fromkeys(seen, "")})
         check_spans(who, found)
 
 
