@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import distributed
 
 # What a rank sends, and how much of the text of an error fits into it, however it is written.
 _SLOT, _TEXT = 1 << 14, 2000
+
+_KINDS = {"TypeError": TypeError, "ValueError": ValueError}
 
 
 def place(group: Any) -> tuple[int, int]:
@@ -33,46 +35,54 @@ def device_types(group: Any) -> list[str]:
     return list(distributed.Backend.backend_capability.get(backend, ["cpu"]))
 
 
-def agree(who: str, make: Callable[[], Mapping[str, str]], group: Any, fixes: Mapping[str, str]) -> list[dict[str, str]]:
+def agree(who: str, make: Callable[[], Mapping[str, str]], group: Any, also: Sequence[str] = ()) -> list[dict[str, str]]:
     """What ``make`` returns on each rank: words by name. If it raises on one of them, all raise, and name that rank.
 
+    Args:
+        who: the public function.
+        make: what this rank has; whatever may fail on one rank alone belongs into it.
+        group: the process group.
+        also: names whose words may differ.
+
     Raises:
-        ValueError: words that differ between ranks, for the names that ``fixes`` has, with its advice.
+        ValueError: words that differ between ranks.
     """
     world, _ = place(group)
     if world == 1:
         return [dict(make())]
-    failed: BaseException | None = None
+    failed: Exception | None = None
     try:
         message: dict[str, Any] = {"words": dict(make())}
     except Exception as error:  # raised below, on all ranks
         failed = error
-        message = {"error": ["TypeError" if isinstance(error, TypeError) else "ValueError", str(error)[:_TEXT]]}
+        message = {"error": [type(error).__name__, str(error)[:_TEXT]]}
     found = _gather(json.dumps({"who": who, **message}).encode(), world, group)
     for rank, packet in enumerate(found):
         if "error" in packet:
             kind, text = packet["error"]
-            raise (TypeError if kind == "TypeError" else ValueError)(f"{text}, on rank {rank}") from failed
-    _compare(who, "the call", [f"{packet['who']}()" for packet in found], "; call one function on all of them")
+            raise _KINDS.get(kind, RuntimeError)(f"{text}, on rank {rank}") from failed
+    _compare(who, "the call", [f"{packet['who']}()" for packet in found])
     parts: list[dict[str, str]] = [packet["words"] for packet in found]
-    for name, fix in fixes.items():
-        _compare(who, repr(name), [part[name] for part in parts], fix)
+    for name in parts[0]:
+        if name not in also:
+            _compare(who, name, [part[name] for part in parts])
     return parts
 
 
-def _compare(who: str, what: str, seen: list[str], fix: str) -> None:
+def _compare(who: str, what: str, seen: list[str]) -> None:
     other = next((rank for rank, words in enumerate(seen) if words != seen[0]), None)
     if other is not None:
-        msg = f"{who}(): {what} must be the same on all ranks, got {seen[0]} on rank 0, {seen[other]} on rank {other}{fix}"
+        both = f"{seen[0]} on rank 0, {seen[other]} on rank {other}"
+        msg = f"{who}(): {what} must be the same on all ranks of the vocabulary, got {both}"
         raise ValueError(msg)
 
 
 def words(x: Any) -> str:
     """Words that are the same on two ranks if the numbers are; the values of tensors as a checksum."""
     if isinstance(x, torch.Tensor):
-        values = x.detach().cpu().contiguous().view(torch.uint8).numpy()
+        values = x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         name = str(x.dtype).removeprefix("torch.")
-        return f"{name} {tuple(x.shape)} with checksum {zlib.crc32(values.tobytes()):08x}"
+        return f"{name} {tuple(x.shape)} with checksum {zlib.crc32(values):08x}"
     return repr(x)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 from rollmath._arrays import describe
-from rollmath.vocab._agree import agree, device_types, place, words
+from rollmath.vocab._agree import agree, place
 
 # The place of the largest logit travels as a float32.
 _LARGEST = 1 << 24
@@ -111,66 +111,41 @@ class VocabShard:
 
         def make() -> dict[str, str]:
             _check_integer(who, "columns", columns, 0, None)
-            return self._span(columns)
+            return self.span(columns)
 
-        check_spans(who, agree(who, make, self.group, {"total": ""}))
+        check_spans(who, agree(who, make, self.group, ["span"]))
 
     def local(self, columns: int) -> int:
-        """How many of some columns of this rank are tokens."""
+        """How many of the columns of this rank are tokens; what follows them is padding."""
         return max(min(columns, self.total - self.first), 0)
 
-    def _span(self, columns: int) -> dict[str, str]:
-        return {"total": repr(self.total), "span": f"{self.first} {self.first + self.local(columns)}"}
-
-    def compare(self, who: str, logits: torch.Tensor, options: Mapping[str, Any]) -> None:
-        """Raises on every rank if one of them has other rows, labels or options, or tokens are missing."""
-        seen = {
-            "rows": str(tuple(logits.shape[:-1])),
-            "dtype": str(logits.dtype).removeprefix("torch."),
-            **{name: words(x) for name, x in options.items()},
-        }
-        found = agree(who, lambda: self._span(logits.shape[-1]) | seen, self.group, {"total": "", **dict.fromkeys(seen, "")})
-        check_spans(who, found)
+    def span(self, columns: int) -> dict[str, str]:
+        """What ranks tell each other about their tokens."""
+        return {"'total'": repr(self.total), "span": f"{self.first} {self.first + self.local(columns)}"}
 
 
 def check_spans(who: str, found: Sequence[Mapping[str, str]]) -> None:
     """Raises unless the spans of all ranks are the whole vocabulary, each token once."""
     spans = sorted((*map(int, part["span"].split()), rank) for rank, part in enumerate(found))
-    done, before = 0, -1
+    total, done, before = int(found[0]["'total'"]), 0, -1
+    wrong = None
     for start, stop, rank in spans:
-        if start >= stop:
+        if start >= stop or wrong is not None:
             continue
         if start < done:
-            both = f"tokens {start} to {min(stop, done) - 1} are on ranks {before} and {rank}"
-            raise ValueError(f"{who}(): 'shard' must give each token to one rank, but {both}; check 'first'")
-        if start > done:
-            break
+            wrong = f"{_tokens(start, min(stop, done))} on ranks {before} and {rank}"
+        elif start > done:
+            wrong = f"{_tokens(done, start)} on none"
         done, before = stop, rank
-    total = int(found[0]["total"])
-    if done < total:
-        after = min((start for start, stop, _ in spans if stop > start >= done), default=total)
-        none = f"tokens {done} to {after - 1} of {total} are on none"
-        raise ValueError(f"{who}(): 'shard' must give each token to one rank, but {none}; check 'first' and 'total'")
-
-
-def gather_partials(parts: torch.Tensor, group: Any) -> torch.Tensor:
-    """``[N, P]`` of each rank as ``[ranks, N, P]``, in the order of ranks: the one collective."""
-    ranks, _ = place(group)
-    if ranks == 1 or parts.numel() == 0:
-        return parts[None].expand(ranks, *parts.shape)
-    found = parts.new_empty(ranks * parts.numel())
-    distributed.all_gather_into_tensor(found, parts.contiguous().view(-1), group=group)
-    return found.view(ranks, *parts.shape)
-
-
-def check_device(who: str, logits: torch.Tensor, group: Any) -> None:
-    """Raises unless ``group`` can send what lies beside ``logits``."""
-    if place(group)[0] > 1 and logits.device.type not in (types := device_types(group)):
-        msg = (
-            f"{who}(): 'logits' must be on a device that the group of 'shard' sends from ({', '.join(types)}), "
-            f"got {logits.device}"
-        )
+    if wrong is None and done < total:
+        wrong = f"{_tokens(done, total)} on none"
+    if wrong is not None:
+        msg = f"{who}(): each of the {total} tokens must be on one rank, but {wrong}; check 'first' and 'total'"
         raise ValueError(msg)
+
+
+def _tokens(start: int, stop: int) -> str:
+    return f"token {start} is" if stop == start + 1 else f"tokens {start} to {stop - 1} are"
 
 
 def _check_group(who: str, group: Any) -> None:
