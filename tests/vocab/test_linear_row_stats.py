@@ -1,4 +1,6 @@
-"""Statistics of the rows of a linear layer: values, gradients, chunks, precision, what is dropped and what is not kept."""
+"""Statistics of the rows of a linear layer: values, gradients, chunks, precision, rows that are dropped."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -424,7 +426,7 @@ def test_chunks_fit_and_cover(rows, v, size, workspace):
     assert plan.rows * padded * size <= max(workspace, min(128, -(-v // 8) * 8) * size)
     whole = parts(v, plan.columns)
     assert [whole[0].start, whole[-1].stop] == [0, v]
-    assert all(a.stop == b.start for a, b in zip(whole, whole[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(whole))
 
 
 def test_chunks_of_a_large_layer():

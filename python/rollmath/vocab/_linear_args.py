@@ -12,7 +12,6 @@ from rollmath._arrays import ArrayLike, describe
 from rollmath._arrays import number as as_float
 from rollmath.vocab._args import check_temperatures
 from rollmath.vocab._linear_plan import STEP, least
-from rollmath.vocab._values import must_look
 
 _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -102,7 +101,7 @@ def check_mask(who: str, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
     return mask.reshape(-1)
 
 
-def check_inverse(who: str, temperature: ArrayLike, hidden: torch.Tensor, check: bool | None) -> float | torch.Tensor:
+def check_inverse(who: str, temperature: ArrayLike, hidden: torch.Tensor, *, look: bool) -> float | torch.Tensor:
     """``1 / T``: a number, or float64 ``[N]``, in which a bad temperature that nobody looked at is NaN."""
     if isinstance(temperature, torch.Tensor):
         if temperature.requires_grad:
@@ -112,7 +111,7 @@ def check_inverse(who: str, temperature: ArrayLike, hidden: torch.Tensor, check:
             if temperature.dim() == 0:
                 temperature = temperature.expand(hidden.shape[:-1])
             check_rows(who, "temperature", temperature, hidden)
-            if must_look(check, temperature.device):
+            if look:
                 check_temperatures(who, temperature)
             t = temperature.reshape(-1).to(torch.float64)
             return torch.where((t > 0) & t.isfinite(), t, torch.nan).reciprocal()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from rollmath._autograd import first_order_only
-from rollmath.vocab._agree import place
 from rollmath.vocab._linear_matmul import add_product, has_wide_products, product, wide
 from rollmath.vocab._linear_plan import Plan, parts
-from rollmath.vocab._shard import gather_partials
+from rollmath.vocab._linear_shard import add_over_ranks, gather
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Job:
         if not self.sharded:
             return parts(self.columns, self.plan.columns)
         edges = [min(i * self.plan.columns, self.columns) for i in range(self.chunks + 1)]
-        return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
+        return [slice(a, b) for a, b in pairwise(edges)]
 
     def labels_of(self, at: slice) -> torch.Tensor | None:
         """The labels of some rows."""
@@ -199,7 +199,7 @@ def _forward(job: Job, bias: torch.Tensor | None, factors: tuple[torch.Tensor, .
     found = [_partials(job, all_of, at, part) for part in columns for at in rows]
     stacked = torch.cat(found).view(len(columns), all_of.rows, -1)
     if job.sharded:
-        stacked = gather_partials(stacked, job.group).flatten(0, 1)
+        stacked = gather(stacked, job.group)
     options = {"mask": job.mask, "ignore_index": job.ignore_index, "ids": job.ids}
     merged: dict[str, torch.Tensor] = job.backend.merge(stacked, job.labels, **whole, **options)
     return merged
@@ -327,9 +327,9 @@ class _Sums:
 
     def result(self) -> tuple[torch.Tensor | None, ...]:
         job = self.job
-        if job.sharded and place(job.group)[0] > 1:
+        if job.sharded:
             for dx in self.dx.values():
-                torch.distributed.all_reduce(dx, group=job.group)
+                add_over_ranks(dx, job.group)
         made: list[torch.Tensor | None] = [None if self.dbias is None else self.dbias.to(self.bias_dtype)]
         for i in range(len(self.all_of.xs)):
             dx = self.dx.get(i)

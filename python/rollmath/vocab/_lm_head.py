@@ -162,18 +162,25 @@ class LMHead(RowStatsHead, nn.Linear):
         Raises:
             ValueError: a mesh of several dimensions.
         """
-        from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
+        # Importing this takes a while, and few need it.
+        from torch.distributed.tensor import (  # noqa: PLC0415
+            DTensor,
+            Replicate,
+            Shard,
+            distribute_module,
+            distribute_tensor,
+        )
 
         if mesh.ndim != 1:
             msg = f"LMHead.parallelize(): 'mesh' must have one dimension, got {mesh.ndim}; take one with mesh[name]"
             raise ValueError(msg)
 
-        def spread(name: str, module: nn.Module, mesh: Any) -> None:
+        def spread(_: str, module: nn.Module, mesh: Any) -> None:
             for key, parameter in list(module.named_parameters(recurse=False)):
                 placed = distribute_tensor(parameter.detach(), mesh, [Shard(0)])
                 module.register_parameter(key, nn.Parameter(placed, requires_grad=parameter.requires_grad))
 
-        def replicate(module: nn.Module, inputs: tuple[Any, ...], mesh: Any) -> tuple[Any, ...]:
+        def replicate(_: nn.Module, inputs: tuple[Any, ...], mesh: Any) -> tuple[Any, ...]:
             hidden, *rest = inputs
             if not is_dtensor(hidden):
                 hidden = DTensor.from_local(hidden, mesh, [Replicate()], run_check=False)

@@ -54,8 +54,8 @@ class Request:
             said = f"softcap={options.softcap}, scale={options.scale:g}"
             got = [round(float(x), 4) for x in logits.flatten()[:8]] if same else type(logits).__name__
             msg = (
-                f"forward(): the model must turn the output of its last layer into logits by {said}, but of {[*_PROBE]} "
-                f"it makes {got}; give patch_lm_head() the right softcap= and scale=, or do without it for this model"
+                f"forward(): the model must make logits of the output of its last layer by {said}, but of {[*_PROBE]} "
+                f"it makes {got}; give patch_lm_head() the right softcap= and scale=, or use row_stats() of the logits"
             )
             raise RuntimeError(msg)
         return self.stats
