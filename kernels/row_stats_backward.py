@@ -5,17 +5,15 @@ The derivative depends on nothing but the logit and some numbers a row: neither 
 they are dealt out.
 """
 
-import contextlib
-
 import torch
 import triton
 import triton.language as tl
 
-from ._config import FUSION
+from ._config import FUSION, launching
 from ._gradient import derivative, incoming, terms
 from ._online import LOG2E
 from ._round import to_dtype
-from ._rows import PEELED, STRIDED
+from ._rows import PEELED, STRIDED, row_offset
 from ._slices import like, slices
 from ._spikes import at_token, entry
 
@@ -99,8 +97,8 @@ def _backward(
     part = (at % parts).to(tl.int32)
     at = at // parts
     row = row_0 + at
-    x_start += (at // inner) * x_outer + (at % inner) * x_step
-    out_start += (at // inner) * out_outer + (at % inner) * out_step
+    x_start = row_offset(at, x_start, inner, x_outer, x_step, STRIDED, R)
+    out_start = row_offset(at, out_start, inner, out_outer, out_step, STRIDED, R)
 
     # What flows in, and whether anything does. A NaN does.
     g_logprob = incoming(G_LOGPROB, row, logprob_row)
@@ -331,7 +329,7 @@ def backward(
     room = None
     if sets is not None and out.data_ptr() == logits.data_ptr():
         room = torch.empty(sets.shape, dtype=out.dtype, device=out.device)
-    with torch.cuda.device(logits.device) if logits.is_cuda else contextlib.nullcontext():
+    with launching(logits.device):
         for piece in slices(logits.detach()[..., :width], out.detach()[..., :width]):
             (x, *x_strides), (y, *y_strides) = piece.views
             _backward[(piece.count * parts,)](

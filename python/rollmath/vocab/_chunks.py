@@ -50,7 +50,7 @@ def chunk_size(logits: torch.Tensor) -> int:
 def scratch(logits: torch.Tensor) -> torch.Tensor:
     """Room for a chunk. All chunks share it: fresh pages for each would cost more than the arithmetic on them."""
     rows = min(chunk_size(logits), rows_of(logits))
-    return torch.empty((rows, logits.shape[-1]), dtype=dtype_of(logits), device=logits.device)
+    return torch.empty((rows, max(1, logits.shape[-1])), dtype=dtype_of(logits), device=logits.device)
 
 
 def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ def _matrices(tensors: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor,
     if rows_of(tensors[0]) == 0:
         return
     try:
-        yield tuple(x.view(-1, x.shape[-1]) for x in tensors)
+        yield tuple(x.view(rows_of(x), x.shape[-1]) for x in tensors)
     except RuntimeError:
         for parts in zip(*tensors, strict=True):
             yield from _matrices(parts)
