@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -22,12 +24,16 @@ FUSION = {"enable_fp_fusion": True}
 
 
 def launching(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context of a launch on tensors of ``device``.
+    """The context of a launch on tensors of ``device``: Triton launches on the current one, which need not be theirs."""
+    return torch.cuda.device(device) if device.type == "cuda" else _quietly()
 
-    Triton launches on the current device, which need not be theirs. On a CPU, in the interpreter, NumPy does the
-    arithmetic, and warns where a device just gives infinity or NaN.
-    """
-    return torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore")
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """In the interpreter NumPy does the arithmetic, and warns where a device just gives infinity or NaN."""
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def config_of(vocab: int, vector: int) -> Config:
