@@ -103,6 +103,9 @@ def set_kernel(
     if WANT_VARIANCE or WANT_TOTAL:
         near, _, _ = _tile(X, TOKENS, at_row, column_stride, lo + off, hi, first, V, cap, inv_cap, CAPPED)
         h, ref = guess(near, k)
+        if not WANT_VARIANCE:
+            # Only there are weights taken about it.
+            h = 0.0
     for j in range(0, n, C * R):
         x, column, here = _tile(X, TOKENS, at_row, column_stride, lo + j + off, hi, first, V, cap, inv_cap, CAPPED)
         # The list is in any order, so that the first of ties is the smallest token.
