@@ -5,7 +5,8 @@ and row ``i`` is ``offsets[i] .. offsets[i + 1]``. Positions are counted from an
 where all arrays of a launch share it, so that loads are wide though rows begin anywhere.
 """
 
-import struct
+import ctypes
+import math
 
 import torch
 import triton
@@ -13,6 +14,8 @@ import triton.language as tl
 
 #: Launch options of every kernel here: results do not depend on whether the compiler contracts mul and add.
 EXACT = {"enable_fp_fusion": False}
+#: Types that a kernel can calculate in.
+ACCUMULATE = {torch.float64: tl.float64, torch.float32: tl.float32}
 
 
 @triton.jit
@@ -131,6 +134,42 @@ def wide(hi, lo, ACC: tl.constexpr):
 
 
 @triton.jit
+def fraction(AT, row, hi, lo, ACC: tl.constexpr):
+    """A decay of the row, and 1 if it is not in [0, 1]; a number for all rows was looked at by the caller."""
+    x = wide(hi, lo, ACC)
+    if AT is not None:
+        x = tl.load(AT + row).to(ACC)
+    return x, (~((x >= 0) & (x <= 1))).to(tl.int32)
+
+
+@triton.jit
+def row_reward(AT, VALID, row, has_token, ON_GAP: tl.constexpr, ACC: tl.constexpr):
+    """The reward of a row, and 1 if it has no trained token to go to."""
+    r = tl.full([], 0, ACC)
+    homeless = tl.full([], 0, tl.int32)
+    if AT is not None:
+        r = tl.load(AT + row).to(ACC)
+        if VALID is not None:
+            r = tl.where(tl.load(VALID + row) != 0, r, 0.0)
+        if ON_GAP != "drop":
+            homeless = (~has_token & (r != 0)).to(tl.int32)
+    return r, homeless
+
+
+@triton.jit
+def end_value(END, APPLIES, v_at, row, place, head, used, LAST: tl.constexpr, ACC: tl.constexpr):
+    """The value after the last token."""
+    x = tl.full([], 0, ACC)
+    if END is not None:
+        x = tl.load(END + row).to(ACC)
+    if LAST:
+        x = tl.load(v_at + place, mask=(place >= head) & (place < used), other=0).to(ACC)
+    if APPLIES is not None:
+        x = tl.where(tl.load(APPLIES + row) != 0, x, 0.0)
+    return x
+
+
+@triton.jit
 def is_finite(x):
     """False for NaN and infinity."""
     return tl.abs(x) < float("inf")
@@ -138,12 +177,8 @@ def is_finite(x):
 
 def halves(x):
     """``x`` as two float32 numbers that add up to it (to 48 bits)."""
-    hi = _single(x)
-    return hi, _single(x - hi)
-
-
-def _single(x):
-    return struct.unpack("f", struct.pack("f", x))[0]
+    hi = ctypes.c_float(x).value
+    return hi, ctypes.c_float(x - hi).value if math.isfinite(hi) else 0.0
 
 
 def flags(x):
@@ -166,10 +201,15 @@ def row_stride(x):
     return 0 if x is None or x.dim() < 2 else x.stride(0)
 
 
-def config(longest):
-    """Block and warps for rows of at most ``longest`` tokens: few sizes, so that few kernels are compiled."""
-    if longest <= 256:
-        return 256, 2
-    if longest <= 1024:
-        return 1024, 4
-    return 2048, 8
+def numbers(x):
+    """A number for all rows as ``(None, hi, lo)``, one a row as ``(tensor, 0, 0)``; None is 0."""
+    return (x, 0.0, 0.0) if isinstance(x, torch.Tensor) else (None, *halves(0.0 if x is None else x))
+
+
+def tile(longest, each, block=None):
+    """Positions of a chunk, ``each`` of a thread, and warps, for rows of at most ``longest``.
+
+    Few sizes, so that few kernels are compiled.
+    """
+    warps = 1 if longest <= 32 * each else 4 if longest <= 128 * each else 8
+    return block or 32 * each * warps, warps

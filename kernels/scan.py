@@ -17,7 +17,30 @@ import torch
 import triton
 import triton.language as tl
 
-from ._rows import EXACT, bounds, config, dense, flags, halves, is_finite, last_trained, nan_fill, read, row_stride, share, start, wide, within, write, zero_fill
+from ._rows import (
+    ACCUMULATE,
+    EXACT,
+    bounds,
+    dense,
+    end_value,
+    flags,
+    fraction,
+    halves,
+    is_finite,
+    last_trained,
+    nan_fill,
+    numbers,
+    read,
+    row_reward,
+    row_stride,
+    share,
+    start,
+    tile,
+    wide,
+    within,
+    write,
+    zero_fill,
+)
 
 
 @triton.jit
@@ -171,41 +194,22 @@ def _gae(
     row = tl.program_id(0).to(tl.int64)
     base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
     g = wide(gamma, gamma_lo, ACC)
-    by = wide(lam, lam_lo, ACC)
-    by_ret = wide(lam_ret, lam_ret_lo, ACC)
-    if LAM is not None:
-        by = tl.load(LAM + row).to(ACC)
-        flawed |= ((used > head) & ~((by >= 0) & (by <= 1))).to(tl.int32)
-    if LAM_RETURNS is not None:
-        by_ret = tl.load(LAM_RETURNS + row).to(ACC)
-        flawed |= ((used > head) & ~((by_ret >= 0) & (by_ret <= 1))).to(tl.int32)
+    by, wrong = fraction(LAM, row, lam, lam_lo, ACC)
+    by_ret, wrong_ret = fraction(LAM_RETURNS, row, lam_ret, lam_ret_lo, ACC)
     r_at = start(REWARDS, base, row, reward_stride, SHARED)
     v_at = start(VALUES, base, row, value_stride, SHARED)
     m_at = start(MASK, base, row, mask_stride, SHARED)
     a_at = start(ADVANTAGES, base, row, width, True)
     g_at = start(RETURNS, base, row, width, True)
-
-    # The reward of the row, where it is given, and the value after its end.
     last = used - 1
-    r_row = g * 0
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
-    if ROW_REWARDS is not None:
-        r_row = tl.load(ROW_REWARDS + row).to(ACC)
-        if VALID is not None:
-            r_row = tl.where(tl.load(VALID + row) != 0, r_row, 0.0)
-        if ON_GAP != "drop":
-            flawed |= ((last < head) & (r_row != 0)).to(tl.int32)
-    carry = g * 0
-    if END is not None:
-        carry = g * tl.load(END + row).to(ACC)
-    if LAST:
-        place = last
-        if GAPS == "ignore":
-            place = used - 1
-        carry = g * tl.load(v_at + place, mask=(place >= head) & (used > head), other=0.0).to(ACC)
-    if APPLIES is not None:
-        carry = tl.where(tl.load(APPLIES + row) != 0, carry, 0.0)
+    r_row, homeless = row_reward(ROW_REWARDS, VALID, row, last >= head, ON_GAP, ACC)
+    flawed |= (used > head).to(tl.int32) & (wrong | wrong_ret | homeless)
+    end_at = last
+    if GAPS == "ignore":
+        end_at = used - 1
+    carry = g * end_value(END, APPLIES, v_at, row, end_at, head, used, LAST, ACC)
     carry_ret = carry
 
     chunks = tl.cdiv(used, BLOCK)
@@ -235,9 +239,6 @@ def _gae(
     tl.debug_barrier()
     nan_fill(a_at, flawed, head, used, BLOCK)
     nan_fill(g_at, flawed, head, used, BLOCK)
-
-
-_ACC = {torch.float64: tl.float64, torch.float32: tl.float32}
 
 
 def gae(
@@ -293,23 +294,16 @@ def gae(
     under "previous", before the first trained token), a row reward without trained token, an input at a trained token that
     is not finite, a length or a lambda out of its range.
     """
-    like = values if values is not None else rewards if rewards is not None else mask
-    out = advantages if advantages is not None else returns
-    assert out.is_contiguous() and out.shape == like.shape, "outputs are contiguous and like the inputs"
-    assert returns is None or (returns.is_contiguous() and returns.shape == like.shape), "outputs like the inputs"
-    assert all(x is None or x.shape == like.shape for x in (rewards, values, mask)), "token arrays of one shape"
+    like = next(x for x in (values, rewards, mask) if x is not None)
+    outs = [x for x in (advantages, returns) if x is not None]
+    assert outs and all(x.is_contiguous() and x.shape == like.shape for x in outs), "outputs are contiguous, like the inputs"
+    assert all(x is None or x.shape == like.shape for x in (rewards, values, mask)), "token arrays have one shape"
     rows = like.shape[0] if offsets is None else offsets.numel() - 1
     if rows == 0 or like.numel() == 0:
         return
     rewards, values, mask = dense(rewards), dense(values), dense(flags(mask))
     width = like.shape[1] if offsets is None else 0
-    size, warps = config(width if offsets is None else longest or 2048)
-
-    def number(x):
-        return (x, 0.0, 0.0) if isinstance(x, torch.Tensor) else (None, *halves(x))
-
-    lam_at, lam_hi, lam_lo = number(lam)
-    ret_at, ret_hi, ret_lo = number(0.0 if lam_returns is None else lam_returns)
+    size, warps = tile(longest or width or 2048, 8, block)
     _gae[(rows,)](
         rewards,
         values,
@@ -320,8 +314,8 @@ def gae(
         lengths,
         flags(valid),
         row_rewards,
-        lam_at,
-        ret_at,
+        *numbers(lam)[:1],
+        *numbers(lam_returns)[:1],
         bootstrap if isinstance(bootstrap, torch.Tensor) else None,
         flags(truncated),
         row_stride(rewards),
@@ -329,17 +323,15 @@ def gae(
         row_stride(mask),
         width,
         *halves(gamma),
-        lam_hi,
-        lam_lo,
-        ret_hi,
-        ret_lo,
+        *numbers(lam)[1:],
+        *numbers(lam_returns)[1:],
         GAPS=gaps,
         ON_GAP=reward_on_gap,
         LAST=isinstance(bootstrap, str) and bootstrap == "last",
         TWO=lam_returns is not None,
         SHARED=share(rewards, values, mask),
-        ACC=_ACC[accumulate],
-        BLOCK=block or size,
+        ACC=ACCUMULATE[accumulate],
+        BLOCK=size,
         EACH=8,
         num_warps=warps,
         **EXACT,
