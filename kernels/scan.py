@@ -17,7 +17,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._rows import (
+from ._tokens import (
     ACCUMULATE,
     EXACT,
     bounds,
@@ -44,8 +44,8 @@ from ._rows import (
 
 
 @triton.jit
-def _then(a1, b1, p1, q1, a2, b2, p2, q2):
-    """First the later positions, then the earlier: ``x -> a x + b`` of all, ``x -> p x + q`` of all but the earliest."""
+def _then(a1, b1, _p1, _q1, a2, b2, p2, q2):
+    """Later positions first, then earlier ones: ``x -> a x + b`` of all, ``x -> p x + q`` of all but the earliest."""
     return a1 * a2, tl.fma(a2, b1, b2), p2 * a1, tl.fma(p2, b1, q2)
 
 
@@ -122,10 +122,7 @@ def _chunk(
     seen = kept
     if GAPS == "ignore":
         seen = inside
-    if ROW:
-        r = tl.where(p == last, r_row, 0.0)
-    else:
-        r = read(r_at, p, inside, FULL).to(carry.dtype)
+    r = tl.where(p == last, r_row, 0.0) if ROW else read(r_at, p, inside, FULL).to(carry.dtype)
     v = None
     if v_at is not None:
         v = read(v_at, p, inside, FULL).to(carry.dtype)
@@ -218,7 +215,7 @@ def _gae(
     bad = tl.zeros([BLOCK // EACH], tl.int32)
     first_trained = tl.full([BLOCK // EACH], 2147483647, tl.int32)
     first_reward = tl.full([BLOCK // EACH], 2147483647, tl.int32)
-    for done in range(0, chunks):
+    for done in range(chunks):
         k = chunks - 1 - done
         if (k * BLOCK >= head) & (k * BLOCK + BLOCK <= used):
             carry, carry_ret, bad, first_trained, first_reward = _chunk(
@@ -265,9 +262,9 @@ def gae(
 ):
     """Writes ``advantages`` and ``returns`` (either may be None, but not both), contiguous and like the token arrays.
 
-    ``A_t = delta_t + gamma lam A_{t+1}``, ``delta_t = r_t + gamma V_{t+1} - V_t``, returns ``A_t + V_t`` (by ``lam_returns``
-    where that is given), over the trained tokens of each row. Without ``values`` the returns are discounted returns. All
-    arguments mean what those of ``rollmath.temporal.gae`` mean; nothing is copied to the host.
+    ``A_t = delta_t + gamma lam A_{t+1}``, ``delta_t = r_t + gamma V_{t+1} - V_t``, returns ``A_t + V_t`` (by
+    ``lam_returns`` where that is given), over the trained tokens of each row. Without ``values`` both are discounted
+    returns. All arguments mean what those of ``rollmath.temporal.gae`` mean; nothing is copied to the host.
 
     Args:
         rewards: ``[rows, width]`` or packed ``[tokens]``, any float type; None with ``row_rewards``, ``[rows]``.
@@ -290,13 +287,13 @@ def gae(
         accumulate: float64, or float32 where that is slow: less exact, and products of decays may underflow.
         block: positions of a chunk.
 
-    A row that the CPU would raise for is NaN in all its used positions, gaps included: a reward at a gap under "raise" (or,
-    under "previous", before the first trained token), a row reward without trained token, an input at a trained token that
-    is not finite, a length or a lambda out of its range.
+    A row that the CPU would raise for is NaN in all its used positions, gaps included: a reward at a gap under "raise"
+    (or, under "previous", before the first trained token), a row reward without trained token, an input at a trained
+    token that is not finite, a length or a lambda out of its range.
     """
     like = next(x for x in (values, rewards, mask) if x is not None)
     outs = [x for x in (advantages, returns) if x is not None]
-    assert outs and all(x.is_contiguous() and x.shape == like.shape for x in outs), "outputs are contiguous, like the inputs"
+    assert all(x.is_contiguous() and x.shape == like.shape for x in outs), "outputs are contiguous, like the inputs"
     assert all(x is None or x.shape == like.shape for x in (rewards, values, mask)), "token arrays have one shape"
     rows = like.shape[0] if offsets is None else offsets.numel() - 1
     if rows == 0 or like.numel() == 0:

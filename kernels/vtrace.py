@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._rows import (
+from ._tokens import (
     ACCUMULATE,
     EXACT,
     bounds,
@@ -46,7 +46,7 @@ def _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2):
 
 
 @triton.jit
-def _then(s1, u1, p1, c1, k1, t1, w1, q1, d1, l1, s2, u2, p2, c2, k2, t2, w2, q2, d2, l2):
+def _then(s1, u1, p1, c1, k1, _t1, _w1, _q1, _d1, _l1, s2, u2, p2, c2, k2, t2, w2, q2, d2, l2):
     """Maps of all positions, and of all but the earliest: first those of the later positions, then of the earlier."""
     s, u, p, c, k = _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2)
     t, w, q, d, l = _compose(s1, u1, p1, c1, k1, t2, w2, q2, d2, l2)  # noqa: E741
@@ -128,10 +128,7 @@ def _chunk(
         seen = inside
     v = read(v_at, p, inside, FULL).to(carry_u.dtype)
     log_ratio = read(w_at, p, inside, FULL).to(carry_u.dtype)
-    if ROW:
-        r = tl.where(p == last, r_row, 0.0)
-    else:
-        r = read(r_at, p, inside, FULL).to(carry_u.dtype)
+    r = tl.where(p == last, r_row, 0.0) if ROW else read(r_at, p, inside, FULL).to(carry_u.dtype)
     # A ratio at a gap is 1 or takes no part.
     ratio = tl.exp(tl.where(seen, log_ratio, 0.0))
     rho = tl.minimum(ratio, clip_rho)
@@ -243,7 +240,7 @@ def _vtrace(
     bad = tl.zeros([BLOCK // EACH], tl.int32)
     first_trained = tl.full([BLOCK // EACH], 2147483647, tl.int32)
     first_reward = tl.full([BLOCK // EACH], 2147483647, tl.int32)
-    for done in range(0, chunks):
+    for done in range(chunks):
         k = chunks - 1 - done
         if (k * BLOCK >= head) & (k * BLOCK + BLOCK <= used):
             carry_u, carry_d, bad, first_trained, first_reward = _chunk(
@@ -295,8 +292,8 @@ def vtrace(
 
     ``vs_t = V_t + rho_t delta_t + gamma c_t (vs_{t+1} - V_{t+1})`` with ``delta_t = r_t + gamma V_{t+1} - V_t``,
     ``rho_t = min(clip_rho, w_t)``, ``c_t = lam min(clip_c, w_t)``, ``w_t = exp(log_ratio_t)``; the advantage is
-    ``min(clip_pg_rho, w_t) (r_t + gamma vs_{t+1} - V_t)``. A row is NaN where ``scan.gae`` has NaN, and for a log-ratio or
-    a result that is not finite.
+    ``min(clip_pg_rho, w_t) (r_t + gamma vs_{t+1} - V_t)``. A row is NaN where ``scan.gae`` has NaN, and for a log-ratio
+    or a result that is not finite.
     """
     outs, tokens = (advantages, returns), (rewards, values, log_ratios, mask)
     assert all(x.is_contiguous() and x.shape == values.shape for x in outs), "outputs are contiguous, like the values"

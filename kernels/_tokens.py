@@ -1,8 +1,8 @@
 """Rows of tokens inside a kernel: where a row lies, and which of its positions are trained.
 
-Padded rows are ``[rows, width]``, of which the first ``lengths[i]`` columns are used; packed rows lie one after another
-and row ``i`` is ``offsets[i] .. offsets[i + 1]``. Positions are counted from an address that is a multiple of 16 elements
-where all arrays of a launch share it, so that loads are wide though rows begin anywhere.
+Padded rows are ``[rows, width]``, of which the first ``lengths[i]`` columns are used; packed rows lie one after
+another, and row ``i`` is ``offsets[i] .. offsets[i + 1]``. Positions are counted from an address that is a multiple of
+16 elements where all arrays of a launch share it, so that loads are wide though rows begin anywhere.
 """
 
 import ctypes
@@ -22,8 +22,8 @@ ACCUMULATE = {torch.float64: tl.float64, torch.float32: tl.float32}
 def bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED: tl.constexpr):
     """``(base, head, used, slot, flawed)`` of a row.
 
-    Its positions are ``head <= p < used`` after ``base``, its memory goes on to ``slot``; ``flawed`` is 1 for a length that
-    the row cannot have.
+    Its positions are ``head <= p < used`` after ``base``, its memory goes on to ``slot``; ``flawed`` is 1 for a length
+    that the row cannot have.
     """
     flawed = 0
     if OFFSETS is not None:
@@ -81,21 +81,13 @@ def last_trained(MASK, head, used, BLOCK: tl.constexpr):
 @triton.jit
 def within(p, head, used, FULL: tl.constexpr):
     """Which positions are in the row; ``FULL`` says that all are."""
-    if FULL:
-        inside = tl.full(p.shape, 1, tl.int1)
-    else:
-        inside = (p >= head) & (p < used)
-    return inside
+    return tl.full(p.shape, 1, tl.int1) if FULL else (p >= head) & (p < used)
 
 
 @triton.jit
 def read(at, p, inside, FULL: tl.constexpr):
     """Elements, 0 outside; ``FULL`` says that all are inside, and makes the loads wide."""
-    if FULL:
-        x = tl.load(at + p)
-    else:
-        x = tl.load(at + p, mask=inside, other=0)
-    return x
+    return tl.load(at + p) if FULL else tl.load(at + p, mask=inside, other=0)
 
 
 @triton.jit
@@ -121,7 +113,7 @@ def zero_fill(at, chunks, head, slot, BLOCK: tl.constexpr):
 def nan_fill(at, flawed, head, used, BLOCK: tl.constexpr):
     """NaN in a flawed row."""
     if at is not None:
-        for k in range(0, tl.where(flawed != 0, tl.cdiv(used, BLOCK), 0)):
+        for k in range(tl.where(flawed != 0, tl.cdiv(used, BLOCK), 0)):
             p = k * BLOCK + tl.arange(0, BLOCK)
             nan = tl.full([BLOCK], float("nan"), tl.float32).to(at.dtype.element_ty)
             tl.store(at + p, nan, mask=(p >= head) & (p < used))
