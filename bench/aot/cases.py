@@ -1,0 +1,78 @@
+"""What is compiled: calls of the kernels' own wrappers, on tensors without memory, and the limits of each kernel."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+ROWS, VOCAB = 8192, 151936
+BF16, F32 = torch.bfloat16, torch.float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call, and the kernel in it that is looked at.
+
+    Attributes:
+        name: what the tables say.
+        kernel: name of the launched function.
+        call: launches it.
+        itemsize: bytes of an element.
+        streams: tensors that the main loop reads side by side; an element is one of each.
+        elements: elements that a thread takes per turn, where the loads do not say it.
+        streaming: whether the loop must be one of 16-byte loads without barriers and shuffles.
+        budget: instructions per element of the main loop on sm_90, at most.
+        quick: whether it is part of the short run.
+    """
+
+    name: str
+    kernel: str
+    call: Callable[[], object]
+    itemsize: int = 2
+    streams: int = 1
+    elements: int | None = None
+    streaming: bool = True
+    budget: float | None = None
+    quick: bool = False
+
+
+def kernels(name: str) -> Any:
+    """A module of the kernels, imported when it is compiled."""
+    return importlib.import_module(f"rollmath.kernels.{name}")
+
+
+def empty(*shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
+    """A tensor without memory, whose address counts as aligned."""
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def _logits(dtype: torch.dtype) -> torch.Tensor:
+    return empty(ROWS, VOCAB, dtype=dtype)
+
+
+def forward(*outputs: str, dtype: torch.dtype = BF16, **options: Any) -> Callable[[], object]:
+    """The row statistics of logits."""
+    labels = empty(ROWS, dtype=torch.int64)
+    options = {"inv_temperature": 1 / 0.7, **options}
+    return lambda: kernels("row_stats").forward(_logits(dtype), labels, outputs=outputs, **options)
+
+
+def backward(*outputs: str, dtype: torch.dtype = BF16, **options: Any) -> Callable[[], object]:
+    """Their gradient."""
+    labels = empty(ROWS, dtype=torch.int64)
+    names = ("shift", "log2_l", *kernels("row_stats").NAMES)
+    options = {"inv_temperature": 1 / 0.7, **options}
+
+    def call() -> object:
+        saved = {name: empty(ROWS, dtype=torch.int64 if name == "argmax" else F32) for name in names}
+        grads = {name: empty(ROWS) for name in outputs}
+        return kernels("row_stats_backward").backward(_logits(dtype), labels, saved, grads, **options)
+
+    return call
+
+
+CASES: list[Case] = []
