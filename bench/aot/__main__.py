@@ -18,7 +18,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-k", metavar="TEXT", default="", help="only cases whose name contains TEXT")
     parser.add_argument("--quick", action="store_true", help="the forward and the backward of sm_90 alone")
     parser.add_argument("--targets", help="some of the targets, with commas between")
-    parser.add_argument("--write", action="store_true", help="record the figures, and write the table of docs/kernels.md")
+    parser.add_argument(
+        "--write", action="store_true", help="record the figures, and write the table of docs/kernels.md"
+    )
     parser.add_argument("--asm", metavar="FOLDER", type=Path, help="also write the machine code to FOLDER")
     options = parser.parse_args(argv)
 

@@ -1,4 +1,4 @@
-"""The recorded figures, ``bench/results/kernels-aot.json``, and the table of ``docs/kernels.md`` that is made of them."""
+"""The recorded figures, ``bench/results/kernels-aot.json``, and the table of ``docs/kernels.md`` made of them."""
 
 from __future__ import annotations
 

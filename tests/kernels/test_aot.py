@@ -1,4 +1,4 @@
-"""``python -m bench.aot``: it reads machine code rightly, it sees what it must not let through, and the kernels pass."""
+"""``python -m bench.aot``: it reads machine code rightly, sees what must not pass, and the kernels pass."""
 
 import importlib.util
 import os
@@ -72,7 +72,9 @@ def test_an_outer_loop_is_not_the_main_loop():
     assert (code.loop_instructions, code.loop_load_bits) == (3, (128,))
     # Two branches back to one place are one loop.
     twice = [Instruction("LDG.E.128"), Instruction("BRA", 0), Instruction("STL"), Instruction("BRA", 0)]
-    code = examine([Instruction("MOV"), *[i._replace(branches_to=1) if i.branches_to == 0 else i for i in twice]], NVIDIA)
+    code = examine(
+        [Instruction("MOV"), *[i._replace(branches_to=1) if i.branches_to == 0 else i for i in twice]], NVIDIA
+    )
     assert (code.loop_instructions, code.local) == (4, 1)
 
 
