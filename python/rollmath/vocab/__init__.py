@@ -6,5 +6,6 @@ Everything here is differentiable with respect to ``logits``. Importing this pac
 from rollmath.vocab._kl import kl, top_k_kl
 from rollmath.vocab._logprobs import logprobs
 from rollmath.vocab._row_stats import RowStats, row_stats
+from rollmath.vocab._token_sets import TokenSets
 
-__all__ = ["RowStats", "kl", "logprobs", "row_stats", "top_k_kl"]
+__all__ = ["RowStats", "TokenSets", "kl", "logprobs", "row_stats", "top_k_kl"]

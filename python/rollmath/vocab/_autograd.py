@@ -1,0 +1,120 @@
+"""The reductions as one differentiable function over a backend; first order only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rollmath._autograd import first_order_only
+from rollmath.vocab._backend import implementation
+from rollmath.vocab._inputs import Inputs
+from rollmath.vocab._torch_merge import Stats, needed
+
+
+@dataclass(frozen=True)
+class Options:
+    """The numbers and choices of a call. ``shard`` has ``first``, ``total`` and ``gather``, or is None."""
+
+    outputs: tuple[str, ...]
+    inv_temperature: float = 1.0
+    softcap: float | None = None
+    ignore_index: int | None = None
+    backend: str = "auto"
+    inplace: bool = False
+    shard: Any = None
+
+
+def forward(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
+    """The statistics of the rows, and what :func:`backward` needs."""
+    backend = implementation(options.backend, logits)
+    arguments = _arguments(logits, inputs, options)
+    if options.shard is None:
+        return dict(backend.forward(logits, inputs.labels, outputs=options.outputs, **arguments))
+    parts = backend.partials(logits, inputs.labels, outputs=options.outputs, **arguments)
+    return dict(
+        backend.merge(
+            options.shard.gather(parts),
+            inputs.labels,
+            outputs=options.outputs,
+            total=options.shard.total,
+            mask=inputs.mask,
+            ignore_index=options.ignore_index,
+            ids=inputs.ids,
+        )
+    )
+
+
+def backward(
+    logits: torch.Tensor, inputs: Inputs, options: Options, saved: Stats, grads: Stats, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The gradient for the logits."""
+    backend = implementation(options.backend, logits)
+    arguments = _arguments(logits, inputs, options)
+    gradient: torch.Tensor = backend.backward(logits, inputs.labels, saved, grads, out=out, **arguments)
+    return gradient
+
+
+def _arguments(logits: torch.Tensor, inputs: Inputs, options: Options) -> dict[str, Any]:
+    """The keywords that all functions of a backend share."""
+    inverse: float | torch.Tensor = options.inv_temperature
+    if inputs.inverse is not None:
+        inverse = inputs.inverse
+    allowed = None
+    if inputs.set_ids is not None:
+        allowed = (inputs.set_ids, inputs.set_offsets)
+    shard = options.shard
+    return {
+        "inv_temperature": inverse,
+        "softcap": options.softcap,
+        "mask": inputs.mask,
+        "ignore_index": options.ignore_index,
+        "ids": inputs.ids,
+        "allowed": allowed,
+        "first": 0 if shard is None else shard.first,
+        "total": logits.shape[-1] if shard is None else shard.total,
+    }
+
+
+class Reduce(torch.autograd.Function):
+    """``apply(logits, inputs, options)`` returns one tensor for each of ``options.outputs``."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: torch.Tensor, inputs: Inputs, options: Options) -> tuple[torch.Tensor, ...]:
+        """Saves the logits (no copy), the constants and a few numbers a row."""
+        stats = forward(logits, inputs, options)
+        names = kept(options.outputs)
+        ctx.options, ctx.names = options, names
+        ctx.save_for_backward(logits, *inputs.tensors(), *(stats[name] for name in names))
+        ctx.set_materialize_grads(False)
+        if "argmax" in options.outputs:
+            ctx.mark_non_differentiable(stats["argmax"])
+        return tuple(stats[name] for name in options.outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, None, None]:
+        """The closed form, in the dtype of the logits."""
+        first_order_only("rollmath.vocab")
+        logits, *rest = ctx.saved_tensors
+        inputs, saved = Inputs(*rest[:6]), dict(zip(ctx.names, rest[6:], strict=True))
+        given = incoming(ctx.options.outputs, grads)
+        if not given:
+            return None, None, None
+        if not ctx.options.inplace:
+            return backward(logits, inputs, ctx.options, saved, given), None, None
+        # Writing raises the version of the logits, so that the backward pass of anything else that saved them says so.
+        out = logits.detach()
+        gradient = backward(out, inputs, ctx.options, saved, given, out)
+        torch.autograd.graph.increment_version(out)
+        return gradient, None, None
+
+
+def kept(outputs: tuple[str, ...]) -> tuple[str, ...]:
+    """The statistics that the gradient is made of."""
+    return ("shift", "log2_l", *needed(outputs))
+
+
+def incoming(outputs: tuple[str, ...], grads: tuple[torch.Tensor | None, ...]) -> Stats:
+    """The gradients that flow in, by name."""
+    return {name: g for name, g in zip(outputs, grads, strict=True) if g is not None and name != "argmax"}

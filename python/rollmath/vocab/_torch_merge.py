@@ -1,0 +1,128 @@
+"""Partial statistics of parts of the vocabulary, merged in plain torch, and what all rows end with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+
+from rollmath.vocab._torch_shift import LN2
+
+Stats: TypeAlias = dict[str, torch.Tensor]
+
+#: What the reductions can return.
+NAMES = (
+    "logprob",
+    "entropy",
+    "lse",
+    "sum_p_squared",
+    "var_logprob",
+    "p_max",
+    "argmax",
+    "mean_logprob",
+    "gathered",
+)
+
+#: The columns of ``partials``; after them come those of ``ids``. With ``d = x k - c``: c, sum 2^d, sum 2^d d, sum 4^d,
+#: sum 2^d d^2, sum d, the token of the largest logit, d of the label (-inf if it is not here), how many columns, and
+#: the largest d, which is 0 but for the rounding of c.
+PARTIALS = ("shift", "l", "w", "s2", "v", "sum", "argmax", "label", "count", "top")
+
+# 2 to this is exactly 0 in float64.
+_LOWEST = -2000.0
+
+# The gradient of one takes the other too.
+_NEEDS = {"var_logprob": ("entropy",), "p_max": ("argmax",)}
+
+
+def needed(outputs: Sequence[str]) -> tuple[str, ...]:
+    """``outputs`` and what their gradients are made of, in the order of ``NAMES``."""
+    wanted = {*outputs, *(other for name in outputs for other in _NEEDS.get(name, ()))}
+    return tuple(name for name in NAMES if name in wanted)
+
+
+def finish(
+    out: Stats,
+    labels: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    ignore_index: int | None,
+    ids: torch.Tensor | None,
+    total: int,
+) -> Stats:
+    """NaN for tokens that do not exist, 0 for ignored labels and masked rows; in place."""
+    if "logprob" in out and labels is not None:
+        out["logprob"].masked_fill_((labels < 0) | (labels >= total), torch.nan)
+        if ignore_index is not None:
+            out["logprob"].masked_fill_(labels == ignore_index, 0)
+    if "gathered" in out and ids is not None:
+        out["gathered"].masked_fill_((ids < 0) | (ids >= total), torch.nan)
+    if mask is not None:
+        for x in out.values():
+            x.masked_fill_(~mask.view(-1, *[1] * (x.dim() - 1)), 0)
+    return out
+
+
+def merge(
+    parts: torch.Tensor,
+    labels: torch.Tensor | None,
+    *,
+    outputs: Sequence[str],
+    total: int,
+    mask: torch.Tensor | None = None,
+    ignore_index: int | None = None,
+    ids: torch.Tensor | None = None,
+) -> Stats:
+    """What ``forward`` returns, from the partials ``[S, N, P]`` of S parts in the order of their tokens."""
+    wide = parts.double()
+    column = dict(zip(PARTIALS, wide.unbind(2), strict=False))
+    shifts = column["shift"]
+    shift = shifts.amax(0)
+    # A part of nothing but -inf adds 0; a row of nothing else has the logarithm -inf.
+    step = (shifts - shift.masked_fill(shift == -torch.inf, 0)).clamp_(min=_LOWEST)
+    power = step.exp2()
+    total_l = (column["l"] * power).sum(0)
+    log2_l = total_l.log2()
+    mean = ((column["w"] + column["l"] * step) * power).sum(0) / total_l
+    made = {"shift": shift, "log2_l": log2_l}
+    for name in needed(outputs):
+        if name == "logprob":
+            made[name] = (column["label"] + step).amax(0) - log2_l
+        elif name == "gathered":
+            made[name] = (wide[:, :, len(PARTIALS) :] + step[:, :, None]).amax(0) - log2_l[:, None]
+        elif name == "entropy":
+            made[name] = log2_l - mean
+        elif name == "lse":
+            made[name] = shift + log2_l
+        elif name == "sum_p_squared":
+            made[name] = (column["s2"] * power.square()).sum(0) / total_l.square()
+        elif name == "var_logprob":
+            second = (column["v"] + 2 * column["w"] * step + column["l"] * step.square()) * power
+            made[name] = (second.sum(0) / total_l - mean.square()).clamp(min=0) * LN2
+        elif name == "mean_logprob":
+            made[name] = _mean(column, step, shifts) - log2_l
+        elif name == "p_max":
+            best = _best(column)[0] - shift - log2_l
+            made[name] = best.exp2().masked_fill(total_l == 0, torch.nan)
+        else:
+            made[name] = column["argmax"].gather(0, _best(column)[1][None])[0]
+    natural = {"logprob", "gathered", "entropy", "lse", "var_logprob", "mean_logprob"}
+    out = {name: (x * LN2 if name in natural else x).to(_dtype(name, parts)) for name, x in made.items()}
+    return finish(out, labels, mask, ignore_index, ids, total)
+
+
+def _best(column: Stats) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest ``x k`` of each row and the first part that has it."""
+    best = (column["shift"] + column["top"]).max(0)
+    return best.values, best.indices
+
+
+def _mean(column: Stats, step: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """The mean of ``d`` over all columns."""
+    count = column["count"]
+    moved = (column["sum"] + count * step).masked_fill_(shifts == -torch.inf, -torch.inf)
+    return moved.masked_fill_(count == 0, 0).sum(0) / count.sum(0)
+
+
+def _dtype(name: str, parts: torch.Tensor) -> torch.dtype:
+    return torch.int64 if name == "argmax" else parts.dtype
