@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     import triton
+    from triton.compiler.errors import CompilationError
 
     from bench.aot import recorded
     from bench.aot.cases import CASES
@@ -41,7 +42,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\n{target}\n{recorded.HEADER}", flush=True)
         for case in cases:
             start = time.perf_counter()
-            found = [launch for launch in compiled(target, case.call) if launch.name == case.kernel]
+            try:
+                found = [launch for launch in compiled(target, case.call) if launch.name == case.kernel]
+            except CompilationError as error:
+                print(f"{case.name}: does not compile\n{error}")
+                wrong += 1
+                continue
             if not found:
                 print(f"{case.name}: launched no {case.kernel}")
                 wrong += 1

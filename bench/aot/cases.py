@@ -50,29 +50,38 @@ def empty(*shape: int, dtype: torch.dtype = F32) -> torch.Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
 
 
-def _logits(dtype: torch.dtype) -> torch.Tensor:
-    return empty(ROWS, VOCAB, dtype=dtype)
-
-
-def forward(*outputs: str, dtype: torch.dtype = BF16, **options: Any) -> Callable[[], object]:
+def forward(*outputs: str, dtype: torch.dtype = BF16, width: int = VOCAB, **options: Any) -> Callable[[], object]:
     """The row statistics of logits."""
-    labels = empty(ROWS, dtype=torch.int64)
+    logits, labels = empty(ROWS, width, dtype=dtype), empty(ROWS, dtype=torch.int64)
     options = {"inv_temperature": 1 / 0.7, **options}
-    return lambda: kernels("row_stats").forward(_logits(dtype), labels, outputs=outputs, **options)
+    return lambda: kernels("row_stats").forward(logits, labels, outputs=outputs, **options)
 
 
-def backward(*outputs: str, dtype: torch.dtype = BF16, **options: Any) -> Callable[[], object]:
+def backward(*outputs: str, dtype: torch.dtype = BF16, width: int = VOCAB, **options: Any) -> Callable[[], object]:
     """Their gradient."""
-    labels = empty(ROWS, dtype=torch.int64)
-    names = ("shift", "log2_l", *kernels("row_stats").NAMES)
+    logits, labels = empty(ROWS, width, dtype=dtype), empty(ROWS, dtype=torch.int64)
     options = {"inv_temperature": 1 / 0.7, **options}
 
     def call() -> object:
+        names = ("shift", "log2_l", *kernels("row_stats").NAMES)
         saved = {name: empty(ROWS, dtype=torch.int64 if name == "argmax" else F32) for name in names}
         grads = {name: empty(ROWS) for name in outputs}
-        return kernels("row_stats_backward").backward(_logits(dtype), labels, saved, grads, **options)
+        return kernels("row_stats_backward").backward(logits, labels, saved, grads, **options)
 
     return call
 
 
-CASES: list[Case] = []
+BOTH = ("logprob", "entropy")
+
+CASES = [
+    Case("forward, logprob + entropy", "row_kernel", forward(*BOTH), budget=10.5, quick=True),
+    Case("forward, logprob", "row_kernel", forward("logprob")),
+    Case("forward, + sum_p_squared", "row_kernel", forward(*BOTH, "sum_p_squared")),
+    Case("forward, + var_logprob", "row_kernel", forward(*BOTH, "var_logprob")),
+    Case("forward, + p_max, argmax", "row_kernel", forward(*BOTH, "p_max", "argmax")),
+    Case("forward, temperature of each row", "row_kernel", forward(*BOTH, inv_temperature=empty(ROWS))),
+    Case("forward, soft-cap", "row_kernel", forward(*BOTH, softcap=30.0)),
+    Case("forward, misaligned rows", "row_kernel", forward(*BOTH, width=VOCAB + 1)),
+    Case("forward, float32", "row_kernel", forward(*BOTH, dtype=F32), itemsize=4),
+    Case("forward, float16", "row_kernel", forward(*BOTH, dtype=torch.float16)),
+]
