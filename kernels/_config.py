@@ -1,9 +1,11 @@
 """Sizes of the launches: a table for each kind of kernel, and no measuring at run time."""
 
+import contextlib
 import os
 from functools import cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 
@@ -17,6 +19,15 @@ class Config(NamedTuple):
 
 #: Every launch says this, so that no default of a Triton version decides what multiplies and adds in one rounding.
 FUSION = {"enable_fp_fusion": True}
+
+
+def launching(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context of a launch on tensors of ``device``.
+
+    Triton launches on the current device, which need not be theirs. On a CPU, in the interpreter, NumPy does the
+    arithmetic, and warns where a device just gives infinity or NaN.
+    """
+    return torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore")
 
 
 def config_of(vocab: int, vector: int) -> Config:

@@ -13,10 +13,10 @@ def log2_of(l):
 
 
 @triton.jit
-def log_probability(d, log2_l, y, total):
-    """``ln p`` of a token from its ``d``; NaN for one outside the vocabulary."""
+def log_probability(gap, log2_l, top, y, total):
+    """``ln p`` of a token from what :func:`behind` says of it; NaN for one outside the vocabulary."""
     known = (y >= 0) & (y < total)
-    return tl.where(known, LN2 * (d - log2_l), float("nan"))
+    return tl.where(known, tl.fma(log2_l - top, -LN2, gap), float("nan"))
 
 
 @triton.jit
@@ -33,7 +33,7 @@ def finish(
     t,
     count,
     argmax,
-    label_d,
+    label,
     y,
     total,
     ignore,
@@ -53,7 +53,7 @@ def finish(
     log2_l = log2_of(l)
     l = tl.where(empty, float("nan"), l)
     if LOGPROB is not None:
-        logprob = log_probability(label_d, log2_l, y, total)
+        logprob = log_probability(label, log2_l, top, y, total)
         if ignore is not None:
             logprob = tl.where(y == ignore, 0.0, logprob)
         tl.store(LOGPROB + row, tl.where(live, logprob, 0.0), mask=inside)
@@ -77,7 +77,7 @@ def finish(
 
 
 @triton.jit
-def store_partial(P, inside, top, c, l, w, s, v, t, count, argmax, label_d):
+def store_partial(P, inside, top, c, l, w, s, v, t, count, argmax, label):
     """The columns of ``PARTIALS``, in their order."""
     tl.store(P + 0, c, mask=inside)
     tl.store(P + 1, l, mask=inside)
@@ -86,6 +86,6 @@ def store_partial(P, inside, top, c, l, w, s, v, t, count, argmax, label_d):
     tl.store(P + 4, v, mask=inside)
     tl.store(P + 5, t, mask=inside)
     tl.store(P + 6, argmax, mask=inside)
-    tl.store(P + 7, label_d, mask=inside)
+    tl.store(P + 7, label, mask=inside)
     tl.store(P + 8, top, mask=inside)
     tl.store(P + 9, count, mask=inside)

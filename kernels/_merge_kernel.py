@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ._finish import finish, log2_of, log_probability, store_partial
-from ._online import EMPTY, LOWEST
+from ._online import EMPTY, LN2, LOWEST
 
 # More than any token id that a float32 holds exactly.
 NOWHERE: tl.constexpr = tl.constexpr(16777216)
@@ -50,7 +50,7 @@ def merge_kernel(
     v = tl.load(p + 4, mask=both, other=0.0)
     t = tl.load(p + 5, mask=both, other=0.0)
     argmax = tl.load(p + 6, mask=both, other=NOWHERE).to(tl.int32)
-    label_d = tl.load(p + 7, mask=both, other=float("-inf"))
+    label = tl.load(p + 7, mask=both, other=float("-inf"))
     top = tl.load(p + 8, mask=both, other=float("-inf"))
     count = tl.load(p + 9, mask=both, other=0.0)
 
@@ -64,7 +64,9 @@ def merge_kernel(
     winner = winner & (top == largest[:, None])
     argmax = tl.min(tl.where(winner, argmax, NOWHERE), 1)
     argmax = tl.where(argmax == NOWHERE, 0, argmax)
-    label_d = tl.max(label_d + shift, 1)
+    # How far the largest logit of a part is behind the largest of all.
+    behind = LN2 * (shift + tl.where(top == float("-inf"), 0.0, top - largest[:, None]))
+    label = tl.max(label + behind, 1)
     # Of two parts: the variance in each, and that of their means.
     share = l * a
     own_mean = w / tl.where(l == 0.0, 1.0, l) + dc
@@ -79,7 +81,7 @@ def merge_kernel(
 
     if MERGED is not None:
         q = MERGED + row * partial_stride
-        store_partial(q, inside, largest, new, l, w, s, v, t, count, argmax, label_d)
+        store_partial(q, inside, largest, new, l, w, s, v, t, count, argmax, label)
     else:
         live = inside
         if MASK is not None:
@@ -88,16 +90,16 @@ def merge_kernel(
         if Y is not None:
             y = tl.load(Y + row, mask=inside, other=0)
         finish(
-            row, inside, live, largest, new, l, w, s, v, t, count, argmax, label_d, y, total, ignore,
+            row, inside, live, largest, new, l, w, s, v, t, count, argmax, label, y, total, ignore,
             LOGPROB, ENTROPY, LSE, SUM_P_SQUARED, VAR_LOGPROB, P_MAX, ARGMAX, MEAN_LOGPROB, SHIFT, LOG2_L,
         )  # fmt: skip
     if IDS is not None:
         log2_l = log2_of(l)
         for j in range(0, K):
-            d = tl.max(tl.load(p + 10 + j, mask=both, other=float("-inf")) + shift, 1)
+            gap = tl.max(tl.load(p + 10 + j, mask=both, other=float("-inf")) + behind, 1)
             if MERGED is not None:
-                tl.store(MERGED + row * partial_stride + 10 + j, d, mask=inside)
+                tl.store(MERGED + row * partial_stride + 10 + j, gap, mask=inside)
             else:
                 picked = tl.load(IDS + row * K + j, mask=inside, other=0)
-                logprob = tl.where(live, log_probability(d, log2_l, picked, total), 0.0)
+                logprob = tl.where(live, log_probability(gap, log2_l, largest, picked, total), 0.0)
                 tl.store(GATHERED + row * K + j, logprob, mask=inside)

@@ -29,19 +29,17 @@ EMPTY: tl.constexpr = tl.constexpr(-3.4028234663852886e38)
 def soft_capped(x, cap, inv_cap):
     """``cap tanh(x / cap)``; infinities stay, because a logit of -inf is probability 0 under a cap too.
 
-    Near 0 a polynomial, elsewhere an exponential and a division; both are good to about two units in the last place,
+    Near 0 a polynomial, elsewhere an exponential and a division; both are good to about three units in the last place,
     where ``1 - 2 / (e^2u + 1)`` alone would lose the digits of a small ``u``.
     """
     u = x * inv_cap
-    a = tl.abs(u)
     q = u * u
     odd = tl.fma(q, 0.01724144071340561, -0.053045470267534256)
     odd = tl.fma(q, odd, 0.13325878977775574)
     odd = tl.fma(q, odd, -0.333331435918808)
     near = tl.fma(q * odd, u, u)
-    far = 1.0 - 2.0 / (tl.exp2(tl.minimum(a, 40.0) * 2.8853900817779268) + 1.0)
-    far = tl.where(u < 0.0, -far, far)
-    return tl.where(a == float("inf"), x, cap * tl.where(a < 0.5, near, far))
+    far = 1.0 - 2.0 / (tl.exp2(u * 2.8853900817779268) + 1.0)
+    return tl.where(tl.abs(x) == float("inf"), x, cap * tl.where(q < 0.25, near, far))
 
 
 @triton.jit
@@ -125,6 +123,12 @@ def fold(m, c, l, w, s, v, t, k, h, ref, count):
     # All the logits of a part may be -inf, and then its shift is no number to add to.
     t = tl.where(t == float("-inf"), t, tl.fma(count, ref - new, t))
     return top, new, l, w, s, v, t
+
+
+@triton.jit
+def behind(x, m, inv_t):
+    """``(x - m) / T`` in nats: how far a logit is behind the largest. Not by way of ``k``, which would cost a rounding."""
+    return tl.where(x == float("-inf"), x, (x - m) * inv_t)
 
 
 @triton.jit

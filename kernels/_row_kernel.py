@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from ._finish import finish, log2_of, log_probability, store_partial
-from ._online import LOG2E, fold, guess, soft_capped, start, step
+from ._online import LOG2E, behind, fold, guess, soft_capped, start, step
 from ._rows import PEELED, STRIDED, row_offset
 
 _NEVER_SPECIALIZED = [
@@ -42,7 +42,8 @@ def _apart(column, column_stride, LAYOUT: tl.constexpr):
     """How far a column is from column 0."""
     if LAYOUT == STRIDED:
         return column.to(tl.int64) * column_stride
-    return column
+    else:
+        return column
 
 
 @triton.jit(do_not_specialize=_NEVER_SPECIALIZED)
@@ -53,6 +54,7 @@ def row_kernel(
     MASK,
     INV_T,
     k,
+    inv_t,
     cap,
     inv_cap,
     base_row,
@@ -94,19 +96,22 @@ def row_kernel(
     KB: tl.constexpr,
     STAGES: tl.constexpr,
 ):
-    """Statistics of the columns ``[part * span, (part + 1) * span)`` of one row."""
+    """Statistics of ``span`` tiles of one row."""
     program = tl.program_id(0)
     piece_row = program // parts
     part = program - piece_row * parts
     row = piece_row.to(tl.int64) + base_row
+    column_stride = column_stride.to(tl.int64)
     at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride, LAYOUT, R)
     live = row >= 0
     if MASK is not None:
         live = tl.load(MASK + row) != 0
     if INV_T is not None:
-        k = tl.load(INV_T + row) * LOG2E
-    lo = part * span
-    hi = tl.minimum(lo + span, V)
+        inv_t = tl.load(INV_T + row)
+        k = inv_t * LOG2E
+    # Whole tiles, so that a part begins as aligned as its row.
+    lo = part * span * (C * R)
+    hi = tl.minimum(lo + span * (C * R), V)
     hi = tl.where(live, tl.maximum(hi, lo), lo)
 
     lane = tl.arange(0, C)
@@ -132,10 +137,10 @@ def row_kernel(
         near = X + at_row + lo * column_stride + _apart(off, column_stride, LAYOUT)
         h, ref = guess(_logits(near, off < hi - lo, cap, inv_cap, CAPPED), k)
     if LAYOUT == PEELED:
-        inside = lane < head
-        x = _logits(X + at_row + lo + lane, inside, cap, inv_cap, CAPPED)
+        few_inside = (lane < head)[:, None]
+        few = _logits(X + at_row + lo + lane[:, None], few_inside, cap, inv_cap, CAPPED)
         m, c, l, w, s, v, t, at = step(
-            m, c, l, w, s, v, t, at, x[:, None], lo + lane, inside[:, None], k, h, ref,
+            m, c, l, w, s, v, t, at, few, lo + lane, few_inside, k, h, ref,
             WANT_ENTROPY, WANT_SQUARES, WANT_VARIANCE, WANT_TOTAL, WANT_ARGMAX,
         )  # fmt: skip
     whole = n // (C * R) * (C * R)
@@ -170,33 +175,33 @@ def row_kernel(
         argmax = first + tl.where(found == 0x7FFFFFFF, lo, found)
 
     y = 0
-    label_d = float("-inf")
+    label = float("-inf")
     if Y is not None:
         y = tl.load(Y + row)
-        local = y - first
-        mine = (local >= lo) & (local < hi)
-        x = _logits(X + at_row + local * column_stride, mine, cap, inv_cap, CAPPED)
-        label_d = tl.fma(x, k, -c)
+        place = y - first
+        mine = (place >= lo) & (place < hi)
+        label = behind(_logits(X + at_row + place * column_stride, mine, cap, inv_cap, CAPPED), m, inv_t)
     if PARTIAL is not None:
-        P = PARTIAL + (part.to(tl.int64) * rows + row) * partial_stride
-        store_partial(P, row >= 0, top, c, l, w, s, v, t, count, argmax, label_d)
+        store_partial(
+            PARTIAL + (part.to(tl.int64) * rows + row) * partial_stride,
+            row >= 0, top, c, l, w, s, v, t, count, argmax, label,
+        )  # fmt: skip
     else:
         finish(
-            row, row >= 0, live, top, c, l, w, s, v, t, count, argmax, label_d, y, total, ignore,
+            row, row >= 0, live, top, c, l, w, s, v, t, count, argmax, label, y, total, ignore,
             LOGPROB, ENTROPY, LSE, SUM_P_SQUARED, VAR_LOGPROB, P_MAX, ARGMAX, MEAN_LOGPROB, SHIFT, LOG2_L,
         )  # fmt: skip
     if IDS is not None:
         log2_l = log2_of(l)
         for j in range(0, K, KB):
-            column = j + tl.arange(0, KB)
-            inside = column < K
-            picked = tl.load(IDS + row * K + column, mask=inside, other=0)
-            local = picked - first
-            mine = inside & (local >= lo) & (local < hi)
-            x = _logits(X + at_row + local * column_stride, mine, cap, inv_cap, CAPPED)
-            d = tl.fma(x, k, -c)
+            index = j + tl.arange(0, KB)
+            some = index < K
+            picked = tl.load(IDS + row * K + index, mask=some, other=0)
+            places = picked - first
+            here = some & (places >= lo) & (places < hi)
+            gaps = behind(_logits(X + at_row + places * column_stride, here, cap, inv_cap, CAPPED), m, inv_t)
             if PARTIAL is not None:
-                tl.store(P + 10 + column, d, mask=inside)
+                tl.store(PARTIAL + (part.to(tl.int64) * rows + row) * partial_stride + 10 + index, gaps, mask=some)
             else:
-                logprob = tl.where(live, log_probability(d, log2_l, picked, total), 0.0)
-                tl.store(GATHERED + row * K + column, logprob, mask=inside)
+                logprobs = tl.where(live, log_probability(gaps, log2_l, top, picked, total), 0.0)
+                tl.store(GATHERED + row * K + index, logprobs, mask=some)

@@ -86,4 +86,5 @@ def row_offset(row, start, inner, outer_stride, inner_stride, LAYOUT: tl.constex
     at = block.to(tl.int64) * outer_stride + within.to(tl.int64) * inner_stride
     if LAYOUT == ALIGNED:
         return at // R * R
-    return at + start
+    else:
+        return at + start

@@ -1,13 +1,12 @@
 """Softmax statistics of rows of logits: one pass, any strides, float32 results; parts of rows merge."""
 
-import contextlib
 import math
 from collections.abc import Sequence
 
 import torch
 import triton
 
-from ._config import FUSION, Config, config_of, parts_of
+from ._config import FUSION, Config, config_of, launching, parts_of
 from ._merge_kernel import merge_kernel
 from ._row_kernel import row_kernel
 from ._rows import Rows, rows_of
@@ -25,8 +24,9 @@ NAMES = (
     "gathered",
 )
 #: The columns of :func:`partials`, then one for each gathered token. With ``d = x k - shift`` in bits, ``e = 2^d``:
-#: the shift, sum e, sum e d, sum e^2, sum e (d - w / l)^2, sum d, the first token of the largest logit, d of the label
-#: (-inf if it is elsewhere), d of the largest logit (0 up to the rounding of the shift), and how many logits there are.
+#: the shift, sum e, sum e d, sum e^2, sum e (d - w / l)^2, sum d, the first token of the largest logit, the label's logit
+#: minus the largest one, over T, in nats (-inf if the label is elsewhere), d of the largest logit (0 up to the rounding of
+#: the shift), and how many logits there are.
 PARTIALS = ("shift", "l", "w", "s2", "v", "sum", "argmax", "label", "top", "count")
 
 # What the gradient of an output needs besides the output itself.
@@ -195,11 +195,6 @@ def _pointers(made: dict[str, torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
     return tuple(made.get(name) for name in (*NAMES, "shift", "log2_l"))
 
 
-def _on(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Triton launches on the current device, which need not be that of the tensors."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-
-
 def _launch(
     logits: torch.Tensor,
     labels: torch.Tensor | None,
@@ -221,26 +216,26 @@ def _launch(
         assert x is None or (x.shape[0] == count and x.is_contiguous() and x.device == logits.device)
     if mask is not None:
         mask = mask.view(torch.uint8)
-    k = 0.0 if isinstance(inv_temperature, torch.Tensor) else inv_temperature * math.log2(math.e)
+    inv_t = 0.0 if isinstance(inv_temperature, torch.Tensor) else float(inv_temperature)
     wanted = _wanted(outputs)
-    with _on(logits.device):
+    with launching(logits.device):
         for piece in rows_of(logits):
             chosen = config_of(vocab, piece.vector) if config is None else config
-            tile = chosen.lanes * piece.vector
-            span = triton.cdiv(triton.cdiv(vocab, tile), parts) * tile
+            tiles = triton.cdiv(vocab, chosen.lanes * piece.vector)
             row_kernel[(piece.count * parts,)](
                 piece.base,
                 labels,
                 ids,
                 mask,
                 per_row,
-                k,
+                inv_t * math.log2(math.e),
+                inv_t,
                 1.0 if softcap is None else float(softcap),
                 1.0 if softcap is None else 1.0 / softcap,
                 piece.first_row,
                 *_place(piece),
                 vocab,
-                span,
+                triton.cdiv(tiles, parts),
                 parts,
                 count,
                 first,
@@ -283,7 +278,7 @@ def _merge(
     parts, _, columns = partial.shape
     room = triton.next_power_of_2(parts)
     block = max(1, min(64, 512 // room))
-    with _on(partial.device):
+    with launching(partial.device):
         merge_kernel[(triton.cdiv(rows, block),)](
             partial,
             labels,
