@@ -34,7 +34,7 @@ def check_labels(who: str, labels: torch.Tensor, logits: torch.Tensor) -> torch.
         msg = f"{who}(): 'labels' must be an integer tensor, got {describe(labels)}"
         raise TypeError(msg)
     _check_place(who, "labels", labels, logits)
-    return labels.reshape(-1).to(torch.int64)
+    return labels.reshape(-1).to(torch.int64).contiguous()
 
 
 def check_mask(who: str, mask: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ def check_mask(who: str, mask: torch.Tensor, logits: torch.Tensor) -> torch.Tens
         msg = f"{who}(): 'mask' must be a bool tensor, True where a row counts, got {describe(mask)}"
         raise TypeError(msg)
     _check_place(who, "mask", mask, logits)
-    return mask.reshape(-1)
+    return mask.reshape(-1).contiguous()
 
 
 def check_gathered(who: str, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -57,7 +57,7 @@ def check_gathered(who: str, ids: torch.Tensor, logits: torch.Tensor) -> torch.T
         msg = f"{who}(): 'ids' must have shape {wanted}, got {tuple(ids.shape)}"
         raise ValueError(msg)
     _check_device(who, "ids", ids, logits)
-    return ids.reshape(-1, ids.shape[-1]).to(torch.int64)
+    return ids.reshape(-1, ids.shape[-1]).to(torch.int64).contiguous()
 
 
 def check_ids(who: str, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
@@ -129,7 +129,8 @@ def _temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) -> floa
             msg = f"{who}(): 'temperature' requires grad, but no gradient flows to it; call .detach()"
             raise ValueError(msg)
         if temperature.dtype == torch.bool or temperature.is_complex():
-            msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {describe(temperature)}"
+            what = describe(temperature)
+            msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {what}"
             raise TypeError(msg)
         if temperature.dim():
             _check_place(who, "temperature", temperature, logits)

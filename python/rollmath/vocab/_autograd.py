@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rollmath._autograd import first_order_only
+from rollmath.vocab import _torch_rows
 from rollmath.vocab._backend import implementation
 from rollmath.vocab._inputs import Inputs
 from rollmath.vocab._torch_merge import Stats, needed
@@ -29,7 +30,7 @@ class Options:
 def forward(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
     """The statistics of the rows, and what :func:`backward` needs."""
     backend = implementation(options.backend, logits)
-    arguments = _arguments(logits, inputs, options)
+    arguments = _arguments(backend, logits, inputs, options)
     if options.shard is None:
         return dict(backend.forward(logits, inputs.labels, outputs=options.outputs, **arguments))
     parts = backend.partials(logits, inputs.labels, outputs=options.outputs, **arguments)
@@ -51,16 +52,16 @@ def backward(
 ) -> torch.Tensor:
     """The gradient for the logits."""
     backend = implementation(options.backend, logits)
-    arguments = _arguments(logits, inputs, options)
+    arguments = _arguments(backend, logits, inputs, options)
     gradient: torch.Tensor = backend.backward(logits, inputs.labels, saved, grads, out=out, **arguments)
     return gradient
 
 
-def _arguments(logits: torch.Tensor, inputs: Inputs, options: Options) -> dict[str, Any]:
+def _arguments(backend: Any, logits: torch.Tensor, inputs: Inputs, options: Options) -> dict[str, Any]:
     """The keywords that all functions of a backend share."""
     inverse: float | torch.Tensor = options.inv_temperature
     if inputs.inverse is not None:
-        inverse = inputs.inverse
+        inverse = inputs.inverse if backend is _torch_rows else inputs.inverse.to(torch.float32)
     allowed = None
     if inputs.set_ids is not None:
         allowed = (inputs.set_ids, inputs.set_offsets)
@@ -84,9 +85,9 @@ class Reduce(torch.autograd.Function):
     def forward(ctx: Any, logits: torch.Tensor, inputs: Inputs, options: Options) -> tuple[torch.Tensor, ...]:
         """Saves the logits (no copy), the constants and a few numbers a row."""
         stats = forward(logits, inputs, options)
-        names = kept(options.outputs)
-        ctx.options, ctx.names = options, names
-        ctx.save_for_backward(logits, *inputs.tensors(), *(stats[name] for name in names))
+        saved = _saved(options, stats, implementation(options.backend, logits) is _torch_rows)
+        ctx.options, ctx.names = options, tuple(saved)
+        ctx.save_for_backward(logits, *inputs.tensors(), *saved.values())
         ctx.set_materialize_grads(False)
         if "argmax" in options.outputs:
             ctx.mark_non_differentiable(stats["argmax"])
@@ -108,6 +109,17 @@ class Reduce(torch.autograd.Function):
         gradient = backward(out, inputs, ctx.options, saved, given, out)
         torch.autograd.graph.increment_version(out)
         return gradient, None, None
+
+
+def _saved(options: Options, stats: Stats, recomputes: bool) -> Stats:
+    """What the gradient reads. Log-probabilities as copies: users write masks into theirs."""
+    saved = {name: stats[name] for name in kept(options.outputs) if name not in {"lse", "mean_logprob"}}
+    for name in ("logprob", "gathered"):
+        if name in saved and recomputes:
+            del saved[name]
+        elif name in saved:
+            saved[name] = saved[name].clone()
+    return saved
 
 
 def kept(outputs: tuple[str, ...]) -> tuple[str, ...]:

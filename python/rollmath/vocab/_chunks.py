@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -79,7 +80,7 @@ def _runs(keep: torch.Tensor) -> list[tuple[int, int, bool]]:
     if not keep.numel():
         return []
     cuts = [0, *((keep[1:] != keep[:-1]).nonzero()[:, 0] + 1).tolist(), keep.numel()]
-    return [(a, b, bool(keep[a])) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [(a, b, bool(keep[a])) for a, b in pairwise(cuts)]
 
 
 def _matrices(tensors: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, ...]]:

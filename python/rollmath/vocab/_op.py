@@ -25,7 +25,7 @@ _OPTIONS = "str[] outputs, float inv_temperature, float? softcap, int? ignore_in
 @torch.library.custom_op(
     "rollmath::row_stats", mutates_args=(), schema=f"({_ROWS}, {_OPTIONS}, bool look, str who) -> Tensor[]"
 )
-def row_stats_op(
+def row_stats_op(  # noqa: PLR0917
     logits: torch.Tensor,
     labels: torch.Tensor | None,
     inverse: torch.Tensor | None,
@@ -65,7 +65,7 @@ def _(logits: torch.Tensor, *rest: Any) -> list[torch.Tensor]:
     mutates_args=(),
     schema=f"({_ROWS}, Tensor[] saved, Tensor?[] grads, {_OPTIONS}) -> Tensor",
 )
-def row_stats_backward_op(
+def row_stats_backward_op(  # noqa: PLR0917
     logits: torch.Tensor,
     labels: torch.Tensor | None,
     inverse: torch.Tensor | None,
@@ -85,7 +85,9 @@ def row_stats_backward_op(
     inputs = Inputs(labels, inverse, mask, ids, set_ids, set_offsets)
     options = Options(tuple(outputs), inv_temperature, softcap, ignore_index, backend)
     stats = dict(zip(kept(options.outputs), saved, strict=True))
-    return backward(logits, inputs, options, stats, incoming(options.outputs, tuple(grads)))
+    # The fake tensors promise these strides.
+    out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
+    return backward(logits, inputs, options, stats, incoming(options.outputs, tuple(grads)), out)
 
 
 @row_stats_backward_op.register_fake

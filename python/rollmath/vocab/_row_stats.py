@@ -46,7 +46,7 @@ def row_stats(
     inplace_backward: bool = False,
     backend: str = "auto",
 ) -> RowStats:
-    r"""Log-probability of the label, entropy and other reductions of each row in one pass, differentiable in ``logits``.
+    r"""Log-probability of the label, entropy and other reductions of each row, differentiable in ``logits``.
 
     With ``z = logits / T``, ``p = softmax(z)``, ``ell = log p``, and derivatives with respect to ``z_j``::
 

@@ -51,15 +51,15 @@ def backward(
     direct = allowed is None and out.dtype == dtype_of(logits)
     first_room = None if direct else scratch(logits)
     rooms = [scratch(logits) for _ in range(terms.rooms + (softcap is not None))]
-    for start, stop, (x, target), live in chunks(logits, out, keep=terms.live):
+    for start, stop, (raw, whole), live in chunks(logits, out, keep=terms.live):
         if not live:
-            target.zero_()
+            whole.zero_()
             continue
         at = slice(start, stop)
-        target[:, sets.width :] = 0
-        x, target = x[:, : sets.width], target[:, : sets.width]
+        whole[:, sets.width :] = 0
+        target = whole[:, : sets.width]
         columns = sets.columns(start, stop)
-        x = columns.pick(x)
+        x = columns.pick(raw[:, : sets.width])
         spots = [(columns.find(index[at, None]), g[at, None]) for index, g in tokens]
         possible = [(i, g.where(there & (x.gather(1, i) != -torch.inf), 0)) for (i, there), g in spots]
         z = target if first_room is None else shaped(first_room, x)

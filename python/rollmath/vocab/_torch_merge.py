@@ -24,10 +24,10 @@ NAMES = (
     "gathered",
 )
 
-#: The columns of ``partials``; after them come those of ``ids``. With ``d = x k - c``: c, sum 2^d, sum 2^d d, sum 4^d,
-#: sum 2^d d^2, sum d, the token of the largest logit, d of the label (-inf if it is not here), how many columns, and
-#: the largest d, which is 0 but for the rounding of c.
-PARTIALS = ("shift", "l", "w", "s2", "v", "sum", "argmax", "label", "count", "top")
+#: The columns of ``partials``, then one for each of ``ids``. With ``d = x k - c`` and ``e = 2^d``: c, sum e, sum e d,
+#: sum e^2, sum e (d - w / l)^2, sum d, the token of the largest logit, d of the label (-inf if it is not here), the
+#: largest d, which is 0 but for the rounding of c, and how many columns there are.
+PARTIALS = ("shift", "l", "w", "s2", "v", "sum", "argmax", "label", "top", "count")
 
 # 2 to this is exactly 0 in float64.
 _LOWEST = -2000.0
@@ -81,9 +81,11 @@ def merge(
     # A part of nothing but -inf adds 0; a row of nothing else has the logarithm -inf.
     step = (shifts - shift.masked_fill(shift == -torch.inf, 0)).clamp_(min=_LOWEST)
     power = step.exp2()
-    total_l = (column["l"] * power).sum(0)
+    share = column["l"] * power
+    total_l = share.sum(0)
     log2_l = total_l.log2()
-    mean = ((column["w"] + column["l"] * step) * power).sum(0) / total_l
+    own_mean = (column["w"] / column["l"]).masked_fill_(column["l"] == 0, 0) + step
+    mean = (share * own_mean).sum(0) / total_l
     made = {"shift": shift, "log2_l": log2_l}
     for name in needed(outputs):
         if name == "logprob":
@@ -97,8 +99,9 @@ def merge(
         elif name == "sum_p_squared":
             made[name] = (column["s2"] * power.square()).sum(0) / total_l.square()
         elif name == "var_logprob":
-            second = (column["v"] + 2 * column["w"] * step + column["l"] * step.square()) * power
-            made[name] = (second.sum(0) / total_l - mean.square()).clamp(min=0) * LN2
+            # Of the parts: the variance in each, and that of their means.
+            apart = column["v"] * power + share * (own_mean - mean).square()
+            made[name] = apart.sum(0) / total_l * LN2
         elif name == "mean_logprob":
             made[name] = _mean(column, step, shifts) - log2_l
         elif name == "p_max":

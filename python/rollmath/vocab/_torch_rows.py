@@ -5,8 +5,8 @@ With ``z = x / T``, ``m = max z``, ``d = z - m``, ``e = exp(d)`` and ``l = sum e
     log p_j = d_j - log l        H = log l - sum(e d) / l        p_max = 1 / l
     lse = m + log l              S = sum(e^2) / l^2              Var = sum(e (d - sum(e d) / l)^2) / l
 
-The shift by ``m`` stays apart from ``log l``, and ``d`` is ``(x - max x) / T``, so that an offset of all logits costs no
-digits. What is one number a row is computed in float64. The kernels of ``rollmath.kernels`` have the same signatures
+The shift by ``m`` stays apart from ``log l``, and ``d`` is ``(x - max x) / T``, so that an offset of all logits costs
+no digits. What is one number a row is computed in float64. The kernels of ``rollmath.kernels`` have the same signatures
 and keep the same two numbers of each row for the gradient, in powers of two: ``shift = c``, which is ``max(x) k``
 rounded, with ``k = log2(e) / T``, and ``log2_l``, the logarithm of ``sum 2^(x k - c)``.
 """
@@ -44,7 +44,7 @@ def forward(
     """The ``outputs`` of each row, ``[N]`` each, and what :func:`backward` needs besides."""
     total = first + logits.shape[-1] if total is None else total
     names, dtype = needed(outputs), dtype_of(logits)
-    reduce = _Reduction(logits, names, inv_temperature, softcap, centred=True)
+    reduce = _Reduction(logits, names, inv_temperature, softcap)
     out = _empty(logits, names, ids, mask)
     for chunk, columns, x in _parts(logits, mask, allowed, first, total):
         found = reduce(chunk, columns, x, labels, ids)
@@ -70,7 +70,7 @@ def partials(
 ) -> torch.Tensor:
     """What merges over parts of the vocabulary: ``[N, len(PARTIALS) + K]``."""
     total = first + logits.shape[-1] if total is None else total
-    reduce = _Reduction(logits, needed(outputs), inv_temperature, softcap, centred=False)
+    reduce = _Reduction(logits, needed(outputs), inv_temperature, softcap)
     k = 0 if ids is None else ids.shape[1]
     shape = (rows_of(logits), len(PARTIALS) + k)
     out = torch.zeros(shape, dtype=dtype_of(logits), device=logits.device)
@@ -121,10 +121,8 @@ class _Reduction:
         names: tuple[str, ...],
         inverse: float | torch.Tensor,
         softcap: float | None,
-        *,
-        centred: bool,
     ) -> None:
-        self.names, self.inverse, self.softcap, self.centred = names, inverse, softcap, centred
+        self.names, self.inverse, self.softcap = names, inverse, softcap
         self.moments = "entropy" in names
         self.room = scratch(logits)
         self.second = scratch(logits) if self.moments else None
@@ -184,14 +182,11 @@ class _Reduction:
         found["w"] = row_sum(weight.mul_(z.clamp_(min=LOWEST))).double()
         if "var_logprob" not in self.names:
             return
-        if not self.centred:
-            found["v"] = row_sum(weight.mul_(z)).double()
-            return
         mean = (found["w"] / found["l"]).to(z.dtype)
         z.sub_(mean[:, None])
         # The weights again, relative to the mean: at most V each.
         squares = row_sum(torch.exp(z, out=weight).mul_(z).mul_(z)).double()
-        found["variance"] = squares * mean.double().exp() / found["l"]
+        found["v"] = squares * mean.double().exp()
 
 
 def _values(found: Stats, inverse: float | torch.Tensor, names: tuple[str, ...], dtype: torch.dtype) -> Stats:
@@ -212,7 +207,7 @@ def _values(found: Stats, inverse: float | torch.Tensor, names: tuple[str, ...],
         elif name == "sum_p_squared":
             made[name] = (found["norm"] / total).square()
         elif name == "var_logprob":
-            made[name] = found["variance"]
+            made[name] = found["v"] / total
         elif name == "p_max":
             made[name] = total.reciprocal().masked_fill(total == 0, torch.nan)
         elif name == "mean_logprob":
@@ -232,13 +227,13 @@ def _log2_parts(found: Stats, inverse: float | torch.Tensor, dtype: torch.dtype)
         "l": total * power,
         "w": (w + total * rest) * power,
         "s2": (found.get("norm", zero) * power).square(),
-        "v": (found.get("v", zero) * LOG2E**2 + 2 * w * rest + total * rest.square()) * power,
+        "v": found.get("v", zero) * LOG2E**2 * power,
         "argmax": found.get("argmax", zero),
-        "count": found.get("count", zero),
         "top": rest,
+        "count": found.get("count", zero),
     }
     made["sum"] = found.get("sum", zero) * LOG2E + made["count"] * rest
-    made["label"] = found["label"] * LOG2E + rest if "label" in found else zero
+    made["label"] = found["label"] * LOG2E + rest if "label" in found else zero - torch.inf
     if "gathered" in found:
         made["gathered"] = found["gathered"] * LOG2E + rest[:, None]
     return made

@@ -16,9 +16,11 @@ def capped(x: torch.Tensor, softcap: float | None, room: torch.Tensor) -> torch.
     """``c tanh(x / c)`` in the dtype of the arithmetic; infinite logits stay what they are. May write to ``room``."""
     if softcap is None:
         return x if x.dtype == room.dtype else room.copy_(x)
-    wide = room.copy_(x).div_(softcap).tanh_().mul_(softcap)
     infinite = x.isinf()
-    return torch.where(infinite, x.to(wide.dtype), wide, out=room) if _any(infinite) else wide
+    # A copy, because ``x`` may lie in the room itself.
+    original = x.to(room.dtype, copy=True) if _any(infinite) else None
+    wide = room.copy_(x).div_(softcap).tanh_().mul_(softcap)
+    return wide if original is None else torch.where(infinite, original, wide, out=room)
 
 
 def _any(condition: torch.Tensor) -> bool:
