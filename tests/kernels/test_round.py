@@ -22,7 +22,9 @@ def hard_cases():
     ties = torch.arange(0x3F80, 0x3F90, dtype=torch.int32)[:, None] * 65536 + torch.tensor([0x7FFF, 0x8000, 0x8001])
     extremes = torch.tensor([0x7F7F7FFF, 0x7F7F8000, 0x7F7FFFFF, 0x00800000, 0x007FFFFF, 0x00018000, 1, 0x7F800000])
     bits = torch.cat([ties.flatten(), extremes.to(torch.int32), torch.tensor([0x7FC00000, 0x7FFFFFFF])])
-    noise = torch.randn(300, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(300).remainder(70).sub(35)
+    noise = torch.randn(300, generator=torch.Generator().manual_seed(0)) * 10.0 ** torch.arange(300).remainder(70).sub(
+        35
+    )
     x = torch.cat([bits.to(torch.int32).view(torch.float32), noise])
     return torch.cat([x, -x])
 
