@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import warnings
+from collections.abc import Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -27,7 +29,15 @@ def launching(device: torch.device) -> contextlib.AbstractContextManager[object]
     Triton launches on the current device, which need not be theirs. On a CPU, in the interpreter, NumPy does the
     arithmetic, and warns where a device just gives infinity or NaN.
     """
-    return torch.cuda.device(device) if device.type == "cuda" else np.errstate(all="ignore")
+    return torch.cuda.device(device) if device.type == "cuda" else _interpreted()
+
+
+@contextlib.contextmanager
+def _interpreted() -> Iterator[None]:
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        # A maximum of nothing but NaN warns past the error state.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 def config_of(vocab: int, vector: int) -> Config:

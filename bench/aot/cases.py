@@ -84,4 +84,11 @@ CASES = [
     Case("forward, misaligned rows", "row_kernel", forward(*BOTH, width=VOCAB + 1)),
     Case("forward, float32", "row_kernel", forward(*BOTH, dtype=F32), itemsize=4),
     Case("forward, float16", "row_kernel", forward(*BOTH, dtype=torch.float16)),
+    Case("backward, logprob + entropy", "_backward", backward(*BOTH), budget=22, quick=True),
+    Case("backward, logprob", "_backward", backward("logprob")),
+    Case("backward, + sum_p_squared, var_logprob", "_backward", backward(*BOTH, "sum_p_squared", "var_logprob")),
+    Case("backward, temperature of each row", "_backward", backward(*BOTH, inv_temperature=empty(ROWS))),
+    Case("backward, soft-cap", "_backward", backward(*BOTH, softcap=30.0)),
+    Case("backward, misaligned rows", "_backward", backward(*BOTH, width=VOCAB + 1)),
+    Case("backward, float32", "_backward", backward(*BOTH, dtype=F32), itemsize=4),
 ]

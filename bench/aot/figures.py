@@ -55,6 +55,7 @@ def per_element(case: Case, code: Code) -> Figures:
         "per_element": round(code.loop_instructions / elements, 2) if elements else None,
         "special_per_element": round(code.loop_special / elements, 2) if elements else None,
         "load_bits": list(dict.fromkeys(bits)),
+        "store_bits": list(dict.fromkeys(code.loop_store_bits)),
         "barriers": code.loop_barriers,
         "shuffles": code.loop_shuffles,
     }
@@ -68,8 +69,12 @@ def complaints(case: Case, target: str, now: Figures, before: Figures | None) ->
     if case.streaming:
         if now["loop"] is None:
             found.append("no loop with loads")
-        if narrow := [b for b in now["load_bits"] if b < 128]:
-            found.append(f"loads of {', '.join(map(str, narrow))} bits in the main loop; all should have 128")
+        narrow = {kind: [b for b in now[f"{kind}_bits"] if b < 128] for kind in ("load", "store")}
+        found += [
+            f"{kind}s of {', '.join(map(str, bits))} bits in the main loop; all should have 128"
+            for kind, bits in narrow.items()
+            if bits
+        ]
         if not now["load_bits"]:
             found.append("no load in the main loop")
         if now["barriers"] or now["shuffles"]:

@@ -20,6 +20,7 @@ class Vocabulary:
     """What the instructions of one architecture are called (regular expressions for the beginning of a name)."""
 
     load: str
+    store: str
     barrier: str
     shuffle: str
     special: str
@@ -28,6 +29,7 @@ class Vocabulary:
 
 NVIDIA = Vocabulary(
     load=r"LDG",  # LDGSTS too: the asynchronous copy of a pipelined loop
+    store=r"STG",
     barrier=r"(BAR|UCGABAR)\b",
     shuffle=r"(SHFL|REDUX|CREDUX)\b",
     special=r"MUFU\b",
@@ -35,6 +37,7 @@ NVIDIA = Vocabulary(
 )
 AMD = Vocabulary(
     load=r"(global|buffer|flat)_load",
+    store=r"(global|buffer|flat)_store",
     barrier=r"s_barrier",
     shuffle=r"(ds_bpermute|ds_permute|ds_swizzle|v_permlane|v_readlane|v_\w+_dpp)",
     special=r"v_(exp|log|rcp|rsq|sqrt|sin|cos)_f",
@@ -50,6 +53,7 @@ class Code(NamedTuple):
     loops: bool
     loop_instructions: int
     loop_load_bits: tuple[int, ...]
+    loop_store_bits: tuple[int, ...]
     loop_barriers: int
     loop_shuffles: int
     loop_special: int
@@ -85,9 +89,9 @@ def parse_amdgcn(text: str) -> list[Instruction]:
     return [Instruction(n, labels.get(rest.strip()) if "branch" in n else None) for n, rest in lines]
 
 
-def load_bits(name: str) -> int:
-    """Bits that one thread gets from a load of this name."""
-    if name.startswith("LDG"):
+def access_bits(name: str) -> int:
+    """Bits that one thread gets or gives by a load or store of this name."""
+    if name.startswith(("LDG", "STG")):
         wide = re.search(r"\.(256|128|64)\b", name)
         if wide:
             return int(wide[1])
@@ -110,14 +114,14 @@ def _loops(code: Sequence[Instruction]) -> list[tuple[int, int]]:
 def examine(code: Sequence[Instruction], words: Vocabulary) -> Code:
     """The counts. The main loop is the innermost one that gets most through 16-byte loads, else through any."""
 
-    def loads(first: int, last: int) -> list[int]:
-        return [load_bits(step.name) for step in code[first : last + 1] if re.match(words.load, step.name)]
+    def bits(pattern: str, first: int, last: int) -> list[int]:
+        return [access_bits(step.name) for step in code[first : last + 1] if re.match(pattern, step.name)]
 
     def weight(loop: tuple[int, int]) -> tuple[int, int, int]:
-        bits = loads(*loop)
-        return sum(b for b in bits if b >= 128), sum(bits), loop[1] - loop[0]
+        loads = bits(words.load, *loop)
+        return sum(b for b in loads if b >= 128), sum(loads), loop[1] - loop[0]
 
-    loops = [loop for loop in _loops(code) if loads(*loop)]
+    loops = [loop for loop in _loops(code) if bits(words.load, *loop)]
     inner = [a for a in loops if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in loops)]
     first, last = max(inner, key=weight) if inner else (0, len(code) - 1)
     body = code[first : last + 1]
@@ -130,7 +134,8 @@ def examine(code: Sequence[Instruction], words: Vocabulary) -> Code:
         local=count(words.local, code),
         loops=bool(loops),
         loop_instructions=len(body),
-        loop_load_bits=tuple(sorted(loads(first, last), reverse=True)),
+        loop_load_bits=tuple(sorted(bits(words.load, first, last), reverse=True)),
+        loop_store_bits=tuple(sorted(bits(words.store, first, last), reverse=True)),
         loop_barriers=count(words.barrier, body),
         loop_shuffles=count(words.shuffle, body),
         loop_special=count(words.special, body),

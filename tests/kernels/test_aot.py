@@ -108,17 +108,22 @@ def test_assembly_of_amd():
         ("global_load_ushort", 16),
         ("buffer_load_ubyte", 8),
         ("global_load_short_d16_hi", 16),
+        ("STG.E.EF.128", 128),
+        ("STG.E.U16", 16),
+        ("buffer_store_dwordx4", 128),
+        ("global_store_short", 16),
     ],
 )
-def test_width_of_loads(name, bits):
-    from bench.aot.machine_code import load_bits
+def test_width_of_loads_and_stores(name, bits):
+    from bench.aot.machine_code import access_bits
 
-    assert load_bits(name) == bits
+    assert access_bits(name) == bits
 
 
 GOOD = {
     "registers": 40, "stack": 0, "spills": 0, "shared": 0, "warps": 4, "instructions": 900, "loop": 300,
-    "elements": 32, "per_element": 9.4, "special_per_element": 1.1, "load_bits": [128], "barriers": 0, "shuffles": 0,
+    "elements": 32, "per_element": 9.4, "special_per_element": 1.1, "load_bits": [128], "store_bits": [128],
+    "barriers": 0, "shuffles": 0,
 }  # fmt: skip
 
 
@@ -130,6 +135,8 @@ GOOD = {
         ({"spills": 3}, "3 loads and stores of local memory"),
         ({"load_bits": [128, 16]}, "loads of 16 bits"),
         ({"load_bits": []}, "no load"),
+        ({"store_bits": [64]}, "stores of 64 bits"),
+        ({"store_bits": []}, None),
         ({"loop": None}, "no loop"),
         ({"barriers": 9}, "9 barriers and 0 shuffles"),
         ({"shuffles": 5}, "0 barriers and 5 shuffles"),
