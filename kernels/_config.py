@@ -24,18 +24,14 @@ FUSION = {"enable_fp_fusion": True}
 
 
 def launching(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context of a launch on tensors of ``device``.
-
-    Triton launches on the current device, which need not be theirs. On a CPU, in the interpreter, NumPy does the
-    arithmetic, and warns where a device just gives infinity or NaN.
-    """
-    return torch.cuda.device(device) if device.type == "cuda" else _interpreted()
+    """The context of a launch on tensors of ``device``: Triton launches on the current one, which need not be theirs."""
+    return torch.cuda.device(device) if device.type == "cuda" else _quietly()
 
 
 @contextlib.contextmanager
-def _interpreted() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
+    """In the interpreter NumPy does the arithmetic, and warns where a device just gives infinity or NaN."""
     with np.errstate(all="ignore"), warnings.catch_warnings():
-        # A maximum of nothing but NaN warns past the error state.
         warnings.simplefilter("ignore", RuntimeWarning)
         yield
 
