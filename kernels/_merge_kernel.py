@@ -95,7 +95,7 @@ def merge_kernel(
         )  # fmt: skip
     if IDS is not None:
         log2_l = log2_of(l)
-        for j in range(0, K):
+        for j in range(K):
             gap = tl.max(tl.load(p + 10 + j, mask=both, other=float("-inf")) + behind, 1)
             if MERGED is not None:
                 tl.store(MERGED + row * partial_stride + 10 + j, gap, mask=inside)

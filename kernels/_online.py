@@ -1,17 +1,17 @@
 """Softmax statistics of a row in one pass: a running state for each lane, folded once at the end.
 
 A tile is ``[C, R]``: C lanes with R logits each, 16 bytes that one thread loads at once. Each lane keeps its own state,
-so that the loop over tiles has neither a shuffle nor a barrier. With ``k = log2(e) / T``, ``c = fp32(max x * k)`` of what
-the lane has seen, ``d = fma(x, k, -c)`` and ``e = 2^d`` the state is::
+so that the loop over tiles has neither a shuffle nor a barrier. With ``k = log2(e) / T``, ``c = fp32(max x * k)`` of
+what the lane has seen, ``d = fma(x, k, -c)`` and ``e = 2^d`` the state is::
 
     m = max x     c     l = sum e     w = sum e u     s = sum e^2     v = sum e u^2     t = sum (x k - ref)     at
 
 ``c`` is *the* reference point, rounded once and exact from then on: an offset of the logits costs no digits.
-``u = d + h`` with ``h = 0``, but for the variance, where ``-h`` is a guess of the mean of ``d``: moments about it cancel
-little. ``ref`` is a number near the logits for the same reason. ``at`` says where ``m`` was first seen.
+``u = d + h`` with ``h = 0``, but for the variance, where ``-h`` is a guess of the mean of ``d``: moments about it
+cancel little. ``ref`` is a number near the logits for the same reason. ``at`` says where ``m`` was first seen.
 
-A logit of -inf has ``e = 0`` and its ``d`` is cut at a value whose power is 0 in float32, so that 0 never meets infinity;
-NaN passes through ``e``. Without any logit above -inf ``c`` is the lowest float32 and ``l`` is 0.
+A logit of -inf has ``e = 0`` and its ``d`` is cut at a value whose power is 0 in float32, so that 0 never meets
+infinity; NaN passes through ``e``. Without any logit above -inf ``c`` is the lowest float32 and ``l`` is 0.
 """
 
 import triton
@@ -104,7 +104,7 @@ def step(
 
 
 @triton.jit
-def fold(m, c, l, w, s, v, t, k, h, ref, count):
+def fold(m, c, l, w, s, v, t, h, ref, count):
     """One state for all lanes: ``m, c, l, w, s, v, t`` about ``c``, with ``v = sum e (d - w / l)^2``.
 
     ``t`` becomes ``sum (x k - c)``; ``count`` is how many logits it has.
@@ -127,7 +127,7 @@ def fold(m, c, l, w, s, v, t, k, h, ref, count):
 
 @triton.jit
 def behind(x, m, inv_t):
-    """``(x - m) / T`` in nats: how far a logit is behind the largest. Not by way of ``k``, which would cost a rounding."""
+    """``(x - m) / T`` in nats: how far a logit is behind the largest. By way of ``k`` it would be rounded twice."""
     return tl.where(x == float("-inf"), x, (x - m) * inv_t)
 
 

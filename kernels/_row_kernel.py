@@ -162,7 +162,7 @@ def row_kernel(
 
     count = (hi - lo).to(tl.float32)
     lane_m = m
-    m, c, l, w, s, v, t = fold(m, c, l, w, s, v, t, k, h, ref, count)
+    m, c, l, w, s, v, t = fold(m, c, l, w, s, v, t, h, ref, count)
     top = tl.fma(m, k, -c)
     argmax = first + lo
     if WANT_ARGMAX:

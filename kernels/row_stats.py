@@ -9,7 +9,8 @@ import triton
 from ._config import FUSION, Config, config_of, launching, parts_of
 from ._merge_kernel import merge_kernel
 from ._row_kernel import row_kernel
-from ._rows import Rows, rows_of
+from ._rows import rows_of
+from ._set_kernel import set_kernel
 
 #: What :func:`forward` can be asked for.
 NAMES = (
@@ -23,10 +24,10 @@ NAMES = (
     "mean_logprob",
     "gathered",
 )
-#: The columns of :func:`partials`, then one for each gathered token. With ``d = x k - shift`` in bits, ``e = 2^d``:
-#: the shift, sum e, sum e d, sum e^2, sum e (d - w / l)^2, sum d, the first token of the largest logit, the label's logit
-#: minus the largest one, over T, in nats (-inf if the label is elsewhere), d of the largest logit (0 up to the rounding of
-#: the shift), and how many logits there are.
+#: The columns of :func:`partials`, then one for each of ``ids``. With ``d = x k - shift`` in bits and ``e = 2^d``: the
+#: shift, sum e, sum e d, sum e^2, sum e (d - w / l)^2, sum d, the first token of the largest logit, the label's logit
+#: minus the largest one, over T, in nats (-inf if the label is elsewhere; ``ids`` likewise), d of the largest logit (0
+#: up to the rounding of the shift), and how many logits there are.
 PARTIALS = ("shift", "l", "w", "s2", "v", "sum", "argmax", "label", "top", "count")
 
 # What the gradient of an output needs besides the output itself.
@@ -67,7 +68,7 @@ def forward(
         softcap: ``c``; logits become ``c tanh(x / c)`` before the temperature. Infinities stay.
         mask: bool ``[N]``; rows with False are not read and get 0 everywhere.
         ignore_index: a label whose rows get logprob 0.
-        ids: int64 ``[N, K]``, contiguous, for "gathered".
+        ids: int64 ``[N, K]``, contiguous, read for "gathered" only.
         allowed: ``(ids, offsets)``: the tokens of row i are ``ids[offsets[i]:offsets[i + 1]]``, in any order and each
             once; all outputs are those of the distribution over these alone.
         first: the token of column 0.
@@ -81,16 +82,17 @@ def forward(
         ``sum 2^d``), and what the gradient of the outputs needs.
 
     Edge cases:
-        A label or id outside ``[0, total)`` gives NaN and is never read; one whose logit is -inf, is not in this shard or
-        not in the set of its row gives -inf. A row of -inf alone, or an empty set, gives NaN (lse -inf, argmax 0 or the
-        first token). NaN and +inf make all of their row NaN (argmax some token). A logit whose ``x log2(e) / T`` is
-        beyond float32 counts as infinite.
+        A label or id outside ``[0, total)`` gives NaN and is never read; one whose logit is -inf, is not in this shard
+        or not in the set of its row gives -inf. A row of -inf alone, or an empty set, gives NaN (lse -inf, argmax 0 or
+        the first token). NaN and +inf make all of their row NaN (argmax some token). Under a soft cap logits tie whose
+        capped values are the same float32. A logit whose ``x log2(e) / T`` is beyond float32 counts as infinite.
 
     Which bits depend on what: those of a row depend on its logits, the options, the dtype, V, ``split``, the config and
     the alignment of the start of the row (16 bytes), and on nothing else: not on the other rows nor on their order.
     With ``split=None`` the number of rows decides about the split, so that a row may differ in its last bits between a
     batch of a few rows and a large one; ``split=1`` makes it independent of the batch.
     """
+    ids = ids if "gathered" in outputs else None
     rows = _count(logits)
     made = _allocate(outputs, rows, ids, logits.device)
     options = (mask, ignore_index, ids, rows, logits.shape[-1] + first if total is None else total)
@@ -123,7 +125,7 @@ def partials(
     """What :func:`merge` needs of a shard or chunk of the vocabulary: float32 ``[N, len(PARTIALS) + K]``.
 
     The arguments are those of :func:`forward`; ``outputs`` are those that will be merged, and columns that none of them
-    needs are 0. Token ids are exact up to 2^24.
+    needs mean nothing. Token ids are exact up to 2^24.
     """
     rows = _count(logits)
     options = (mask, ignore_index, ids, rows, logits.shape[-1] + first if total is None else total)
@@ -155,7 +157,8 @@ def merge(
 
     A shard without a possible token changes no bit.
     """
-    parts, rows, _ = partials.shape
+    ids = ids if "gathered" in outputs else None
+    rows = partials.shape[1]
     made = _allocate(outputs, rows, ids, partials.device)
     _merge(partials.contiguous(), labels, (mask, ignore_index, ids, rows, total), made, None)
     return made
@@ -214,55 +217,39 @@ def _launch(
     per_row = inv_temperature if isinstance(inv_temperature, torch.Tensor) else None
     for x in (labels, mask, ids, per_row):
         assert x is None or (x.shape[0] == count and x.is_contiguous() and x.device == logits.device)
-    if mask is not None:
-        mask = mask.view(torch.uint8)
+    assert allowed is None or (allowed[1].shape == (count + 1,) and all(x.is_contiguous() for x in allowed))
     inv_t = 0.0 if isinstance(inv_temperature, torch.Tensor) else float(inv_temperature)
+    cap = 1.0 if softcap is None else float(softcap)
+    numbers = inv_t * math.log2(math.e), inv_t, cap, 1.0 / cap
     wanted = _wanted(outputs)
+    want = {
+        "WANT_ENTROPY": "entropy" in wanted,
+        "WANT_SQUARES": "sum_p_squared" in wanted,
+        "WANT_VARIANCE": "var_logprob" in wanted,
+        "WANT_TOTAL": "mean_logprob" in wanted,
+        "CAPPED": softcap is not None,
+    }
+    given = labels, ids, None if mask is None else mask.view(torch.uint8), per_row
+    limits = first, total, ignore, 0 if ids is None else ids.shape[1]
+    results = *_pointers(made if partial is None else {}), partial, 0 if partial is None else partial.shape[-1]
+    room = 1 if ids is None else min(128, triton.next_power_of_2(ids.shape[1]))
     with launching(logits.device):
         for piece in rows_of(logits):
+            place = piece.first_row, piece.start, piece.inner, *piece[5:8], vocab
+            if allowed is not None:
+                lanes, warps = (128, 4) if config is None else config[:2]
+                set_kernel[(piece.count,)](
+                    piece.base, *given, *allowed, *numbers, *place, allowed[0].numel(), *limits, *results, **want,
+                    C=lanes, R=4, KB=min(room, 16), num_warps=warps, **FUSION,
+                )  # fmt: skip
+                continue
             chosen = config_of(vocab, piece.vector) if config is None else config
             tiles = triton.cdiv(vocab, chosen.lanes * piece.vector)
             row_kernel[(piece.count * parts,)](
-                piece.base,
-                labels,
-                ids,
-                mask,
-                per_row,
-                inv_t * math.log2(math.e),
-                inv_t,
-                1.0 if softcap is None else float(softcap),
-                1.0 if softcap is None else 1.0 / softcap,
-                piece.first_row,
-                *_place(piece),
-                vocab,
-                triton.cdiv(tiles, parts),
-                parts,
-                count,
-                first,
-                total,
-                ignore,
-                0 if ids is None else ids.shape[1],
-                *_pointers(made if partial is None else {}),
-                partial,
-                0 if partial is None else partial.shape[-1],
-                WANT_ENTROPY="entropy" in wanted or "var_logprob" in wanted,
-                WANT_SQUARES="sum_p_squared" in wanted,
-                WANT_VARIANCE="var_logprob" in wanted,
-                WANT_TOTAL="mean_logprob" in wanted,
-                WANT_ARGMAX="argmax" in wanted,
-                CAPPED=softcap is not None,
-                LAYOUT=piece.layout,
-                C=chosen.lanes,
-                R=piece.vector,
-                KB=1 if ids is None else min(128, triton.next_power_of_2(ids.shape[1])),
-                STAGES=chosen.stages,
-                num_warps=chosen.warps,
-                **FUSION,
-            )
-
-
-def _place(piece: Rows) -> tuple[int, ...]:
-    return piece.start, piece.inner, piece.outer_stride, piece.inner_stride, piece.column_stride
+                piece.base, *given, *numbers, *place, triton.cdiv(tiles, parts), parts, count, *limits, *results,
+                **want, WANT_ARGMAX="argmax" in wanted, LAYOUT=piece.layout, C=chosen.lanes, R=piece.vector, KB=room,
+                STAGES=chosen.stages, num_warps=chosen.warps, **FUSION,
+            )  # fmt: skip
 
 
 def _merge(
