@@ -5,17 +5,15 @@ The derivative depends on nothing but the logit and some numbers a row: neither 
 they are dealt out.
 """
 
-import contextlib
-
 import torch
 import triton
 import triton.language as tl
 
-from ._config import FUSION
+from ._config import FUSION, launching
 from ._gradient import derivative, incoming, terms
 from ._online import LOG2E
 from ._round import to_dtype
-from ._rows import PEELED, STRIDED
+from ._rows import PEELED, STRIDED, row_offset
 from ._slices import like, slices
 from ._spikes import at_token, entry
 
@@ -99,8 +97,8 @@ def _backward(
     part = (at % parts).to(tl.int32)
     at = at // parts
     row = row_0 + at
-    x_start += (at // inner) * x_outer + (at % inner) * x_step
-    out_start += (at // inner) * out_outer + (at % inner) * out_step
+    x_start = row_offset(at, x_start, inner, x_outer, x_step, STRIDED, R)
+    out_start = row_offset(at, out_start, inner, out_outer, out_step, STRIDED, R)
 
     # What flows in, and whether anything does. A NaN does.
     g_logprob = incoming(G_LOGPROB, row, logprob_row)
@@ -164,8 +162,8 @@ def _backward(
             set_high = tl.load(OFFSETS + row + 1)
             if MEAN:
                 count = set_low.to(tl.int32) * 0
-                for j in tl.range(set_low, set_high, SET_BLOCK):
-                    token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1)
+                for start in tl.range(set_low, set_high, SET_BLOCK):
+                    token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1)
                     count += tl.sum(((token >= 0) & (token < total)).to(tl.int32), 0)
         a, b, c, s, t, m, top = terms(
             row, scale, count, ENTROPY, SUM_P_SQUARED, VAR_LOGPROB, P_MAX,
@@ -191,11 +189,11 @@ def _backward(
         else:
             if ROOM is not None:
                 # In place: the logits of the set are used before the row becomes zeros.
-                for j in tl.range(set_low, set_high, SET_BLOCK):
-                    token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1).to(tl.int64)
+                for start in tl.range(set_low, set_high, SET_BLOCK):
+                    token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1).to(tl.int64)
                     local, mine = _owned(token, first, total, before, edge, high)
                     _tile(
-                        _at(x_at, local, x_columns, BESIDE), ROOM + j + member, mine,
+                        _at(x_at, local, x_columns, BESIDE), ROOM + start + member, mine,
                         k, shift, log2_l, cap, inv_cap, a, b, c, s, t, m, LINEAR, CURVED, SQUARE, MEAN, SOFTCAP, True,
                     )  # fmt: skip
                 tl.debug_barrier()
@@ -203,11 +201,11 @@ def _backward(
             if LAYOUT == PEELED:
                 _zeros(out_at, edge, tl.minimum(high, 0), out_columns, BESIDE, R)
             tl.debug_barrier()
-            for j in tl.range(set_low, set_high, SET_BLOCK):
-                token = tl.load(SETS + j + member, mask=j + member < set_high, other=-1).to(tl.int64)
+            for start in tl.range(set_low, set_high, SET_BLOCK):
+                token = tl.load(SETS + start + member, mask=start + member < set_high, other=-1).to(tl.int64)
                 local, mine = _owned(token, first, total, before, edge, high)
                 if ROOM is not None:
-                    dx = tl.load(ROOM + j + member, mask=mine, other=0.0)
+                    dx = tl.load(ROOM + start + member, mask=mine, other=0.0)
                     tl.store(_at(out_at, local, out_columns, BESIDE), dx, mask=mine)
                 else:
                     _tile(
@@ -331,7 +329,7 @@ def backward(
     room = None
     if sets is not None and out.data_ptr() == logits.data_ptr():
         room = torch.empty(sets.shape, dtype=out.dtype, device=out.device)
-    with torch.cuda.device(logits.device) if logits.is_cuda else contextlib.nullcontext():
+    with launching(logits.device):
         for piece in slices(logits.detach()[..., :width], out.detach()[..., :width]):
             (x, *x_strides), (y, *y_strides) = piece.views
             _backward[(piece.count * parts,)](

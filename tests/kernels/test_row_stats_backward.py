@@ -12,9 +12,6 @@ from rollmath.kernels.row_stats_backward import OUTPUTS, backward  # noqa: E402
 
 INF = torch.inf
 
-# The interpreter computes with NumPy, which warns where NaN is what should come out.
-pytestmark = pytest.mark.filterwarnings("ignore:(invalid value|overflow|divide by zero):RuntimeWarning")
-
 
 def statistics(x, labels, ids, member, temperature, softcap):
     """Every output in differentiable float64, and the logits as the softmax sees them. ``member``: bool [N, V].
