@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def dtype_of(logits: torch.Tensor) -> torch.dtype:
 
 def rows_of(logits: torch.Tensor) -> int:
     """The product of the leading axes, also where the last one is empty."""
-    return logits.shape[:-1].numel()
+    return math.prod(logits.shape[:-1])  # torch.Size.numel() would fix the sizes that torch.compile leaves open
 
 
 def chunk_size(logits: torch.Tensor) -> int:
@@ -50,7 +51,7 @@ def chunk_size(logits: torch.Tensor) -> int:
 def scratch(logits: torch.Tensor) -> torch.Tensor:
     """Room for a chunk. All chunks share it: fresh pages for each would cost more than the arithmetic on them."""
     rows = min(chunk_size(logits), rows_of(logits))
-    return torch.empty((rows, logits.shape[-1]), dtype=dtype_of(logits), device=logits.device)
+    return torch.empty((rows, max(1, logits.shape[-1])), dtype=dtype_of(logits), device=logits.device)
 
 
 def shaped(room: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -88,7 +89,7 @@ def _matrices(tensors: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor,
     if rows_of(tensors[0]) == 0:
         return
     try:
-        yield tuple(x.view(-1, x.shape[-1]) for x in tensors)
+        yield tuple(x.view(rows_of(x), x.shape[-1]) for x in tensors)
     except RuntimeError:
         for parts in zip(*tensors, strict=True):
             yield from _matrices(parts)

@@ -21,6 +21,7 @@ from rollmath.vocab._args import (
 )
 from rollmath.vocab._autograd import Options, Reduce, forward, kept
 from rollmath.vocab._backend import check_backend
+from rollmath.vocab._chunks import rows_of
 from rollmath.vocab._inputs import Inputs
 from rollmath.vocab._op import row_stats_op
 from rollmath.vocab._token_sets import TokenSets
@@ -122,7 +123,7 @@ def _sets(
     if not isinstance(allowed, TokenSets):
         msg = f"{who}(): 'allowed' must be vocab.TokenSets, got {describe(allowed)}; use TokenSets.of_mask or .of_lists"
         raise TypeError(msg)
-    rows = logits.shape[:-1].numel()
+    rows = rows_of(logits)
     if len(allowed) != rows:
         msg = f"{who}(): 'allowed' must have {rows} sets (= rows of logits), got {len(allowed)}"
         raise ValueError(msg)

@@ -85,8 +85,8 @@ def row_stats(
 
     Edge cases:
         A logit of -inf adds 0 to the entropy (0 log 0 = 0) and has gradient 0; it makes mean_logprob -inf. A row of
-        nothing but -inf has lse -inf, argmax 0 and NaN for the rest; of a row with NaN or +inf in it, argmax says
-        nothing. A token may come several times in ``ids``.
+        nothing but -inf, or with an empty set, has lse -inf and NaN for the rest; argmax says nothing where there is no
+        distribution. A token may come several times in ``ids``.
 
     Raises:
         TypeError: as :func:`logprobs`.

@@ -79,7 +79,8 @@ def merge(
     shifts = column["shift"]
     shift = shifts.amax(0)
     # A part of nothing but -inf adds 0; a row of nothing else has the logarithm -inf.
-    step = (shifts - shift.masked_fill(shift == -torch.inf, 0)).clamp_(min=_LOWEST)
+    apart = shifts - shift.masked_fill(shift == -torch.inf, 0)
+    step = apart.clamp(min=_LOWEST)
     power = step.exp2()
     share = column["l"] * power
     total_l = share.sum(0)
@@ -89,9 +90,9 @@ def merge(
     made = {"shift": shift, "log2_l": log2_l}
     for name in needed(outputs):
         if name == "logprob":
-            made[name] = (column["label"] + step).amax(0) - log2_l
+            made[name] = (column["label"] + apart).amax(0) - log2_l
         elif name == "gathered":
-            made[name] = (wide[:, :, len(PARTIALS) :] + step[:, :, None]).amax(0) - log2_l[:, None]
+            made[name] = (wide[:, :, len(PARTIALS) :] + apart[:, :, None]).amax(0) - log2_l[:, None]
         elif name == "entropy":
             made[name] = log2_l - mean
         elif name == "lse":
@@ -100,10 +101,10 @@ def merge(
             made[name] = (column["s2"] * power.square()).sum(0) / total_l.square()
         elif name == "var_logprob":
             # Of the parts: the variance in each, and that of their means.
-            apart = column["v"] * power + share * (own_mean - mean).square()
-            made[name] = apart.sum(0) / total_l * LN2
+            spread = column["v"] * power + share * (own_mean - mean).square()
+            made[name] = spread.sum(0) / total_l * LN2
         elif name == "mean_logprob":
-            made[name] = _mean(column, step, shifts) - log2_l
+            made[name] = _mean(column, apart) - log2_l
         elif name == "p_max":
             best = _best(column)[0] - shift - log2_l
             made[name] = best.exp2().masked_fill(total_l == 0, torch.nan)
@@ -120,11 +121,11 @@ def _best(column: Stats) -> tuple[torch.Tensor, torch.Tensor]:
     return best.values, best.indices
 
 
-def _mean(column: Stats, step: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+def _mean(column: Stats, apart: torch.Tensor) -> torch.Tensor:
     """The mean of ``d`` over all columns."""
     count = column["count"]
-    moved = (column["sum"] + count * step).masked_fill_(shifts == -torch.inf, -torch.inf)
-    return moved.masked_fill_(count == 0, 0).sum(0) / count.sum(0)
+    moved = (column["sum"] + count * apart).masked_fill_(count == 0, 0)
+    return moved.sum(0) / count.sum(0)
 
 
 def _dtype(name: str, parts: torch.Tensor) -> torch.dtype:

@@ -182,7 +182,7 @@ class _Reduction:
         found["w"] = row_sum(weight.mul_(z.clamp_(min=LOWEST))).double()
         if "var_logprob" not in self.names:
             return
-        mean = (found["w"] / found["l"]).to(z.dtype)
+        mean = (found["w"] / found["l"]).masked_fill_(found["l"] == 0, 0).to(z.dtype)
         z.sub_(mean[:, None])
         # The weights again, relative to the mean: at most V each.
         squares = row_sum(torch.exp(z, out=weight).mul_(z).mul_(z)).double()

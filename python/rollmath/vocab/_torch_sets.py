@@ -60,7 +60,7 @@ class Columns:
 
 
 class Sets:
-    """CSR sets ``(ids, offsets)`` of all rows; the offsets are read on the host, which waits for a device once."""
+    """CSR sets ``(ids, offsets)`` of all rows. How long they are is read on the host, which waits for a device."""
 
     def __init__(self, allowed: tuple[torch.Tensor, torch.Tensor] | None, width: int, first: int, total: int) -> None:
         self.width, self.first, self.total = width, first, total
@@ -74,9 +74,13 @@ class Sets:
         local = self._padded(start, stop) - self.first
         outside = (local < 0) | (local >= self.width)
         local = local.masked_fill_(outside, self.width).sort(1).values
-        dead = local == self.width
-        dead[:, 1:] |= local[:, 1:] == local[:, :-1]
-        return Columns(self.width, self.first, local, dead)
+        twice = (local[:, 1:] == local[:, :-1]) & (local[:, 1:] < self.width)
+        if twice.any():
+            local[:, 1:].masked_fill_(twice, self.width)
+            local = local.sort(1).values
+        most = max(1, int((local < self.width).sum(1).max()))
+        local = local[:, :most].contiguous()
+        return Columns(self.width, self.first, local, local == self.width)
 
     def sizes(self, start: int, stop: int) -> torch.Tensor | int:
         """How many tokens of the whole vocabulary some rows may choose from."""
