@@ -9,7 +9,9 @@ import numpy as np
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, describe, floats, mask_bytes
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows, rank
+from rollmath._token_rows import rank
+from rollmath.ops._device_rows import DeviceRows, rows_of
+from rollmath.ops._device_scan import whitened_on_device
 from rollmath.ops._moments import Moments, row_moments, scalar_moments
 from rollmath.ragged import Ragged
 
@@ -95,7 +97,10 @@ def whiten(
         msg = f"{who}(): {weights_name!r} have no say where 'moments' are given"
         raise ValueError(msg)
     if rank(who, name, x) == 2:
-        rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
+        rows = rows_of(who, name, x, mask=mask, lengths=lengths, valid=valid)
+        if isinstance(rows, DeviceRows):
+            by = None if moments is None else checked(who, name, how, moments)
+            return whitened_on_device(rows, name, x, how, weights=weights, weights_name=weights_name, by=by, out=out)
         (flat,) = rows.read(**{name: x})
         # Taken where they are given too: they find what is not finite.
         own = row_moments(rows, name, flat, weights, weights_name)

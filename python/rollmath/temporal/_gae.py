@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rollmath._arrays import Array, ArrayLike
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows
+from rollmath.ops._device_rows import rows_of
 from rollmath.ops._scan import Gaps, RewardOnGap, Rule, scan_values
 from rollmath.ragged import Ragged
 
@@ -86,7 +86,7 @@ def gae(
     >>> gae([[0.0, 0.0, 1.0]], [[0.5, 9.0, 0.5]], mask=[[1, 0, 1]], lam=0.5)
     GAE(advantages=array([[0.25, 0.  , 0.5 ]]), returns=array([[0.75, 0.  , 1.  ]]))
     """
-    rows = TokenRows.of("gae", "values", values, mask=mask, lengths=lengths).only(valid)
+    rows = rows_of("gae", "values", values, mask=mask, lengths=lengths, valid=valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated)
     both = scan_values(
         rows, rewards, values, gamma=gamma, lam=lam, lam_returns=lam_returns, rule=rule, whiten=whiten, out=out
