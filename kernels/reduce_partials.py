@@ -19,25 +19,35 @@ def block_max(x, live):
 
 
 @triton.jit
-def reduce_partials(partials, blocks, SUMS: tl.constexpr, MAXIMA: tl.constexpr, ROWS: tl.constexpr, CHUNK: tl.constexpr):
-    """Sums of the first ``SUMS`` rows of ``partials`` and maxima of the next ``MAXIMA``, float64.
+def reduce_partials(
+    partials,
+    blocks,
+    SUMS: tl.constexpr,
+    MAXIMA: tl.constexpr,
+    SUM_ROWS: tl.constexpr,
+    MAX_ROWS: tl.constexpr,
+    CHUNK: tl.constexpr,
+):
+    """Sums of the first ``SUMS`` rows of ``partials`` and maxima of the next ``MAXIMA``, two float64 vectors.
 
-    ``partials`` is ``[SUMS + MAXIMA, blocks]`` float32. Two vectors come back: the sums, of the first power of two that
-    is not below SUMS (``ROWS``), and the maxima, of as many; the largest of no tokens is 0. The order of a sum depends
-    on ``blocks`` and ``CHUNK`` alone.
+    ``partials`` is ``[SUMS + MAXIMA, blocks]`` float32. The vectors have ``SUM_ROWS`` and ``MAX_ROWS`` entries, powers of
+    two that are not below SUMS and MAXIMA; the largest of no tokens is 0. The order of a sum depends on ``blocks`` and
+    ``CHUNK`` alone.
     """
-    row = tl.arange(0, ROWS)[:, None]
-    total = tl.zeros([ROWS, CHUNK], tl.float64)
-    largest = tl.full([ROWS, CHUNK], -float("inf"), tl.float32)
-    broken = tl.zeros([ROWS, CHUNK], tl.int32)
-    at = row.to(tl.int64) * blocks + tl.arange(0, CHUNK)[None, :]
+    sum_row = tl.arange(0, SUM_ROWS)[:, None]
+    max_row = tl.arange(0, MAX_ROWS)[:, None]
+    total = tl.zeros([SUM_ROWS, CHUNK], tl.float64)
+    largest = tl.full([MAX_ROWS, CHUNK], -float("inf"), tl.float32)
+    broken = tl.zeros([MAX_ROWS, CHUNK], tl.int32)
+    sum_from = partials + sum_row.to(tl.int64) * blocks
+    max_from = partials + (max_row + SUMS).to(tl.int64) * blocks
     for start in range(0, blocks, CHUNK):
-        inside = start + tl.arange(0, CHUNK)[None, :] < blocks
-        total += tl.load(partials + at + start, mask=inside & (row < SUMS), other=0.0).to(tl.float64)
-        if MAXIMA > 0:
-            x = tl.load(partials + blocks * SUMS + at + start, mask=inside & (row < MAXIMA), other=-float("inf"))
-            largest = tl.maximum(largest, x)
-            broken |= (x != x).to(tl.int32)
+        at = start + tl.arange(0, CHUNK)[None, :]
+        x = tl.load(sum_from + at, mask=(at < blocks) & (sum_row < SUMS), other=0.0)
+        y = tl.load(max_from + at, mask=(at < blocks) & (max_row < MAXIMA), other=-float("inf"))
+        total += x.to(tl.float64)
+        largest = tl.where(y > largest, y, largest)
+        broken |= (y != y).to(tl.int32)
     most = tl.max(largest, 1).to(tl.float64)
     most = tl.where(most == -float("inf"), 0.0, most)
     return tl.sum(total, 1), tl.where(tl.max(broken, 1) > 0, float("nan"), most)

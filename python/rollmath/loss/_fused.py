@@ -16,20 +16,18 @@ from rollmath.loss._call import Call, Finished, Result
 from rollmath.loss._everything import Everything
 from rollmath.loss._generate import Source, kernels_of, source_of
 from rollmath.loss._metrics import LossMetrics
-from rollmath.loss._record import Given, graph_of
 from rollmath.loss._lowering import Unsupported
+from rollmath.loss._record import Given, graph_of
 from rollmath.loss._resident import Resident, resident
 from rollmath.loss._values import Values
 
 if TYPE_CHECKING:
     from rollmath.loss._record import Graph
 
-#: Tokens of a block and warps of a program, of both kernels. The order of the sums depends on the first alone.
-BLOCK, WARPS = 1024, 4
+#: Tokens of a block; one warp has no barriers in its sums. The order of the sums depends on these numbers alone.
+BLOCK, WARPS = 256, 1
+#: Partial sums that the second kernel reads at once.
 TILE, REDUCE_WARPS = 8192, 16
-
-#: Inputs that are no policy.
-_OTHERS = ("theta", "advantages", "token_weight", "weight", "entropy", "entropy_weight", "version", "coef", "trained")
 
 
 class Column(NamedTuple):
@@ -103,7 +101,7 @@ def _launched(call: Call, source: Source, here: Resident, columns: dict[str, Col
         num_warps=WARPS,
         enable_fp_fusion=False,
     )
-    rows = 1 << (max(source.sums, source.maxima, 1) - 1).bit_length()
+    rows = [1 << (max(number, 1) - 1).bit_length() for number in (source.sums, source.maxima)]
     pairs = (x for number in (call.scale, coef, *source.numbers) for x in _halves(number))
     kernels.loss[(1,)](
         partials,
@@ -113,8 +111,9 @@ def _launched(call: Call, source: Source, here: Resident, columns: dict[str, Col
         here.trained,
         max(call.tokens, 1),
         *pairs,
-        ROWS=rows,
-        CHUNK=max(TILE // rows, 16),
+        SUM_ROWS=rows[0],
+        MAX_ROWS=rows[1],
+        CHUNK=max(TILE // rows[0], 16),
         num_warps=REDUCE_WARPS,
         enable_fp_fusion=False,
     )

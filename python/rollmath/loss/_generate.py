@@ -229,8 +229,8 @@ class _Writer:
         graph = self.graph
         written: list[str] = []
         for k, i in enumerate([*self.sums, *self.maxima]):
-            vector, at = ("sums", k) if i in self.sums else ("maxima", k - len(self.sums))
-            written.append(f"v{i} = partial.pick({vector}, {at}, ROWS)")
+            vector, at, size = ("sums", k, "SUM") if i in self.sums else ("maxima", k - len(self.sums), "MAX")
+            written.append(f"v{i} = partial.pick({vector}, {at}, {size}_ROWS)")
         ready = {*self.sums, *self.maxima}
         for i in sorted(self._below([i for _, i in graph.sums], ready)):
             node = graph.nodes[i]
@@ -245,7 +245,7 @@ class _Writer:
         means = [name for name in at if name not in {*terms, *maxima}]
         stored = [f"total = {' + '.join(self._number(at[name]) for name in terms)}", "tl.store(table, total)"]
         for k, name in enumerate([*terms, *means, *maxima], start=1):
-            share = " / divisor" if name in means else ""
+            share = " * share" if name in means else ""
             stored.append(f"tl.store(table + {k}, {self._number(at[name])}{share})")
         stored.append("tl.store(value, (total * scale).to(tl.float32))")
         pairs = ["scale", "coef", *(f"k{k}" for k in range(len(self.numbers)))]
@@ -253,11 +253,11 @@ class _Writer:
         lines = [
             "@triton.jit(do_not_specialize=['blocks', 'trained_tokens', 'step_tokens'])",
             f"def loss(partials, table, value, blocks, trained_tokens, step_tokens, {', '.join(both)}, "
-            "ROWS: tl.constexpr, CHUNK: tl.constexpr):",
+            "SUM_ROWS: tl.constexpr, MAX_ROWS: tl.constexpr, CHUNK: tl.constexpr):",
             f"    sums, maxima = partial.reduce_partials(partials, blocks, {len(self.sums)}, {len(self.maxima)}, "
-            "ROWS, CHUNK)",
+            "SUM_ROWS, MAX_ROWS, CHUNK)",
             "    trained = trained_tokens.to(tl.float64)",
-            "    divisor = step_tokens.to(tl.float64)",
+            "    share = 1.0 / step_tokens.to(tl.float64)",
             "    zero = tl.full([], 0.0, tl.float64)",
             *(f"    {name} = zero + {name}_high + {name}_low" for name in pairs),
             *(f"    {line}" for line in written + stored),
