@@ -28,12 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     from triton.compiler.errors import CompilationError
 
     from bench.aot import recorded
-    from bench.aot.cases import CASES
+    from bench.aot.cases import ROW_CASES
     from bench.aot.figures import complaints, measure
     from bench.aot.stand_in import TARGETS, compiled, sass
+    from bench.aot.token_cases import TOKEN_CASES
 
     targets = options.targets.split(",") if options.targets else ["sm_90"] if options.quick else list(TARGETS)
-    cases = [c for c in CASES if options.k in c.name and (c.quick or not options.quick)]
+    cases = [c for c in [*ROW_CASES, *TOKEN_CASES] if options.k in c.name and (c.quick or not options.quick)]
     before = recorded.load(triton.__version__)
     print(f"triton {triton.__version__}; recorded figures: {'of this version' if before else 'none of this version'}")
     made: recorded.Rows = {}
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
                 text = sass(kernel) if "cubin" in kernel.asm else kernel.asm["amdgcn"]
                 (options.asm / f"{case.name.replace(' ', '_')}.{target}.txt").write_text(text)
     if options.write:
-        recorded.save(triton.__version__, made)
+        recorded.save(triton.__version__, made, whole=not (options.k or options.quick or options.targets))
     print(f"\n{wrong} complaints" if wrong else "\nwithin all limits")
     return min(wrong, 1) if cases else 1
 

@@ -1,4 +1,4 @@
-"""What is compiled: calls of the kernels' own wrappers, on tensors without memory, and the limits of each kernel."""
+"""What is compiled: calls of the kernels' own wrappers, and their limits. Here the kernels that stream logits."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Case:
         streams: tensors that the main loop reads side by side; an element is one of each.
         elements: elements that a thread takes per turn, where the loads do not say it.
         streaming: whether the loop must be one of 16-byte loads without barriers and shuffles.
+        stack: bytes of stack that may be used. Where a kernel needs little more than half of the registers, the
+            assembler may spill a few to keep two programs on a processor.
         budget: instructions per element of the main loop on sm_90, at most.
         quick: whether it is part of the short run.
     """
@@ -36,6 +38,7 @@ class Case:
     streams: int = 1
     elements: int | None = None
     streaming: bool = True
+    stack: int = 0
     budget: float | None = None
     quick: bool = False
 
@@ -73,7 +76,22 @@ def backward(*outputs: str, dtype: torch.dtype = BF16, width: int = VOCAB, **opt
 
 BOTH = ("logprob", "entropy")
 
-CASES = [
+
+def partials(**options: Any) -> Callable[[], object]:
+    """What is merged of parts of the vocabulary, here of rows that are cut into four."""
+    logits, labels = empty(64, VOCAB, dtype=BF16), empty(64, dtype=torch.int64)
+    options = {"inv_temperature": 1.0, "outputs": BOTH, "split": 4, **options}
+    return lambda: kernels("row_stats").forward(logits, labels, **options)
+
+
+def token_sets() -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and offsets of allowed sets."""
+    return empty(2**24, dtype=torch.int64), empty(ROWS + 1, dtype=torch.int64)
+
+
+BOTH = ("logprob", "entropy")
+
+ROW_CASES = [
     Case("forward, logprob + entropy", "row_kernel", forward(*BOTH), budget=10.5, quick=True),
     Case("forward, logprob", "row_kernel", forward("logprob")),
     Case("forward, + sum_p_squared", "row_kernel", forward(*BOTH, "sum_p_squared")),
@@ -84,6 +102,9 @@ CASES = [
     Case("forward, misaligned rows", "row_kernel", forward(*BOTH, width=VOCAB + 1)),
     Case("forward, float32", "row_kernel", forward(*BOTH, dtype=F32), itemsize=4),
     Case("forward, float16", "row_kernel", forward(*BOTH, dtype=torch.float16)),
+    Case("forward, rows in four parts", "row_kernel", partials()),
+    Case("merge of parts", "merge_kernel", partials(), streaming=False),
+    Case("forward, allowed sets", "set_kernel", forward(*BOTH, allowed=token_sets()), streaming=False),
     Case("backward, logprob + entropy", "_backward", backward(*BOTH), budget=22, quick=True),
     Case("backward, logprob", "_backward", backward("logprob")),
     Case("backward, + sum_p_squared, var_logprob", "_backward", backward(*BOTH, "sum_p_squared", "var_logprob")),
@@ -91,4 +112,5 @@ CASES = [
     Case("backward, soft-cap", "_backward", backward(*BOTH, softcap=30.0)),
     Case("backward, misaligned rows", "_backward", backward(*BOTH, width=VOCAB + 1)),
     Case("backward, float32", "_backward", backward(*BOTH, dtype=F32), itemsize=4),
+    Case("backward, allowed sets", "_backward", backward(*BOTH, allowed=token_sets()), streaming=False),
 ]

@@ -47,7 +47,8 @@ def measure(case: Case, kernel: Any) -> Figures:
 def per_element(case: Case, code: Code) -> Figures:
     """Counts of the main loop over the elements that one thread takes in one turn."""
     bits = code.loop_load_bits
-    elements = case.elements or sum(bits) / (8 * case.itemsize * case.streams)
+    by_loads = sum(bits) / (8 * case.itemsize * case.streams) if case.streaming else None
+    elements = case.elements or by_loads
     return {
         "instructions": code.instructions,
         "loop": code.loop_instructions if code.loops else None,
@@ -64,7 +65,7 @@ def per_element(case: Case, code: Code) -> Figures:
 def complaints(case: Case, target: str, now: Figures, before: Figures | None) -> list[str]:
     """What is wrong with these figures."""
     found = []
-    if now["spills"] or now["stack"]:
+    if now["stack"] > case.stack or (now["spills"] and not now["stack"]):
         found.append(f"spills: {now['spills']} loads and stores of local memory, {now['stack']} bytes of stack")
     if case.streaming:
         if now["loop"] is None:

@@ -39,13 +39,12 @@ def load(version: str) -> Rows:
     return _all().get(version, {})
 
 
-def save(version: str, rows: Rows) -> None:
-    """Record; cases and targets that were not compiled now keep what they have."""
+def save(version: str, rows: Rows, *, whole: bool) -> None:
+    """Record. Unless they are the whole, cases and targets that were not compiled now keep what they have."""
     known = _all()
-    mine = known.setdefault(version, {})
-    for name, targets in rows.items():
-        mine[name] = {**mine.get(name, {}), **targets}
-    FILE.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+    before = {} if whole else known.get(version, {})
+    known[version] = before | {name: before.get(name, {}) | targets for name, targets in rows.items()}
+    FILE.write_text(json.dumps(known, indent=1) + "\n")
     if PAGE.exists():
         head, rest = PAGE.read_text().split(BEGIN)
         _, tail = rest.split(END)
