@@ -10,24 +10,35 @@ import torch
 import triton
 import triton.language as tl
 
-from ._tokens import EXACT, bounds, dense, flags, halves, is_finite, read, row_stride, share, start, wide, within
+from ._tokens import EXACT, bounds, dense, flags, halves, is_finite, read, row_stride, share, start, wide, within, write
 
 #: Columns of the moments of a segment.
 MOMENTS = ("count", "sum", "mean", "squares", "low", "high")
 
 
 @triton.jit
-def _values(x_at, m_at, INDEX, k, head, used, BLOCK: tl.constexpr):
-    """``(x, kept, place)`` of one chunk of a segment."""
+def _values(x_at, m_at, INDEX, k, head, used, FULL: tl.constexpr, BLOCK: tl.constexpr):
+    """``(x, kept, place)`` of one chunk of a segment; ``x`` is 0 where it is not kept."""
     p = k * BLOCK + tl.arange(0, BLOCK)
-    inside = within(p, head, used, False)
-    place = p.to(tl.int64)
+    inside = within(p, head, used, FULL)
+    place = p
     if INDEX is not None:
-        place = tl.load(INDEX + p, mask=inside, other=0).to(tl.int64)
+        place = read(INDEX, p, inside, FULL)
     kept = inside
     if m_at is not None:
-        kept = tl.load(m_at + place, mask=inside, other=0) != 0
-    return tl.load(x_at + place, mask=kept, other=0).to(tl.float64), kept, place
+        kept = read(m_at, place, inside, FULL) != 0
+    x = read(x_at, place, inside, FULL).to(tl.float64)
+    return tl.where(kept, x, 0.0), kept, place
+
+
+@triton.jit
+def _chunk(x_at, m_at, INDEX, k, head, used, BLOCK: tl.constexpr):
+    """The same, with wide loads where the chunk lies in the segment as a whole."""
+    if (k * BLOCK >= head) & (k * BLOCK + BLOCK <= used):
+        x, kept, place = _values(x_at, m_at, INDEX, k, head, used, True, BLOCK)
+    else:
+        x, kept, place = _values(x_at, m_at, INDEX, k, head, used, False, BLOCK)
+    return x, kept, place
 
 
 @triton.jit
@@ -39,7 +50,7 @@ def _moments_of(x_at, m_at, INDEX, head, used, BLOCK: tl.constexpr):
     high = tl.full([BLOCK], float("-inf"), tl.float64)
     chunks = tl.cdiv(used, BLOCK)
     for k in range(chunks):
-        x, kept, _ = _values(x_at, m_at, INDEX, k, head, used, BLOCK)
+        x, kept, _ = _chunk(x_at, m_at, INDEX, k, head, used, BLOCK)
         count += kept.to(tl.float64)
         total += x
         low = tl.minimum(low, tl.where(kept, x, float("inf")))
@@ -55,7 +66,7 @@ def _moments_of(x_at, m_at, INDEX, head, used, BLOCK: tl.constexpr):
     squares = tl.zeros([BLOCK], tl.float64)
     rest = tl.zeros([BLOCK], tl.float64)
     for k in range(chunks):
-        x, kept, _ = _values(x_at, m_at, INDEX, k, head, used, BLOCK)
+        x, kept, _ = _chunk(x_at, m_at, INDEX, k, head, used, BLOCK)
         d = tl.where(kept, x - mean, 0.0)
         squares = tl.fma(d, d, squares)
         rest += d
@@ -194,7 +205,7 @@ def _affine(
 ):
     """``(x - mean) / divisor + add`` at trained tokens, 0 elsewhere; several programs share a row."""
     row = (tl.program_id(0) // parts).to(tl.int64)
-    base, head, used, slot, _ = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
+    base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)  # noqa: RUF059
     x_at = start(X, base, row, stride, SHARED)
     m_at = start(MASK, base, row, mask_stride, SHARED)
     o_at = start(OUT, base, row, width, True)
@@ -203,12 +214,14 @@ def _affine(
     add = tl.load(MAP + 2)
     for k in range(tl.program_id(0) % parts, tl.cdiv(slot, BLOCK), parts):
         p = k * BLOCK + tl.arange(0, BLOCK)
-        kept = within(p, head, used, False)
-        if MASK is not None:
-            kept = read(m_at, p, kept, False) != 0
-        x = tl.load(x_at + p, mask=kept, other=0).to(tl.float64)
-        y = tl.where(kept, (x - mean) / divisor + add, 0.0)
-        tl.store(o_at + p, y.to(OUT.dtype.element_ty), mask=(p >= head) & (p < slot))
+        if (k * BLOCK >= head) & (k * BLOCK + BLOCK <= used):
+            x, kept, _ = _values(x_at, m_at, None, k, head, used, True, BLOCK)
+            y = tl.where(kept, (x - mean) / divisor + add, 0.0)
+            write(o_at, p, y, kept, True)
+        else:
+            x, kept, _ = _values(x_at, m_at, None, k, head, used, False, BLOCK)
+            y = tl.where(kept, (x - mean) / divisor + add, 0.0)
+            write(o_at, p, y, within(p, head, slot, False), False)
 
 
 @triton.jit(do_not_specialize=["eps", "eps_lo"])
@@ -245,7 +258,7 @@ def _normalize(
     std = tl.sqrt(q / tl.maximum(n - DDOF, 1.0))
     equal = (low == high) & is_finite(s)
     for k in range(tl.cdiv(used, BLOCK)):
-        x, kept, place = _values(x_at, v_at, i_at, k, 0, used, BLOCK)
+        x, kept, place = _chunk(x_at, v_at, i_at, k, 0, used, BLOCK)
         y = x - mean
         if SCALE:
             if ZERO == "zero":
@@ -301,7 +314,7 @@ def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None,
     shared = share(x, mask) and index is None
     _moments[(rows,)](
         x, mask, index, offsets, lengths, flags(valid), out, row_stride(x), row_stride(mask), width,
-        SHARED=shared, BLOCK=size, num_warps=4, **EXACT,
+        SHARED=shared, BLOCK=size, num_warps=8, **EXACT,
     )  # fmt: skip
     return out
 
@@ -335,7 +348,7 @@ def affine(x, by, out, *, offsets=None, mask=None, lengths=None, valid=None, lon
     parts = min(8, triton.cdiv(longest or width or size, size))
     _affine[(rows * parts,)](
         x, mask, offsets, lengths, flags(valid), by, out, row_stride(x), row_stride(mask), width, parts,
-        SHARED=share(x, mask), BLOCK=size, num_warps=4, **EXACT,
+        SHARED=share(x, mask), BLOCK=size, num_warps=8, **EXACT,
     )  # fmt: skip
 
 

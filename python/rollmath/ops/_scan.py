@@ -1,7 +1,8 @@
 """Reverse scans over the tokens of rows, gaps and truncation included: what returns and advantages in time are made of.
 
 Every row is scanned from its last token to its first with a float64 carry, so the numbers of a row depend on that row
-alone: not on padding, on the form (packed or padded), on other rows, or on threads.
+alone: not on padding, on the form (packed or padded), on other rows, or on threads. Tensors on a GPU are scanned
+there, as :mod:`rollmath.ops._device_scan` says.
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def whiten(
         In the form, kind and float type of ``x``. Equal values give exactly 0, and so does a batch of one value. One
         value too few for the variance leaves the scale as it is (verl's ``masked_whiten`` raises there). Sums are taken
         row by row and rows combined in sorted order, so neither the order of the rows, nor gaps, nor a split over
-        ranks with merged ``moments`` changes a bit.
+        ranks with merged ``moments`` changes a bit. Token rows on a GPU are whitened there (with Triton), without
+        waiting: rows are combined in their order, so that another order may change a last bit; a trained token that is
+        not finite, or a weight on the device that is none, makes every result NaN.
 
     Raises:
         ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic,

@@ -43,7 +43,7 @@ def td_lambda(
         out: where to write.
 
     Returns:
-        In the form and kind of ``values``, 0 at gaps and padding.
+        In the form and kind of ``values``, 0 at gaps and padding. On a GPU as :func:`gae`.
 
     Raises:
         ValueError: as :func:`gae`.

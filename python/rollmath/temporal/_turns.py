@@ -43,7 +43,7 @@ def turn_gae(
         out: two arrays of the form and float type of the result, to write into.
 
     Returns:
-        Advantages and returns ``A_k + V_k``, one a turn; 0 in padding.
+        Advantages and returns ``A_k + V_k``, one a turn; 0 in padding. On a GPU as :func:`rollmath.temporal.gae`.
 
     Raises:
         ValueError: as :func:`rollmath.temporal.gae`.

@@ -66,7 +66,8 @@ def vtrace(
 
     Returns:
         Advantages and returns ``vs`` in the form and kind of ``values``, 0 at gaps and padding. On policy
-        (``log_ratios`` 0, clips of at least 1) the returns are those of TD(lambda).
+        (``log_ratios`` 0, clips of at least 1) the returns are those of TD(lambda). On a GPU as :func:`gae`: what would
+        raise for the numbers of a row makes the row NaN.
 
     Raises:
         ValueError: as :func:`gae`; a clip that is not positive; a log-ratio that is not finite; a result past its float
