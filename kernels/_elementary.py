@@ -109,3 +109,11 @@ def tanh(x):
 def sign(x):
     """-1, 0 or 1; 0 of NaN, as torch has it."""
     return (x > 0).to(tl.float32) - (x < 0).to(tl.float32)
+
+
+@triton.jit
+def exp_double(x):
+    """``e^x`` of float64 to 2 ulp of float32, in the range of float32."""
+    near = x.to(tl.float32)
+    y = exp(near).to(tl.float64)
+    return tl.where(tl.abs(x) < 1e3, tl.fma(y, x - near.to(tl.float64), y), y)

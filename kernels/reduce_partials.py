@@ -19,6 +19,58 @@ def block_max(x, live):
 
 
 @triton.jit
+def lane_sum(x):
+    """Sum of the lanes."""
+    return tl.sum(x, 0)
+
+
+@triton.jit
+def lane_max(x):
+    """Largest of the lanes, NaN if one is; float64."""
+    largest = tl.where(tl.max((x != x).to(tl.int32), 0) > 0, float("nan"), tl.max(tl.where(x == x, x, -float("inf")), 0))
+    return largest.to(tl.float64)
+
+
+# The same over several blocks, a lane at a time: sum_start, sum_step for each block, sum_end.
+
+
+@triton.jit
+def sum_start(BLOCK: tl.constexpr):
+    """Nothing."""
+    return tl.zeros([BLOCK], tl.float32)
+
+
+@triton.jit
+def sum_step(so_far, x, live):
+    """And the ``x`` that are live."""
+    return so_far + tl.where(live, x, 0.0)
+
+
+@triton.jit
+def sum_end(so_far):
+    """Sum of the lanes."""
+    return tl.sum(so_far, 0)
+
+
+@triton.jit
+def max_start(BLOCK: tl.constexpr):
+    """Nothing."""
+    return tl.full([BLOCK], -float("inf"), tl.float32)
+
+
+@triton.jit
+def max_step(so_far, x, live):
+    """And the ``x`` that are live. NaN stays."""
+    return tl.where(live & ((x > so_far) | (x != x)), x, so_far)
+
+
+@triton.jit
+def max_end(so_far):
+    """Largest of the lanes, NaN if one is."""
+    return lane_max(so_far).to(tl.float32)
+
+
+@triton.jit
 def reduce_partials(
     partials,
     blocks,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from rollmath.loss._arithmetic import Rules
@@ -26,8 +28,13 @@ if TYPE_CHECKING:
 
 #: Tokens of a block; one warp has no barriers in its sums. The order of the sums depends on these numbers alone.
 BLOCK, WARPS = 256, 1
+#: The same where a program has all tokens of a row, rollout or turn.
+SEGMENT_BLOCK, SEGMENT_WARPS = 1024, 8
 #: Partial sums that the second kernel reads at once.
 TILE, REDUCE_WARPS = 8192, 16
+
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Column(NamedTuple):
@@ -37,7 +44,7 @@ class Column(NamedTuple):
     values: torch.Tensor | float
 
 
-def fused(call: Call, *, block: int | None = None) -> Result | str:
+def fused(call: Call) -> Result | str:
     """The result, or why the arithmetic of this call has no kernel."""
     device = call.logprobs.theta.device
     if not _can_launch(device):
@@ -47,11 +54,11 @@ def fused(call: Call, *, block: int | None = None) -> Result | str:
         return rules
     if call.dtype != torch.float32:
         return "theta is float64"
-    graph = graph_of(rules, _given(call))
-    if isinstance(graph, str):
-        return graph
     theta = call.logprobs.theta
     here = resident(call.rows, call.logprobs.shape, theta.device)
+    graph = graph_of(rules, _given(call, here))
+    if isinstance(graph, str):
+        return graph
     columns = {name: _column(call, here, name) for name in _inputs(graph)}
     kinds = tuple((name, column.kind) for name, column in columns.items())
     try:
@@ -60,7 +67,7 @@ def fused(call: Call, *, block: int | None = None) -> Result | str:
         return str(reason)
     # A kernel is launched on the current device.
     with torch.cuda.device_of(theta):
-        return _launched(call, source, here, columns, block or BLOCK)
+        return _launched(call, graph, source, here, columns)
 
 
 def _can_launch(device: torch.device) -> bool:
@@ -75,10 +82,13 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _launched(call: Call, source: Source, here: Resident, columns: dict[str, Column], block: int) -> Result:
+def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns: dict[str, Column]) -> Result:
     theta, rules = call.logprobs.theta, call.rules
     n, new = theta.numel(), theta.new_empty
-    blocks = max(-(-n // block), 1)
+    segments = None if graph.level is None else here.segments(call.rows, graph.level)
+    block, warps = (BLOCK, WARPS) if segments is None else (SEGMENT_BLOCK, SEGMENT_WARPS)
+    # One program at least: an empty grid is an error.
+    blocks = max(-(-n // block) if segments is None else len(segments.sizes), 1)
     slopes = [new(n, dtype=torch.float32) for _ in range(1 if rules.coef is None else 2)]
     partials = new((source.sums + source.maxima) * blocks, dtype=torch.float32)
     table, value = new(len(source.names), dtype=torch.float64), new((), dtype=torch.float32)
@@ -89,20 +99,22 @@ def _launched(call: Call, source: Source, here: Resident, columns: dict[str, Col
         *(x.values for x in used if x.kind != "call"),
         *([here.row] if source.per_row else []),
         *([here.rollout] if any(x.kind == "rollout" for x in used) else []),
+        *(segments or ()),
         *slopes,
         partials,
         n,
         blocks,
         *source.ints,
         coef,
+        float(here.trained),
         *(x.values for x in used if x.kind == "call"),
         *source.floats,
+        *_halves(source.segment_doubles),
         BLOCK=block,
-        num_warps=WARPS,
+        num_warps=warps,
         enable_fp_fusion=False,
     )
     rows = [1 << (max(number, 1) - 1).bit_length() for number in (source.sums, source.maxima)]
-    pairs = (x for number in (call.scale, coef, *source.numbers) for x in _halves(number))
     kernels.loss[(1,)](
         partials,
         table,
@@ -110,7 +122,7 @@ def _launched(call: Call, source: Source, here: Resident, columns: dict[str, Col
         blocks,
         here.trained,
         max(call.tokens, 1),
-        *pairs,
+        *_halves((call.scale, coef, *source.doubles)),
         SUM_ROWS=rows[0],
         MAX_ROWS=rows[1],
         CHUNK=max(TILE // rows[0], 16),
@@ -141,7 +153,7 @@ def _is_settled(x: Any) -> bool:
     return frozen and all(_is_settled(getattr(x, field.name)) for field in fields(x))
 
 
-def _given(call: Call) -> Given:
+def _given(call: Call, here: Resident) -> Given:
     policies = tuple(name for name in call.logprobs.given() if name != "theta")
     if isinstance(call.rules.objective, BatchObjective):
         policies += ("selected",)
@@ -151,6 +163,8 @@ def _given(call: Call) -> Given:
         call.entropy is not None,
         call.entropy_weight is not None,
         call.rows.version is not None,
+        # Of no account where every token is looked at alone; so there is one graph.
+        call.rules.coupled and here.aligned,
     )
 
 
@@ -190,8 +204,10 @@ def _constants(call: Call, here: Resident, source: Values) -> Column:
     return Column(kind, x.reshape(-1))
 
 
-def _halves(x: float) -> tuple[float, float]:
-    """Two float32 numbers whose sum has the first 48 bits of ``x``: an argument of a kernel has 24."""
-    high = torch.tensor(x, dtype=torch.float32).item()
-    low = x - high
-    return high, low if low == low and abs(low) != float("inf") else 0.0
+def _halves(numbers: tuple[float, ...]) -> list[float]:
+    """Two float32 numbers for each, whose sum has its first 48 bits: an argument of a kernel has 24."""
+    found = []
+    for x in numbers:
+        high = float(np.float32(x)) if abs(x) <= LARGEST else x
+        found += [high, x - high if math.isfinite(x) else 0.0]
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from rollmath.loss._everything import Everything
 from rollmath.loss._places import Piece
+from rollmath.loss._spans import Level
 from rollmath.rows import Rows
 
 if TYPE_CHECKING:
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 #: How many different columns of weights are kept: those of the aggregations of one trainer.
 _KEPT = 4
+
+
+class Segments(NamedTuple):
+    """Rows, rollouts or turns: trained tokens of each, and the runs of positions ``runs[i] .. runs[i + 1]`` of it."""
+
+    sizes: torch.Tensor
+    runs: torch.Tensor
+    starts: torch.Tensor
+    ends: torch.Tensor
 
 
 class Resident:
@@ -35,6 +45,7 @@ class Resident:
         self._live = rows.trained > 0
         self._weights: dict[bytes, torch.Tensor | float] = {}
         self._version: torch.Tensor | None = None
+        self._segments: dict[str, Segments] = {}
 
     @cached_property
     def row(self) -> torch.Tensor:
@@ -65,6 +76,20 @@ class Resident:
             self._version = Everything(rows, self.shape, self.device).version(rows.version)
         return self._version
 
+    def segments(self, rows: Rows, level: Level) -> Segments:
+        """The segments of a level and the runs of positions of each, all positions in all."""
+        if level not in self._segments:
+            starts, ends, sizes = _runs_of(rows, self.shape, level)
+            each = np.arange(len(starts) + 1)
+            if level == "rollout":
+                order = rows.rollouts.order
+                starts, ends, each = starts[order], ends[order], rows.rollouts.offsets
+                sizes = rows.trained_of_rollout
+            if len(sizes) == 0:
+                sizes, each = np.zeros(1, np.int64), np.zeros(2, np.int64)
+            self._segments[level] = Segments(*map(self._moved, (sizes, each, starts, ends)))
+        return self._segments[level]
+
     def _moved(self, x: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(x)).to(self.device, non_blocking=True)
 
@@ -91,3 +116,13 @@ def _row_of_position(rows: Rows, shape: tuple[int, ...]) -> NDArray[np.int32]:
     padded = np.full(shape[0] * shape[1], -1, np.int32)
     padded[Piece(rows, range(rows.n_rows)).at(shape)] = np.repeat(every, rows.trained)
     return padded
+
+
+def _runs_of(rows: Rows, shape: tuple[int, ...], level: Level) -> tuple[NDArray[np.int64], ...]:
+    """First position, end and trained tokens of each row, or of each turn and gap."""
+    if level == "turn":
+        lengths, sizes = Everything(rows, shape, torch.device("cpu")).runs()
+    else:
+        lengths, sizes = rows.lengths if len(shape) == 1 else np.full(rows.n_rows, shape[1]), rows.trained
+    ends = np.cumsum(lengths)
+    return ends - lengths, ends, sizes
