@@ -25,6 +25,10 @@ OUTPUTS = ("logprob", "entropy", "lse", "sum_p_squared", "var_logprob", "p_max",
 _VARYING = [f"{x}_{part}" for x in ("x", "out") for part in ("start", "outer", "step", "columns")]
 _VARYING += ["inner", "row_0", "parts", "tiles", "first", "total", "K", "picks", "ignore_index"]
 _VARYING += [f"{name}_row" for name in OUTPUTS] + ["gathered_column"]
+# Numbers of a row are read alone: whether they lie at 16 bytes is no reason to compile again.
+_SAVED = ("shift", "log2_l", "logprob", "entropy", "sum_p_squared", "var_logprob", "p_max", "argmax", "gathered")
+_VARYING += [name.upper() for name in _SAVED] + [f"G_{name.upper()}" for name in OUTPUTS]
+_VARYING += ["MASK", "LABELS", "IDS", "SETS", "OFFSETS", "ROOM", "INV_T"]
 
 
 @triton.jit
@@ -350,5 +354,4 @@ def _needed(saved: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> l
     used = {"shift", "log2_l", *grads} - {"lse", "mean_logprob"}
     used |= {"argmax"} if "p_max" in used else set()
     used |= {"entropy"} if "var_logprob" in used else set()
-    names = ("shift", "log2_l", "logprob", "entropy", "sum_p_squared", "var_logprob", "p_max", "argmax", "gathered")
-    return [saved[name].contiguous() if name in used else None for name in names]
+    return [saved[name].contiguous() if name in used else None for name in _SAVED]
