@@ -160,6 +160,8 @@ def _backward(
             k = scale * LOG2E
         shift = tl.load(SHIFT + row)
         log2_l = tl.load(LOG2_L + row)
+        # Nothing has a probability in a row without a possible token.
+        log2_l = tl.where(log2_l == float("-inf"), float("nan"), log2_l)
         count = total
         if SETS is not None:
             set_low = tl.load(OFFSETS + row)
@@ -241,9 +243,11 @@ def _backward(
                 dx = at_token(
                     ell, spike, a, b, c, s, t, m, shift, log2_l, k, inv_cap, LINEAR, CURVED, SQUARE, SOFTCAP
                 )  # fmt: skip
+                # One of those that meet at a token writes, in the program that has its column. Where a log-probability is
+                # NaN, the row is already what it should be: NaN, and 0 outside of its set.
                 local, mine = _owned(token, first, total, before, edge, high)
                 out_of = _at(out_at, local, out_columns, BESIDE)
-                tl.store(out_of, to_dtype(dx, OUT.dtype.element_ty), mask=mine & first_here)
+                tl.store(out_of, to_dtype(dx, OUT.dtype.element_ty), mask=mine & first_here & (ell == ell))
     else:
         _zeros(out_at, low, high, out_columns, BESIDE, BLOCK)
         if LAYOUT == PEELED:
