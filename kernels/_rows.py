@@ -27,7 +27,7 @@ class Rows:
     inner_stride: int
     column_stride: int
     layout: int
-    vector: int  #: elements in 16 bytes
+    vector: int  #: elements that one load brings: 16 bytes, or one of those that lie apart
 
 
 def rows_of(x: torch.Tensor) -> Iterator[Rows]:
@@ -73,6 +73,9 @@ def _describe(x: torch.Tensor, first_row: int, axes: list[tuple[int, int]]) -> R
         elif x.storage_offset() >= lead:
             # A pointer that is known to be aligned, and the rest as a number.
             base, start, layout = x.as_strided((1,), (1,), x.storage_offset() - lead), lead, PEELED.value
+    if layout == STRIDED.value:
+        # 64-bit addresses of eight elements for each lane would not fit in the registers.
+        vector = 1
     return Rows(
         base, start, first_row, outer_count * inner, inner, outer_stride, inner_stride, column_stride, layout, vector
     )

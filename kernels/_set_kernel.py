@@ -24,6 +24,7 @@ def _tile(X, TOKENS, at_row, column_stride, index, end, first, V, cap, inv_cap, 
 
 @triton.jit(
     do_not_specialize=[
+        "Y", "IDS", "MASK", "INV_T", "TOKENS", "OFFSETS",
         "base_row", "rows_start", "inner", "outer_stride", "inner_stride", "column_stride", "length", "first", "total",
         "ignore", "K", "partial_stride",
     ]
