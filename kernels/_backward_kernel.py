@@ -70,7 +70,7 @@ def _zeros(out_at, low, high, stride, BESIDE: tl.constexpr, BLOCK: tl.constexpr)
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def backward_kernel(
+def _backward(
     X, OUT, MASK, LABELS, IDS, SETS, OFFSETS, ROOM, INV_T, scale, k, cap, inv_cap, ignore_index,
     x_start, x_outer, x_step, x_columns, out_start, out_outer, out_step, out_columns,
     inner, row_0, parts, tiles, V, first, total, K, picks,

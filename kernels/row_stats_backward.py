@@ -8,7 +8,7 @@ they are dealt out.
 import torch
 import triton
 
-from ._backward_kernel import OUTPUTS, SAVED, backward_kernel
+from ._backward_kernel import OUTPUTS, SAVED, _backward
 from ._config import FUSION, launching
 from ._online import LOG2E
 from ._slices import like, slices
@@ -105,7 +105,7 @@ def backward(
     with launching(logits.device):
         for piece in slices(logits.detach()[..., :width], out.detach()[..., :width]):
             (x, *x_strides), (y, *y_strides) = piece.views
-            backward_kernel[(piece.rows * parts,)](
+            _backward[(piece.rows * parts,)](
                 x, y, None if mask is None else mask.view(torch.uint8), labels, ids, sets, offsets, room,
                 per_row, scale, scale * LOG2E.value, cap, 1 / cap, ignore_index,
                 *x_strides, *y_strides, piece.inner, piece.first, parts, triton.cdiv(cells, parts), width,
