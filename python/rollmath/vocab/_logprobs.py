@@ -8,6 +8,7 @@ import torch
 
 from rollmath._arrays import ArrayLike
 from rollmath.vocab._reduce import reduce
+from rollmath.vocab._shard import VocabShard
 from rollmath.vocab._token_sets import TokenSets
 
 
@@ -20,7 +21,7 @@ def logprobs(
     mask: torch.Tensor | None = None,
     ignore_index: int | None = None,
     allowed: TokenSets | None = None,
-    shard: Any = None,
+    shard: VocabShard | None = None,
     check: bool | None = None,
     inplace_backward: bool = False,
     backend: str = "auto",
