@@ -213,9 +213,8 @@ def collectives(world: int, rank: int) -> dict[str, list[str]]:
     """What forward and backward passes send: the names of the collectives, and the shapes of what a rank sends."""
     batch, seen = Batch(torch.float32), []
     first, width, _ = place("even", world, rank)
-    kept = {
-        name: getattr(distributed, name) for name in dir(distributed) if re.match("all_|reduce|broadcast|send", name)
-    }
+    names = [name for name in dir(distributed) if re.match("all_|reduce|broadcast|send", name)]
+    kept = {name: getattr(distributed, name) for name in names}
 
     def spy(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def spied(out: Any, x: torch.Tensor, *rest: Any, **options: Any) -> Any:
