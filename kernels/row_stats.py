@@ -244,6 +244,8 @@ def _launch(
                 )  # fmt: skip
                 continue
             chosen = config_of(vocab, piece.vector) if config is None else config
+            # What comes before the first aligned load has one lane for each logit.
+            assert chosen.lanes >= piece.vector
             tiles = triton.cdiv(vocab, chosen.lanes * piece.vector)
             row_kernel[(piece.count * parts,)](
                 piece.base, *given, *numbers, *place, triton.cdiv(tiles, parts), parts, count, *limits, *results,
