@@ -25,6 +25,10 @@ OUTPUTS = ("logprob", "entropy", "lse", "sum_p_squared", "var_logprob", "p_max",
 _VARYING = [f"{x}_{part}" for x in ("x", "out") for part in ("start", "outer", "step", "columns")]
 _VARYING += ["inner", "row_0", "parts", "tiles", "first", "total", "K", "picks", "ignore_index"]
 _VARYING += [f"{name}_row" for name in OUTPUTS] + ["gathered_column"]
+# Numbers of a row are read alone: whether they lie at 16 bytes is no reason to compile again.
+_SAVED = ("shift", "log2_l", "logprob", "entropy", "sum_p_squared", "var_logprob", "p_max", "argmax", "gathered")
+_VARYING += [name.upper() for name in _SAVED] + [f"G_{name.upper()}" for name in OUTPUTS]
+_VARYING += ["MASK", "LABELS", "IDS", "SETS", "OFFSETS", "ROOM", "INV_T"]
 
 
 @triton.jit
@@ -156,6 +160,8 @@ def _backward(
             k = scale * LOG2E
         shift = tl.load(SHIFT + row)
         log2_l = tl.load(LOG2_L + row)
+        # Nothing has a probability in a row without a possible token.
+        log2_l = tl.where(log2_l == float("-inf"), float("nan"), log2_l)
         count = total
         if SETS is not None:
             set_low = tl.load(OFFSETS + row)
@@ -237,9 +243,11 @@ def _backward(
                 dx = at_token(
                     ell, spike, a, b, c, s, t, m, shift, log2_l, k, inv_cap, LINEAR, CURVED, SQUARE, SOFTCAP
                 )  # fmt: skip
+                # One of those that meet at a token writes, in the program that has its column. Where a log-probability is
+                # NaN, the row is already what it should be: NaN, and 0 outside of its set.
                 local, mine = _owned(token, first, total, before, edge, high)
                 out_of = _at(out_at, local, out_columns, BESIDE)
-                tl.store(out_of, to_dtype(dx, OUT.dtype.element_ty), mask=mine & first_here)
+                tl.store(out_of, to_dtype(dx, OUT.dtype.element_ty), mask=mine & first_here & (ell == ell))
     else:
         _zeros(out_at, low, high, out_columns, BESIDE, BLOCK)
         if LAYOUT == PEELED:
@@ -350,5 +358,4 @@ def _needed(saved: dict[str, torch.Tensor], grads: dict[str, torch.Tensor]) -> l
     used = {"shift", "log2_l", *grads} - {"lse", "mean_logprob"}
     used |= {"argmax"} if "p_max" in used else set()
     used |= {"entropy"} if "var_logprob" in used else set()
-    names = ("shift", "log2_l", "logprob", "entropy", "sum_p_squared", "var_logprob", "p_max", "argmax", "gathered")
-    return [saved[name].contiguous() if name in used else None for name in names]
+    return [saved[name].contiguous() if name in used else None for name in _SAVED]

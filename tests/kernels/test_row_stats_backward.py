@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from rollmath.kernels.row_stats import forward  # noqa: E402
 from rollmath.kernels.row_stats_backward import OUTPUTS, backward  # noqa: E402
 
 INF = torch.inf
@@ -150,6 +151,34 @@ def test_a_row_without_distribution_is_nan_and_harms_no_other(device):
     made = case.run(device)
     close(made[:1], case.exact[:1])
     assert made[1:].isnan().all()
+
+
+def test_without_a_possible_token_all_of_a_set_is_nan(device):
+    x, member = logits(3, 40), torch.zeros(3, 40, dtype=torch.bool)
+    member[:, 4:9] = True
+    allowed = (torch.arange(4, 9).repeat(2), torch.tensor([0, 5, 5, 10]))
+    case = Case(x, member=member)
+    case.x[2] = -INF
+    for name in set(case.saved) - {"argmax"}:
+        case.saved[name][1:] = torch.nan
+    case.saved["shift"][1:], case.saved["log2_l"][1:] = torch.finfo(torch.float32).min, -INF
+    made = case.run(device, allowed=tuple(y.to(device) for y in allowed))
+    close(made[:1], case.exact[:1], 3e-6)
+    assert (made[1] == 0).all()
+    assert torch.equal(made[2].isnan(), member[2])
+
+
+def test_takes_what_the_forward_kernel_keeps(device):
+    x = logits(3, 60, torch.bfloat16)
+    x[1, 5:30] = -INF
+    case = Case(x, temperature=0.7, softcap=30.0, labels=torch.tensor([3, 7, 59]))
+    names = (*OUTPUTS, "argmax")
+    made = forward(
+        x.to(device), case.labels.to(device), outputs=names, inv_temperature=1 / 0.7, softcap=30.0,
+        ids=case.ids.to(device),
+    )  # fmt: skip
+    case.saved = {name: value.cpu() for name, value in made.items()}
+    close(case.run(device), case.exact, 3e-6)
 
 
 @pytest.mark.parametrize("poison", [torch.nan, INF, -INF])
