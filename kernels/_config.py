@@ -24,7 +24,7 @@ FUSION = {"enable_fp_fusion": True}
 
 
 def launching(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context of a launch on tensors of ``device``: Triton launches on the current one, which need not be theirs."""
+    """The context of a launch on tensors of ``device``: Triton launches on the current one, which need not be it."""
     return torch.cuda.device(device) if device.type == "cuda" else _quietly()
 
 
@@ -52,11 +52,12 @@ def config_of(vocab: int, vector: int) -> Config:
 
 @cache
 def _parsed(text: str) -> Config:
-    parts = text.split("x")
-    if not 1 <= len(parts) <= 3 or not all(p.isdigit() and int(p) & (int(p) - 1) == 0 and int(p) for p in parts[:2]):
-        msg = f"ROLLMATH_KERNEL_CONFIG must be lanes x warps x stages with powers of two, as 512x4x1, got {text!r}"
-        raise ValueError(msg)
-    return Config(*map(int, parts))
+    parts = [int(part) if part.isdigit() else 0 for part in text.split("x")]
+    powers = all(part > 0 and part & (part - 1) == 0 for part in parts[:2])
+    if not 1 <= len(parts) <= 3 or not powers or not 8 <= parts[0] <= 4096 or parts[-1] < 1:
+        msg = "ROLLMATH_KERNEL_CONFIG must be lanes (8 to 4096) x warps x stages with powers of two for the first two"
+        raise ValueError(f"{msg}, as 512x4x1, got {text!r}")
+    return Config(*parts)
 
 
 @cache

@@ -132,12 +132,19 @@ def behind(x, m, inv_t):
 
 
 @triton.jit
-def guess(x, k):
-    """``h`` and ``ref`` from a first tile: minus the mean of ``d`` under its softmax, and the mean of ``x k``."""
+def guess(x, k, VARIANCE: tl.constexpr):
+    """``h`` and ``ref`` from a first tile: minus the mean of ``d`` under its softmax, and the mean of ``x k``.
+
+    Without the variance ``h`` is 0, as :func:`step` then takes it.
+    """
     c = tl.maximum(tl.max(tl.max(x, 1), 0) * k, EMPTY)
     d = tl.fma(x, k, -c)
     e = tl.exp2(d)
     l = tl.sum(tl.sum(e, 1), 0)
     w = tl.sum(tl.sum(e * tl.maximum(d, LOWEST), 1), 0)
     h = -w / tl.where(l == 0.0, 1.0, l)
-    return h, tl.where(l == 0.0, 0.0, c - h)
+    ref = tl.where(l == 0.0, 0.0, c - h)
+    if VARIANCE:
+        return h, ref
+    else:
+        return 0.0, ref

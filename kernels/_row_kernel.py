@@ -135,10 +135,7 @@ def row_kernel(
 
     if WANT_VARIANCE or WANT_TOTAL:
         near = X + at_row + lo * column_stride + _apart(off, column_stride, LAYOUT)
-        h, ref = guess(_logits(near, off < hi - lo, cap, inv_cap, CAPPED), k)
-        if not WANT_VARIANCE:
-            # Only there are weights taken about it.
-            h = 0.0
+        h, ref = guess(_logits(near, off < hi - lo, cap, inv_cap, CAPPED), k, WANT_VARIANCE)
     if LAYOUT == PEELED:
         few_inside = (lane < head)[:, None]
         few = _logits(X + at_row + lo + lane[:, None], few_inside, cap, inv_cap, CAPPED)

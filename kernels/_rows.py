@@ -1,7 +1,7 @@
 """Rows of logits of any strides, without a copy: how the host describes them, and where a kernel finds one."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -14,7 +14,8 @@ PEELED: tl.constexpr = tl.constexpr(1)
 STRIDED: tl.constexpr = tl.constexpr(2)
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Some rows ``first_row, ..., first_row + count - 1`` of a tensor, which two strides describe."""
 
     base: torch.Tensor  #: its pointer is what the kernel gets

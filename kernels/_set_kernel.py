@@ -102,10 +102,7 @@ def set_kernel(
     h, ref = 0.0, 0.0
     if WANT_VARIANCE or WANT_TOTAL:
         near, _, _ = _tile(X, TOKENS, at_row, column_stride, lo + off, hi, first, V, cap, inv_cap, CAPPED)
-        h, ref = guess(near, k)
-        if not WANT_VARIANCE:
-            # Only there are weights taken about it.
-            h = 0.0
+        h, ref = guess(near, k, WANT_VARIANCE)
     for j in range(0, n, C * R):
         x, column, here = _tile(X, TOKENS, at_row, column_stride, lo + j + off, hi, first, V, cap, inv_cap, CAPPED)
         # The list is in any order, so that the first of ties is the smallest token.

@@ -87,8 +87,9 @@ def forward(
         the first token). NaN and +inf make all of their row NaN (argmax some token). Under a soft cap logits tie whose
         capped values are the same float32. A logit whose ``x log2(e) / T`` is beyond float32 counts as infinite.
 
-    Which bits depend on what: those of a row depend on its logits, the options, the dtype, V, ``split``, the config and
-    the alignment of the start of the row (16 bytes), and on nothing else: not on the other rows nor on their order.
+    Which bits depend on what: those of a row depend on its logits, the options, the outputs asked for, the dtype, V,
+    ``split``, the config, the column stride and where the row begins (modulo 16 bytes), and on nothing else: not on the
+    other rows nor on their order.
     With ``split=None`` the number of rows decides about the split, so that a row may differ in its last bits between a
     batch of a few rows and a large one; ``split=1`` makes it independent of the batch.
     """
@@ -235,7 +236,8 @@ def _launch(
     room = 1 if ids is None else min(128, triton.next_power_of_2(ids.shape[1]))
     with launching(logits.device):
         for piece in rows_of(logits):
-            place = piece.first_row, piece.start, piece.inner, *piece[5:8], vocab
+            strides = piece.outer_stride, piece.inner_stride, piece.column_stride
+            place = piece.first_row, piece.start, piece.inner, *strides, vocab
             if allowed is not None:
                 lanes, warps = (128, 4) if config is None else config[:2]
                 set_kernel[(piece.count,)](
@@ -244,6 +246,8 @@ def _launch(
                 )  # fmt: skip
                 continue
             chosen = config_of(vocab, piece.vector) if config is None else config
+            # What comes before the first aligned load has one lane for each logit.
+            assert chosen.lanes >= piece.vector
             tiles = triton.cdiv(vocab, chosen.lanes * piece.vector)
             row_kernel[(piece.count * parts,)](
                 piece.base, *given, *numbers, *place, triton.cdiv(tiles, parts), parts, count, *limits, *results,

@@ -17,7 +17,7 @@ def tiles(X, OUT, tiles, k, C: tl.constexpr, R: tl.constexpr, CENTRED: tl.conste
     m, c, l, w, s, v, t, at = start(C)
     h, ref = 0.0, 0.0
     if CENTRED:
-        h, ref = guess(tl.load(X + off), k)
+        h, ref = guess(tl.load(X + off), k, True)
     for j in range(tiles):
         x = tl.load(X + j * (C * R) + off)
         m, c, l, w, s, v, t, at = step(

@@ -298,8 +298,17 @@ def test_tensors_that_cannot_be_read(who):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("who", SCANS)
-def test_token_tensors_on_a_device_are_refused(who):
+@pytest.mark.parametrize("who", WITH_VALUES)
+def test_token_tensors_on_another_device_than_the_values_are_refused(who):
     import torch
 
     fails(who, ValueError, "'rewards' .*cuda", r=torch.from_numpy(R).cuda(), v=torch.from_numpy(V))
+
+
+@pytest.mark.gpu
+def test_two_levels_have_no_kernel():
+    import torch
+
+    r, v = torch.from_numpy(R).cuda(), torch.from_numpy(V).cuda()
+    with pytest.raises(ValueError, match=r"'values' has one number a token and is on cuda:0, .* call \.cpu"):
+        temporal.two_level_gae(r, v, torch.zeros_like(v, dtype=torch.int64))

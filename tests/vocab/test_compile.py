@@ -59,7 +59,7 @@ def test_allowed_sets_and_checks_of_values():
         compiled(x, y + 17, sets)
     t = torch.ones(4, 5)
     t[0, 3] = 0
-    with pytest.raises(ValueError, match="'temperature' must be positive and finite in every row, .* flat index 3"):
+    with pytest.raises(ValueError, match=r"'temperature' must be positive and finite in every row, .* flat index 3"):
         compiled(x, y, sets, temperature=t)
     assert compiled(x, y, sets, temperature=t, check=False)[0, 3].isnan()
 
@@ -74,10 +74,8 @@ def test_a_temperature_without_axes_is_not_read():
 def test_inplace_is_refused():
     torch._dynamo.reset()
     x, y, *_ = example()
-    compiled = torch.compile(
-        lambda x: vocab.logprobs(x * 1, y, inplace_backward=True), fullgraph=True, backend="eager"
-    )
-    with pytest.raises(Exception, match="'inplace_backward' must be False here, because torch.compile"):
+    compiled = torch.compile(lambda x: vocab.logprobs(x * 1, y, inplace_backward=True), fullgraph=True, backend="eager")
+    with pytest.raises(Exception, match=r"'inplace_backward' must be False here, because torch\.compile"):
         compiled(x.requires_grad_())
 
 

@@ -1,5 +1,7 @@
 """Outputs and options of vocab.row_stats against the oracle, and what each option promises."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -76,10 +78,7 @@ def test_parts_of_the_vocabulary_merge(call):
     cuts = [0, v // 3, v // 3, v, v + 2]
     # One part has no columns, and the last lies beyond the vocabulary.
     wide = torch.cat([x, torch.full((len(x), 2), torch.nan, dtype=x.dtype)], 1)
-    parts = [
-        rows.partials(wide[:, a:b], labels, outputs=ALL, first=a, total=v, **made)
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    parts = [rows.partials(wide[:, a:b], labels, outputs=ALL, first=a, total=v, **made) for a, b in pairwise(cuts)]
     given = {name: made[name] for name in ("mask", "ignore_index", "ids")}
     merged = rows.merge(torch.stack(parts), labels, outputs=ALL, total=v, **given)
     live = ~whole["log2_l"].isneginf()
@@ -91,10 +90,7 @@ def test_parts_of_the_vocabulary_merge(call):
     grads = {name: torch.ones_like(whole[name]) for name in ALL if name != "argmax"}
     grads["entropy"] = torch.full_like(grads["entropy"], 0.3)
     expected = rows.backward(x, labels, whole, grads, **made)
-    pieces = [
-        rows.backward(wide[:, a:b], labels, merged, grads, first=a, total=v, **made)
-        for a, b in zip(cuts, cuts[1:], strict=False)
-    ]
+    pieces = [rows.backward(wide[:, a:b], labels, merged, grads, first=a, total=v, **made) for a, b in pairwise(cuts)]
     found = torch.cat(pieces, 1)
     assert (found[:, v:] == 0).all()
     torch.testing.assert_close(found[live, :v], expected[live], rtol=1e-9, atol=1e-9, equal_nan=True)

@@ -15,8 +15,9 @@ from rollmath.loss._aggregate import Aggregation, as_aggregation
 from rollmath.loss._arithmetic import Rules
 from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
-from rollmath.loss._engine import Call, evaluate
-from rollmath.loss._metrics import LossMetrics
+from rollmath.loss._call import Call, Finished, Result
+from rollmath.loss._engine import evaluate
+from rollmath.loss._metrics import TERMS, LossMetrics
 from rollmath.loss._mismatch_compose import as_correction
 from rollmath.loss._normalizer import Normalizer
 from rollmath.loss._objectives import Objective
@@ -24,10 +25,6 @@ from rollmath.loss._places import check_offsets, check_shape
 from rollmath.loss._terms import Correction, EntropyBonus
 from rollmath.loss._values import Values
 from rollmath.rows import Rows
-
-#: Sums that are terms of the loss; the others are divided by the tokens of the step.
-TERMS = ("policy_loss", "kl_loss", "entropy_loss")
-
 
 class PolicyLoss(NamedTuple):
     """What :func:`policy_loss` returns.
@@ -153,16 +150,23 @@ def policy_loss(
         if entropy is None or entropy.weight is None
         else Values(who, "entropy.weight", entropy.weight, rows, None),
         compiled=flag(who, "compiled", compiled),
+        finish=True,
+        tokens=normalizer.tokens,
+        scale=normalizer.scale,
     )
     with torch.no_grad():
         result = evaluate(call)
-        terms = {name: result.sums.pop(name) for name in TERMS if name in result.sums}
-        metrics = LossMetrics.of_sums(terms, result.sums, normalizer.tokens)
-        value = (metrics["loss"] * normalizer.scale).to(call.dtype)
+        value, metrics = result.finished or _finished(call, result)
     known = [(logprobs.theta, result.theta)]
     if entropy is not None and result.entropy is not None:
         known.append((entropy.values, result.entropy))
     return PolicyLoss(closed_form(who, value, *known, scale=normalizer.scale), metrics)
+
+
+def _finished(call: Call, result: Result) -> Finished:
+    terms = {name: result.sums.pop(name) for name in TERMS if name in result.sums}
+    metrics = LossMetrics.of_sums(terms, result.sums, call.tokens)
+    return Finished((metrics["loss"] * call.scale).to(call.dtype), metrics)
 
 
 def _check_whole(rules: Rules, rows: Rows, normalizer: Normalizer) -> None:

@@ -173,7 +173,7 @@ def scalar_moments(
 ) -> Moments:
     """Those of one number a row."""
     x = values.astype(np.float64, copy=False)
-    w = _weights(who, weights, len(x), weights_name)
+    w = weights_of(who, weights, len(x), weights_name)
     return Moments(w if keep is None else np.where(keep != 0, w, 0.0), x, np.zeros(len(x)), x, x)
 
 
@@ -183,12 +183,12 @@ def row_moments(
     """Those of the trained tokens of rows in their flat form."""
     count, mean, squares, low, high = _core.row_moments(rows.who, name, rows.layout, flat, rows.mask)
     if weights is not None:
-        w = _weights(rows.who, weights, rows.rows, weights_name)
+        w = weights_of(rows.who, weights, rows.rows, weights_name)
         count, squares = count * w, squares * w
     return Moments(count, mean, squares, low, high)
 
 
-def _weights(who: str, weights: ArrayLike | None, n: int, name: str = "weights") -> NDArray[np.float64]:
+def weights_of(who: str, weights: ArrayLike | None, n: int, name: str = "weights") -> NDArray[np.float64]:
     if weights is None:
         return np.ones(n)
     w = floats(who, name, weights, length=n, why="the number of rows")[0].astype(np.float64)

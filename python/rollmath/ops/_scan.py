@@ -1,7 +1,8 @@
 """Reverse scans over the tokens of rows, gaps and truncation included: what returns and advantages in time are made of.
 
 Every row is scanned from its last token to its first with a float64 carry, so the numbers of a row depend on that row
-alone: not on padding, on the form (packed or padded), on other rows, or on threads.
+alone: not on padding, on the form (packed or padded), on other rows, or on threads. Tensors on a GPU are scanned
+there, as :mod:`rollmath.ops._device_scan` says.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, choice, floats, number
 from rollmath._convention import Whiten
 from rollmath._token_rows import TokenRows, lengths_only, rank
+from rollmath.ops._device_rows import DeviceRows, on_device, rows_of
+from rollmath.ops._device_scan import discounted_on_device, scan_on_device
 from rollmath.ops._moments import Moments
 from rollmath.ops._whiten import checked
 from rollmath.ragged import Ragged
@@ -36,11 +39,14 @@ class Rule:
     bootstrap: ArrayLike = "zero"
     truncated: ArrayLike | None = None
 
-    def of(self, rows: TokenRows, *, gaps: tuple[str, ...] = GAPS, ends: tuple[str, ...] = ("zero", "last")) -> Any:
+    def of(
+        self, rows: TokenRows | DeviceRows, *, gaps: tuple[str, ...] = GAPS, ends: tuple[str, ...] = ("zero", "last")
+    ) -> Any:
         """Checked, as the core takes it."""
         choice(rows.who, "gaps", self.gaps, gaps)
         choice(rows.who, "reward_on_gap", self.reward_on_gap, ("raise", "previous", "drop"))
-        end, applies = self.bootstrap, rows.bytes_per_row("truncated", self.truncated)
+        end: Any = self.bootstrap
+        applies: Any = rows.bytes_per_row("truncated", self.truncated)
         if isinstance(end, str) or end is None:
             if end not in ends:
                 listed = " or ".join(map(repr, ends))
@@ -48,7 +54,7 @@ class Rule:
                 raise ValueError(msg)
         else:
             end = rows.per_row("bootstrap", end)
-        if rows.valid is not None:
+        if isinstance(rows, TokenRows) and rows.valid is not None:
             applies = rows.valid if applies is None else applies & (rows.valid != 0)
         finished = isinstance(end, str) and end == "zero"
         if not finished and self.gaps != "carry" and rows.mask is not None and not rows.ends_known:
@@ -75,10 +81,13 @@ def rate(who: str, name: str, value: object) -> float:
     return number(who, name, value)
 
 
-def lam_of(rows: TokenRows, name: str, lam: ArrayLike) -> float | NDArray[np.float64]:
+def lam_of(rows: TokenRows | DeviceRows, name: str, lam: ArrayLike) -> Any:
     """A decay for all rows or one a row; the core checks its range."""
     if isinstance(lam, (int, float, np.number, np.bool_)):
         return rate(rows.who, name, lam)
+    if isinstance(rows, DeviceRows):
+        # Looked at where it is.
+        return lam
     if getattr(lam, "shape", None) == ():
         return rate(rows.who, name, lam.item())
     return rows.per_row(name, lam)
@@ -95,7 +104,7 @@ def rewards_of(rows: TokenRows, rewards: ArrayLike, **others: Any) -> tuple[bool
 
 
 def scan_values(
-    rows: TokenRows,
+    rows: TokenRows | DeviceRows,
     rewards: ArrayLike,
     values: ArrayLike,
     *,
@@ -112,13 +121,19 @@ def scan_values(
     ``rows`` is the form of ``values``. What :func:`rollmath.temporal.gae` and its relatives share.
     """
     given = rule.of(rows)
-    per_row, (r, v) = rewards_of(rows, rewards, values=values)
     check_whiten(rows.who, whiten)
     decay = (
         rate(rows.who, "gamma", gamma),
         lam_of(rows, "lam", lam),
         None if lam_returns is None else lam_of(rows, "lam_returns", lam_returns),
     )
+    if isinstance(rows, DeviceRows):
+        g, a, b = decay
+        return scan_on_device(
+            rows, rewards, values, gamma=g, lam=a, lam_returns=b, rule=given,
+            whiten=whiten, only_returns=only_returns, out=out,
+        )  # fmt: skip
+    per_row, (r, v) = rewards_of(rows, rewards, values=values)
     inputs = {"rewards": r, "values": v, "lam": decay[1], "lam_returns": decay[2], **inputs_of(given)}
     arrays, flat = rows.outputs(out, v.dtype, 1 if only_returns else 2, inputs)
     advantages = None if only_returns else flat[0]
@@ -179,8 +194,11 @@ def discounted_sum(
     """
     check_whiten(who, whiten)
     per_row = rank(who, name, x) == 1
-    rows = _form(who, name, x, mask, lengths, per_row).only(valid)
+    rows = _form(who, name, x, mask, lengths, valid, per_row)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows, gaps=(*GAPS, "cut"), ends=("zero",))
+    by = rate(who, "gamma" if name == "rewards" else "decay", decay)
+    if isinstance(rows, DeviceRows):
+        return discounted_on_device(rows, name, x, decay=by, rule=rule, whiten=whiten, out=out)
     if per_row:
         flat = rows.per_row(name, x)
         if rows.valid is not None:
@@ -192,7 +210,7 @@ def discounted_sum(
         (flat,) = rows.read(**{name: x})
         dtype = flat.dtype
     arrays, views = rows.outputs(out, dtype, 1, {name: flat, **inputs_of(rule)})
-    decays = (rate(who, "gamma" if name == "rewards" else "decay", decay), 1.0, None)
+    decays = (by, 1.0, None)
     try:
         parts = _core.gae(who, rows.layout, flat, per_row, None, rule, decays, views[0], None, whiten is not None)
     except ValueError as wrong:
@@ -204,12 +222,14 @@ def discounted_sum(
     return rows.wrap(arrays[0])
 
 
-def _form(who: str, name: str, x: Any, mask: Any, lengths: Any, per_row: bool) -> TokenRows:
+def _form(who: str, name: str, x: Any, mask: Any, lengths: Any, valid: Any, per_row: bool) -> TokenRows | DeviceRows:
     if not per_row:
-        return TokenRows.of(who, name, x, mask=mask, lengths=lengths)
+        return rows_of(who, name, x, mask=mask, lengths=lengths, valid=valid)
+    if mask is not None and on_device(mask):
+        return DeviceRows.of(who, "mask", mask, mask=mask, lengths=lengths, valid=valid)
     if mask is not None:
-        return TokenRows.of(who, "mask", mask, lengths=lengths).masked(mask)
+        return TokenRows.of(who, "mask", mask, lengths=lengths).masked(mask).only(valid)
     if lengths is None:
         msg = f"{who}(): one number a row in {name!r} needs 'mask' or 'lengths', which say what the rows are"
         raise ValueError(msg)
-    return lengths_only(who, lengths)
+    return lengths_only(who, lengths).only(valid)

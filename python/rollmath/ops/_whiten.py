@@ -9,7 +9,9 @@ import numpy as np
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike, describe, floats, mask_bytes
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows, rank
+from rollmath._token_rows import rank
+from rollmath.ops._device_rows import DeviceRows, rows_of
+from rollmath.ops._device_scan import whitened_on_device
 from rollmath.ops._moments import Moments, row_moments, scalar_moments
 from rollmath.ragged import Ragged
 
@@ -75,7 +77,9 @@ def whiten(
         In the form, kind and float type of ``x``. Equal values give exactly 0, and so does a batch of one value. One
         value too few for the variance leaves the scale as it is (verl's ``masked_whiten`` raises there). Sums are taken
         row by row and rows combined in sorted order, so neither the order of the rows, nor gaps, nor a split over
-        ranks with merged ``moments`` changes a bit.
+        ranks with merged ``moments`` changes a bit. Token rows on a GPU are whitened there (with Triton), without
+        waiting: rows are combined in their order, so that another order may change a last bit; a trained token that is
+        not finite, or a weight on the device that is none, makes every result NaN.
 
     Raises:
         ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic,
@@ -95,7 +99,10 @@ def whiten(
         msg = f"{who}(): {weights_name!r} have no say where 'moments' are given"
         raise ValueError(msg)
     if rank(who, name, x) == 2:
-        rows = TokenRows.of(who, name, x, mask=mask, lengths=lengths).only(valid)
+        rows = rows_of(who, name, x, mask=mask, lengths=lengths, valid=valid)
+        if isinstance(rows, DeviceRows):
+            by = None if moments is None else checked(who, name, how, moments)
+            return whitened_on_device(rows, name, x, how, weights=weights, weights_name=weights_name, by=by, out=out)
         (flat,) = rows.read(**{name: x})
         # Taken where they are given too: they find what is not finite.
         own = row_moments(rows, name, flat, weights, weights_name)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from rollmath._arrays import Array, ArrayLike
 from rollmath._convention import Whiten
-from rollmath._token_rows import TokenRows
+from rollmath.ops._device_rows import rows_of
 from rollmath.ops._scan import Gaps, RewardOnGap, Rule, scan_values
 from rollmath.ragged import Ragged
 
@@ -75,9 +75,17 @@ def gae(
     changes no bit of them. Padding that nothing but the mask tells is a gap, so ``gaps="state"`` or ``"ignore"`` with a
     ``bootstrap`` needs ``lengths``. A float32 result past float32 is infinite.
 
+    On a GPU, where ``values`` decide (and Triton is needed): one kernel, and nothing waits for the device. The other
+    token arrays must be there too; what describes rows may be on the host. Nobody looks at numbers on a device, so a row
+    that would raise on the CPU for a reward at a gap, for what is not finite, or for a length or decay out of its range
+    is NaN in all its positions, gaps included. Arithmetic is in float64 there, too. The same call gives the same bits;
+    against the CPU, or if gaps are inserted, a last bit may differ. ``reward_on_gap="previous"`` needs
+    ``gaps="carry"``.
+
     Raises:
         ValueError: wrong shapes; ``gamma`` or ``lam`` outside [0, 1]; a reward at a gap; a trained token whose reward
-            or value is not finite, named by row and position; a tensor that requires grad or is not on the CPU.
+            or value is not finite, named by row and position; a tensor that requires grad; token arrays on two
+            devices, or on one that is no GPU; a GPU without Triton.
         TypeError: wrong dtype, rank or form.
 
     Source: Schulman et al. 2016, arXiv 1506.02438. ``bootstrap="last"``: T-PPO, arXiv 2506.15050 (secondary
@@ -86,7 +94,7 @@ def gae(
     >>> gae([[0.0, 0.0, 1.0]], [[0.5, 9.0, 0.5]], mask=[[1, 0, 1]], lam=0.5)
     GAE(advantages=array([[0.25, 0.  , 0.5 ]]), returns=array([[0.75, 0.  , 1.  ]]))
     """
-    rows = TokenRows.of("gae", "values", values, mask=mask, lengths=lengths).only(valid)
+    rows = rows_of("gae", "values", values, mask=mask, lengths=lengths, valid=valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated)
     both = scan_values(
         rows, rewards, values, gamma=gamma, lam=lam, lam_returns=lam_returns, rule=rule, whiten=whiten, out=out

@@ -42,7 +42,8 @@ def discounted_returns(
         out: where to write.
 
     Returns:
-        In the form, kind and float type of ``rewards``, 0 at gaps and padding.
+        In the form, kind and float type of ``rewards``, 0 at gaps and padding. On a GPU (that of ``rewards``, or of the
+        ``mask`` for one number a row) as :func:`gae`: what would raise for the numbers of a row makes the row NaN.
 
     Raises:
         ValueError: wrong shapes, ``gamma`` outside [0, 1], a reward at a gap, rewards that are not finite.

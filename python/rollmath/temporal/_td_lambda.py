@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rollmath._arrays import Array, ArrayLike
-from rollmath._token_rows import TokenRows
+from rollmath.ops._device_rows import rows_of
 from rollmath.ops._scan import Gaps, RewardOnGap, Rule, scan_values
 from rollmath.ragged import Ragged
 
@@ -43,7 +43,7 @@ def td_lambda(
         out: where to write.
 
     Returns:
-        In the form and kind of ``values``, 0 at gaps and padding.
+        In the form and kind of ``values``, 0 at gaps and padding. On a GPU as :func:`gae`.
 
     Raises:
         ValueError: as :func:`gae`.
@@ -54,7 +54,7 @@ def td_lambda(
     >>> td_lambda([[0.0, 1.0]], [[0.5, 0.5]], lam=0.5).tolist()
     [[0.75, 1.0]]
     """
-    rows = TokenRows.of("td_lambda", "values", values, mask=mask, lengths=lengths).only(valid)
+    rows = rows_of("td_lambda", "values", values, mask=mask, lengths=lengths, valid=valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated)
     (returns,) = scan_values(rows, rewards, values, gamma=gamma, lam=lam, rule=rule, only_returns=True, out=out)
     return returns

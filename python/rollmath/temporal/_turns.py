@@ -9,6 +9,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike
 from rollmath._token_rows import TokenRows
+from rollmath.ops._device_rows import rows_of
 from rollmath.ops._scan import Rule, scan_values
 from rollmath.ragged import Ragged
 from rollmath.temporal._turn_rows import TurnGAE, TurnTokens, place, starts
@@ -42,7 +43,7 @@ def turn_gae(
         out: two arrays of the form and float type of the result, to write into.
 
     Returns:
-        Advantages and returns ``A_k + V_k``, one a turn; 0 in padding.
+        Advantages and returns ``A_k + V_k``, one a turn; 0 in padding. On a GPU as :func:`rollmath.temporal.gae`.
 
     Raises:
         ValueError: as :func:`rollmath.temporal.gae`.
@@ -54,7 +55,7 @@ def turn_gae(
     >>> turn_gae([[0.0, 1.0]], [[0.5, 0.5]], gamma=1.0, lam=0.5).advantages.tolist()
     [[0.25, 0.5]]
     """
-    rows = TokenRows.of("turn_gae", "values", values, lengths=lengths)
+    rows = rows_of("turn_gae", "values", values, lengths=lengths)
     rule = Rule(bootstrap=bootstrap, truncated=truncated)
     return TurnGAE(*scan_values(rows, rewards, values, gamma=gamma, lam=lam, rule=rule, out=out))
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from rollmath import _core
 from rollmath._arrays import Array, ArrayLike
-from rollmath._token_rows import TokenRows
+from rollmath.ops._device_rows import DeviceRows, rows_of
+from rollmath.ops._device_scan import vtrace_on_device
 from rollmath.ops._scan import Gaps, RewardOnGap, Rule, inputs_of, lam_of, rate, rewards_of
 from rollmath.ragged import Ragged
 
@@ -65,7 +66,8 @@ def vtrace(
 
     Returns:
         Advantages and returns ``vs`` in the form and kind of ``values``, 0 at gaps and padding. On policy
-        (``log_ratios`` 0, clips of at least 1) the returns are those of TD(lambda).
+        (``log_ratios`` 0, clips of at least 1) the returns are those of TD(lambda). On a GPU as :func:`gae`: what would
+        raise for the numbers of a row makes the row NaN.
 
     Raises:
         ValueError: as :func:`gae`; a clip that is not positive; a log-ratio that is not finite; a result past its float
@@ -78,13 +80,17 @@ def vtrace(
     >>> vtrace([[0.0, 1.0]], [[0.5, 0.5]], [[0.0, 0.0]])
     VTrace(advantages=array([[0.5, 0.5]]), returns=array([[1., 1.]]))
     """
-    rows = TokenRows.of("vtrace", "values", values, mask=mask, lengths=lengths).only(valid)
+    rows = rows_of("vtrace", "values", values, mask=mask, lengths=lengths, valid=valid)
     rule = Rule(gaps, reward_on_gap, bootstrap, truncated).of(rows)
-    per_row, (r, v, w) = rewards_of(rows, rewards, values=values, log_ratios=log_ratios)
     decay = (rate("vtrace", "gamma", gamma), lam_of(rows, "lam", lam))
     rho = rate("vtrace", "clip_rho", clip_rho)
     pg_rho = rho if clip_pg_rho is None else rate("vtrace", "clip_pg_rho", clip_pg_rho)
     clips = (rho, rate("vtrace", "clip_c", clip_c), pg_rho)
+    if isinstance(rows, DeviceRows):
+        return VTrace(
+            *vtrace_on_device(rows, rewards, values, log_ratios, decay=decay, clips=clips, rule=rule, out=out)
+        )
+    per_row, (r, v, w) = rewards_of(rows, rewards, values=values, log_ratios=log_ratios)
     inputs = {"rewards": r, "values": v, "log_ratios": w, "lam": decay[1], **inputs_of(rule)}
     arrays, flat = rows.outputs(out, v.dtype, 2, inputs)
     _core.vtrace("vtrace", rows.layout, r, per_row, v, w, rule, decay, clips, flat[0], flat[1])

@@ -11,6 +11,7 @@ import torch
 from rollmath._arrays import ArrayLike, describe
 from rollmath._arrays import number as as_float
 from rollmath._checks import real, whole
+from rollmath.vocab._chunks import rows_of
 
 _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -137,7 +138,7 @@ def _temperature(who: str, temperature: ArrayLike, logits: torch.Tensor) -> floa
             return temperature.reshape(-1)
         if temperature.device.type != "cpu" or torch.compiler.is_compiling():
             # To read the number would wait for the device.
-            return temperature.to(logits.device).expand(logits.shape[:-1].numel())
+            return temperature.to(logits.device).expand(rows_of(logits))
     number = temperature.item() if isinstance(temperature, (torch.Tensor, np.generic)) else temperature
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {describe(temperature)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
@@ -38,7 +39,7 @@ def dtype_of(logits: torch.Tensor) -> torch.dtype:
 
 def rows_of(logits: torch.Tensor) -> int:
     """The product of the leading axes, also where the last one is empty."""
-    return logits.shape[:-1].numel()
+    return math.prod(logits.shape[:-1])  # torch.Size.numel() would fix the sizes that torch.compile leaves open
 
 
 def chunk_size(logits: torch.Tensor) -> int:

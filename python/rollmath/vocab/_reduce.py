@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from rollmath.vocab._args import (
 )
 from rollmath.vocab._autograd import Options, Reduce, forward, kept
 from rollmath.vocab._backend import check_backend
+from rollmath.vocab._chunks import rows_of
 from rollmath.vocab._dtensor import Local, is_dtensor, refuse_dtensors
 from rollmath.vocab._inputs import Inputs
 from rollmath.vocab._op import row_stats_op
@@ -62,46 +64,62 @@ def reduce(
         check_shard(who, shard, logits)
     device = logits.device if isinstance(logits, torch.Tensor) else torch.device("cpu")
     look = must_look(None if check is None else flag(who, "check", check), device)
-    compiling = torch.compiler.is_compiling()
-
-    def prepare() -> tuple[Inputs, Options]:
-        """All that may be wrong."""
-        check_logits(who, logits, 1 if shard is None else 0)
-        refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
-        names = check_outputs(who, outputs, NAMES, labels, ids)
-        inverse, per_row = check_inverse(who, temperature, logits)
-        inputs = Inputs(
-            check_labels(who, labels, logits) if labels is not None and "logprob" in names else None,
-            per_row,
-            None if mask is None else check_mask(who, mask, logits),
-            None if ids is None else check_gathered(who, ids, logits),
-            *_sets(who, allowed, logits),
-        )
-        check_backend(who, backend, logits)
-        inplace = flag(who, "inplace_backward", inplace_backward)
-        options = Options(
-            names,
-            inverse,
-            check_softcap(who, softcap),
-            check_ignore_index(who, ignore_index),
-            backend,
-            inplace and check_inplace(who, logits),
-            shard,
-        )
-        if look and not compiling:
-            check_temperatures(who, temperature)
-            total = logits.shape[-1] if shard is None else shard.total
-            check_values(who, inputs, options.ignore_index, total)
-        return inputs, options
-
-    if shard is None or compiling or not look:
-        inputs, options = prepare()
+    given = (who, logits, labels, outputs, temperature, softcap, mask, ignore_index, ids, allowed, shard, backend)
+    if torch.compiler.is_compiling():
+        inputs, options = _prepare(*given, inplace=inplace_backward, look=False)
+        made = _compiled(who, logits, inputs, options, look=look)
     else:
-        inputs, options = together(who, shard, logits, temperature, prepare)
-    made = _compiled(who, logits, inputs, options, look=look) if compiling else _eager(logits, inputs, options)
+        prepare = partial(_prepare, *given, inplace=inplace_backward, look=look)
+        inputs, options = together(who, logits, temperature, shard, prepare) if look and shard else prepare()
+        made = _eager(logits, inputs, options)
     rows = logits.shape[:-1]
     out = {name: x.view(*rows, x.shape[-1]) if name == "gathered" else x.view(rows) for name, x in made.items()}
     return out if local is None else local.back(out)
+
+
+def _prepare(
+    who: str,
+    logits: torch.Tensor,
+    labels: torch.Tensor | None,
+    outputs: Any,
+    temperature: ArrayLike,
+    softcap: float | None,
+    mask: torch.Tensor | None,
+    ignore_index: int | None,
+    ids: torch.Tensor | None,
+    allowed: TokenSets | None,
+    shard: VocabShard | None,
+    backend: str,
+    *,
+    inplace: bool,
+    look: bool,
+) -> tuple[Inputs, Options]:
+    """All that may be wrong is found here."""
+    check_logits(who, logits, 1 if shard is None else 0)
+    refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
+    names = check_outputs(who, outputs, NAMES, labels, ids)
+    inverse, per_row = check_inverse(who, temperature, logits)
+    inputs = Inputs(
+        check_labels(who, labels, logits) if labels is not None and "logprob" in names else None,
+        per_row,
+        None if mask is None else check_mask(who, mask, logits),
+        None if ids is None else check_gathered(who, ids, logits),
+        *_sets(who, allowed, logits),
+    )
+    check_backend(who, backend, logits)
+    options = Options(
+        names,
+        inverse,
+        check_softcap(who, softcap),
+        check_ignore_index(who, ignore_index),
+        backend,
+        flag(who, "inplace_backward", inplace) and check_inplace(who, logits),
+        shard,
+    )
+    if look:
+        check_temperatures(who, temperature)
+        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total)
+    return inputs, options
 
 
 def _eager(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
@@ -146,7 +164,7 @@ def _sets(
     if not isinstance(allowed, TokenSets):
         msg = f"{who}(): 'allowed' must be vocab.TokenSets, got {describe(allowed)}; use TokenSets.of_mask or .of_lists"
         raise TypeError(msg)
-    rows = logits.shape[:-1].numel()
+    rows = rows_of(logits)
     if len(allowed) != rows:
         msg = f"{who}(): 'allowed' must have {rows} sets (= rows of logits), got {len(allowed)}"
         raise ValueError(msg)

@@ -15,9 +15,9 @@ from rollmath.vocab._shard import VocabShard, check_spans
 
 def together(
     who: str,
-    shard: VocabShard,
     logits: torch.Tensor,
     temperature: Any,
+    shard: VocabShard,
     prepare: Callable[[], tuple[Inputs, Options]],
 ) -> tuple[Inputs, Options]:
     """What ``prepare`` returns, if it raises on no rank and all ranks have the same rows, labels and options."""

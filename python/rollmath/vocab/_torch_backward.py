@@ -38,11 +38,12 @@ def backward(
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The gradient for ``logits``, in their dtype; into ``out`` if it is given, which may be ``logits`` itself."""
+    grads = _counted(grads, labels, ignore_index)
     if out is None:
         out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
     total = first + logits.shape[-1] if total is None else total
     sets = Sets(allowed, max(0, min(logits.shape[-1], total - first)), first, total)
-    terms = _Terms(saved, grads, labels, mask, ignore_index)
+    terms = _Terms(saved, grads, mask)
     if not grads or not sets.width:
         return out.zero_()
     tokens = _spikes(labels, saved, ids, grads)
@@ -82,6 +83,15 @@ def backward(
     return out
 
 
+def _counted(
+    grads: dict[str, torch.Tensor], labels: torch.Tensor | None, ignore_index: int | None
+) -> dict[str, torch.Tensor]:
+    """The gradients without those of ignored labels."""
+    if "logprob" not in grads or labels is None or ignore_index is None:
+        return grads
+    return grads | {"logprob": grads["logprob"].masked_fill(labels == ignore_index, 0)}
+
+
 def _slope(capped_logits: torch.Tensor, softcap: float, room: torch.Tensor) -> torch.Tensor:
     """``1 - (x_capped / softcap)^2``; 0 for infinite logits."""
     ratio = torch.div(capped_logits, softcap, out=room).clamp_(-1, 1)
@@ -112,17 +122,13 @@ class _Terms:
         self,
         saved: dict[str, torch.Tensor],
         grads: dict[str, torch.Tensor],
-        labels: torch.Tensor | None,
         mask: torch.Tensor | None,
-        ignore_index: int | None,
     ) -> None:
         live = torch.zeros_like(saved["shift"], dtype=torch.bool)
         wide = torch.zeros_like(saved["shift"], dtype=torch.float64)
         a, b, c, d, e = wide, wide, wide, wide, wide
         for name, incoming in grads.items():
             g = incoming.double()
-            if name == "logprob" and ignore_index is not None and labels is not None:
-                g = g.masked_fill(labels == ignore_index, 0)
             live |= (g != 0) if g.dim() == 1 else (g != 0).any(1)
             if name == "logprob":
                 a = a - g

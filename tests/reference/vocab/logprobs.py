@@ -14,9 +14,10 @@ def logprobs(logits, labels, temperature=1.0, softcap=None, mask=None, ignore_in
         if (mask is not None and not mask[i]) or (ignore_index is not None and int(label) == ignore_index):
             out.append(0.0)
             continue
+        capped = row
         if softcap is not None:
-            row = [x if math.isinf(x) else softcap * math.tanh(x / softcap) for x in row]
-        z = {j: row[j] / t for j in (range(len(row)) if allowed is None else allowed[i])}
+            capped = [x if math.isinf(x) else softcap * math.tanh(x / softcap) for x in row]
+        z = {j: capped[j] / t for j in (range(len(row)) if allowed is None else allowed[i])}
         top = max(z.values(), default=-math.inf)
         if top == -math.inf:
             out.append(math.nan)

@@ -52,7 +52,7 @@ def row_stats(
     ids=None,
     allowed=None,
 ):
-    """``logits`` is ``[N, V]``, ``ids`` ``[N, K]``, ``allowed`` a list of N sets; a dict of arrays, one for each name."""
+    """``logits`` is ``[N, V]``, ``ids`` ``[N, K]``, ``allowed`` a list of N sets; an array for each name."""
     logits = np.asarray(logits, dtype=np.float64)
     n, vocab = logits.shape
     temperatures = np.broadcast_to(np.asarray(temperature, dtype=np.float64), n)

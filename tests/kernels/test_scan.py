@@ -1,0 +1,497 @@
+"""Scans over token tensors on a device: the public functions through the kernels, against CPU path and oracles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import rollmath as rm
+from rollmath import temporal
+
+torch = pytest.importorskip("torch")
+
+#: A result past its float type, and NaN made on purpose: the interpreter calculates with NumPy, which tells.
+pytestmark = pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered:RuntimeWarning")
+
+NAN, INF = float("nan"), float("inf")
+
+
+def along_axis(self, inputs):
+    """What the interpreter does element by element, for all elements of the other axis at once."""
+    first, *rest = zip(*(np.moveaxis(x.handle.data, self.axis, 0) for x in inputs), strict=True)
+    types = [x.dtype for x in inputs]
+    steps = [[self.to_tensor(x, t) for x, t in zip(first, types, strict=True)]]
+    for each in rest:
+        steps.append(self.combine_fn.fn(*steps[-1], *(self.to_tensor(x, t) for x, t in zip(each, types, strict=True))))
+    columns = zip(*steps, strict=True)
+    made = (np.stack([np.asarray(x.handle.data).reshape(np.shape(first[0])) for x in column]) for column in columns)
+    return [self.to_tensor(np.moveaxis(x, 0, self.axis), t) for x, t in zip(made, types, strict=True)]
+
+
+@pytest.fixture
+def on(device, monkeypatch):
+    """``on(function, *arrays, **options)`` on the device: tensors go there, results come back; small chunks."""
+    from rollmath.kernels import scan, vtrace
+    from rollmath.ops import _device_rows
+
+    if device == "cpu":
+        from triton.runtime import interpreter
+
+        monkeypatch.setattr(interpreter.ScanOps, "generic_scan", along_axis)
+    monkeypatch.setattr(scan, "tile", lambda longest, each, block=None: (block or 4 * each, 1))
+    monkeypatch.setattr(vtrace, "tile", lambda longest, each, block=None: (block or 4 * each, 1))
+
+    def there(x):
+        if isinstance(x, rm.Ragged) and isinstance(x.values, torch.Tensor):
+            return x.with_values(x.values.to(device))
+        return x.to(device) if isinstance(x, torch.Tensor) else x
+
+    def back(x):
+        if isinstance(x, tuple):
+            return type(x)(*map(back, x))
+        if isinstance(x, rm.Ragged):
+            assert x.values.device.type == device
+            return x.with_values(x.values.cpu())
+        assert x.device.type == device
+        return x.cpu()
+
+    def call(function, *arrays, **options):
+        with monkeypatch.context() as patch:
+            patch.setattr(_device_rows, "INTERPRET", device == "cpu")
+            return back(function(*map(there, arrays), **{k: there(v) for k, v in options.items()}))
+
+    return call
+
+
+def flat(x):
+    return (x.values if isinstance(x, rm.Ragged) else x).double().numpy()
+
+
+def same(got, expected, rtol=3e-7, atol=1e-7):
+    """The same form and type, and numbers that differ by a rounding at most."""
+    pairs = zip(got, expected, strict=True) if isinstance(got, tuple) else [(got, expected)]
+    for ours, theirs in pairs:
+        assert type(ours) is type(theirs)
+        a, b = ((x.values if isinstance(x, rm.Ragged) else x) for x in (ours, theirs))
+        assert (a.dtype, a.shape) == (b.dtype, b.shape)
+        assert_allclose(flat(ours), flat(theirs), rtol=rtol, atol=atol)
+
+
+def batch(shape, seed=0, *, on_gaps=False, dtype=torch.float32, keep=0.7):
+    """Rewards, values, log-ratios, mask."""
+    rng = np.random.default_rng(seed)
+    r, v, w = (torch.from_numpy(rng.normal(size=shape)).to(dtype) for _ in range(3))
+    mask = torch.from_numpy(rng.random(shape) < keep)
+    if not on_gaps:
+        r = torch.where(mask, r, 0)
+    return r, v, 0.3 * w, mask
+
+
+def ragged(x, lengths):
+    return rm.Ragged.from_lengths(x, lengths)
+
+
+GAE = {"gamma": 0.97, "lam": 0.9}
+LENGTHS = torch.tensor([40, 0, 33])
+
+
+@pytest.mark.parametrize("gaps", ["carry", "state", "ignore"])
+@pytest.mark.parametrize("bootstrap", ["zero", "last", "given"])
+def test_gae_of_padded_rows(on, gaps, bootstrap):
+    r, v, _, mask = batch((3, 40))
+    options = {**GAE, "mask": mask, "lengths": LENGTHS, "gaps": gaps, "truncated": torch.tensor([1, 1, 0])}
+    options["bootstrap"] = torch.tensor([0.5, 1.0, -2.0]) if bootstrap == "given" else bootstrap
+    same(on(temporal.gae, r, v, **options), temporal.gae(r, v, **options))
+
+
+@pytest.mark.parametrize("lengths", [[5, 0, 70, 1, 17], [0, 0], [31], [33, 64], []])
+def test_gae_of_packed_rows(on, lengths):
+    r, v, _, mask = batch(sum(lengths), seed=len(lengths))
+    masks = [mask, ragged(mask.to(torch.int64) * 2, lengths), None]
+    for given in masks if len(lengths) < 2 else masks[1:2]:
+        rewards = ragged(r, lengths)
+        same(
+            on(temporal.gae, rewards, ragged(v, lengths), mask=given, **GAE),
+            temporal.gae(rewards, ragged(v, lengths), mask=given, **GAE),
+        )
+
+
+@pytest.mark.parametrize("width", [0, 1, 8, 9, 32, 33, 64])
+def test_rows_that_end_about_a_chunk(on, width):
+    r, v, _, _ = batch((1, width), seed=width)
+    same(on(temporal.gae, r, v, **GAE), temporal.gae(r, v, **GAE))
+
+
+@pytest.mark.parametrize("on_gap", ["raise", "previous", "drop"])
+@pytest.mark.parametrize("function", ["gae", "vtrace", "discounted_returns"])
+def test_rewards_at_gaps_and_the_oracle(on, oracle, function, on_gap):
+    r, v, w, mask = batch((2, 23), seed=3, on_gaps=on_gap != "raise")
+    mask[:, 0] = True
+    names = {"gae": [r, v], "vtrace": [r, v, w], "discounted_returns": [r]}[function]
+    options = {"gamma": 0.9, "reward_on_gap": on_gap}
+    got = on(getattr(temporal, function), *names, mask=mask, **options)
+    module = {"discounted_returns": "returns"}.get(function, function)
+    lists = [x.double().tolist() for x in names]
+    expected = oracle(f"temporal/{module}.py", function)(*lists, mask=mask.tolist(), **options)
+    pairs = zip(got, expected, strict=True) if function != "discounted_returns" else [(got, expected)]
+    for ours, theirs in pairs:
+        assert_allclose(flat(ours), theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("gaps", ["carry", "state", "ignore", "cut"])
+def test_discounted_returns(on, gaps):
+    r, _, _, mask = batch((3, 35), seed=4)
+    options = {"mask": mask, "gaps": gaps, "lengths": [35, 30, 2], "bootstrap": [1.0, 2.0, 3.0], "gamma": 0.9}
+    same(on(temporal.discounted_returns, r, **options), temporal.discounted_returns(r, **options))
+
+
+@pytest.mark.parametrize("gaps", ["carry", "state", "ignore"])
+@pytest.mark.parametrize("clips", [{}, {"clip_rho": 1.5, "clip_c": 0.5, "clip_pg_rho": INF}])
+def test_vtrace(on, gaps, clips):
+    r, v, w, mask = batch((3, 21), seed=5)
+    options = {"mask": mask, "gaps": gaps, "lam": [0.9, 1.0, 0.0], "gamma": 0.95, "bootstrap": "last", **clips}
+    options["lengths"] = [21, 16, 3]
+    same(on(temporal.vtrace, r, v, w, **options), temporal.vtrace(r, v, w, **options))
+
+
+@pytest.mark.parametrize("gaps", ["carry", "state", "ignore"])
+@pytest.mark.parametrize("function", ["gae", "vtrace", "td_lambda"])
+def test_one_reward_a_row_goes_to_its_last_trained_token(on, function, gaps):
+    _, v, w, mask = batch((3, 20), seed=6)
+    mask[:, 14:] = False
+    mask[2] = False
+    r = torch.tensor([1.0, -2.0, 0.0])
+    arrays = [r, v, w] if function == "vtrace" else [r, v]
+    options = {"mask": mask, "gaps": gaps, "gamma": 0.9, "lam": 0.8}
+    call = getattr(temporal, function)
+    same(on(call, *arrays, **options), call(*arrays, **options))
+    short = {"lengths": LENGTHS.clamp(max=20), "gaps": gaps, "reward_on_gap": "drop"}
+    same(on(call, *arrays, **short), call(*arrays, **short))
+
+
+def test_one_reward_a_row_in_the_form_of_the_mask(on):
+    mask = batch((3, 20))[3]
+    r = torch.tensor([1.0, -2.0, 0.5])
+    call = temporal.discounted_returns
+    same(on(call, r, mask=mask, gamma=0.9), call(r, mask=mask, gamma=0.9))
+
+
+def test_a_lambda_of_each_row_and_one_of_the_returns(on):
+    r, v, _, mask = batch((3, 20), seed=7)
+    for lam, lam_returns in [(0.5, 1.0), ([0.0, 0.5, 1.0], 0.3), (torch.tensor([0.0, 0.5, 1.0]), [1.0, 0.0, 0.5])]:
+        options = {"lam": lam, "lam_returns": lam_returns, "gamma": 0.9, "mask": mask}
+        same(on(temporal.gae, r, v, **options), temporal.gae(r, v, **options))
+
+
+def test_rows_that_take_no_part(on):
+    r, v, w, mask = batch((3, 20), seed=8)
+    r[1], v[1] = NAN, NAN
+    valid = torch.tensor([True, False, True])
+    same(on(temporal.gae, r, v, mask=mask, valid=valid), temporal.gae(r, v, mask=mask, valid=valid))
+    same(on(temporal.vtrace, r, v, w, valid=valid), temporal.vtrace(r, v, w, valid=valid))
+
+
+def test_turns_and_td_lambda(on):
+    r, v, _, mask = batch((3, 20), seed=9)
+    same(on(temporal.turn_gae, r, v), temporal.turn_gae(r, v))
+    same(on(temporal.td_lambda, r, v, mask=mask), temporal.td_lambda(r, v, mask=mask))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.int64])
+def test_other_types(on, dtype):
+    r, v, w, mask = batch((2, 20), seed=10)
+    r, v, w = ((4 * x).to(dtype) for x in (r, v, w / 4))
+    rtol = 1e-13 if dtype == torch.float64 else 3e-7
+    same(on(temporal.gae, r, v, mask=mask, **GAE), temporal.gae(r, v, mask=mask, **GAE), rtol, rtol)
+    same(on(temporal.vtrace, r, v, w, mask=mask), temporal.vtrace(r, v, w, mask=mask), rtol, rtol)
+    mixed = on(temporal.gae, r, v.double(), mask=mask.to(torch.int32))
+    same(mixed, temporal.gae(r, v.double(), mask=mask.to(torch.int32)), 1e-13, 1e-13)
+
+
+def test_any_strides(on):
+    r, v, _, mask = batch((3, 50), seed=11)
+    cut = slice(13, 48)
+    views = [
+        [x[:, cut] for x in (r, v, mask)],
+        [r[:, cut].contiguous(), v[:, cut], mask[:, cut].clone()],
+        [x[:, cut].t().contiguous().t() for x in (r, v, mask)],
+        [r[:, cut], v[:1, cut].expand(3, -1), mask[:, cut]],
+    ]
+    for a, b, m in views:
+        copies = [x.contiguous() for x in (a, b, m)]
+        same(on(temporal.gae, a, b, mask=m), temporal.gae(copies[0], copies[1], mask=copies[2]))
+
+
+def test_gaps_hold_garbage_and_change_no_other_number(on):
+    r, v, w, mask = batch((2, 20), seed=12)
+    r[~mask], v[~mask], w[~mask] = 0, NAN, INF
+    lengths = mask.sum(1)
+    short = [ragged(x[mask], lengths) for x in (r, v, w)]
+    for call, n in ((temporal.gae, 2), (temporal.vtrace, 3)):
+        for ours, theirs in zip(on(call, *(r, v, w)[:n], mask=mask), on(call, *short[:n]), strict=True):
+            # On the CPU these are the same bits; here chunks cut the row elsewhere, and a last bit may differ.
+            assert_allclose(ours[mask], theirs.values, rtol=1.2e-7, atol=1e-12)
+            assert not ours[~mask].any()
+
+
+def flawed(kind):
+    """A batch of which row 1 is one that the CPU raises for."""
+    r, v, w, mask = batch((3, 34), seed=13)
+    mask[1, 3] = True
+    options = {"mask": mask}
+    if kind == "a reward at a gap":
+        mask[1, 30], r[1, 30] = False, 1.0
+    if kind == "a reward before the first token":
+        mask[1, :2], r[1, 1], options["reward_on_gap"] = False, 1.0, "previous"
+        mask[0, :2], r[0, :2] = False, 0.0
+        mask[0, 2], mask[0, 5], r[0, 5] = True, False, 2.0
+    if kind == "a reward of no token":
+        mask[1] = False
+        r = torch.ones(3)
+    if kind == "NaN":
+        mask[1, 32], v[1, 32] = True, NAN
+    if kind == "infinity in the first token":
+        mask[1, 0], v[1, 0] = True, INF
+    if kind == "a value after the last":
+        options["bootstrap"] = torch.tensor([1.0, INF, 1.0])
+    if kind == "a lambda":
+        options["lam"] = torch.tensor([1.0, 1.25, 0.0])
+    if kind == "a length":
+        options["lengths"] = torch.tensor([34, 35, 3])
+    return r, v, w, options
+
+
+@pytest.mark.parametrize("call", ["gae", "vtrace"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "a reward at a gap",
+        "a reward before the first token",
+        "a reward of no token",
+        "NaN",
+        "infinity in the first token",
+        "a value after the last",
+        "a lambda",
+        "a length",
+    ],
+)
+def test_a_row_that_the_cpu_raises_for_is_nan(on, monkeypatch, call, kind):
+    r, v, w, options = flawed(kind)
+    arrays = [r, v, w] if call == "vtrace" else [r, v]
+    with pytest.raises(ValueError):  # noqa: PT011 - tests of the CPU path have the messages
+        getattr(temporal, call)(*arrays, **options)
+    if kind in {"a lambda", "a length"}:
+        # On a device nobody has looked; in the interpreter these come from the device as well.
+        options = {k: torch.as_tensor(x) for k, x in options.items() if k != "reward_on_gap"}
+    got = on(getattr(temporal, call), *arrays, **options)
+    others = [0, 2]
+    good = {k: x[others] if isinstance(x, torch.Tensor) else x for k, x in options.items()}
+    expected = getattr(temporal, call)(*(x[others] for x in arrays), **good)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours[1].isnan().all()
+        assert_allclose(ours[others], theirs, rtol=3e-7, atol=1e-7)
+
+
+def test_a_log_ratio_that_a_clip_would_swallow_is_seen(on):
+    r, v, w, _ = batch((2, 9))
+    w[0, 4] = INF
+    got = on(temporal.vtrace, r, v, w)
+    assert all(x[0].isnan().all() and not x[1].isnan().any() for x in got)
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 1.0), (0.99, 0.95), (0.5, 0.1)])
+@pytest.mark.parametrize("accumulate", [torch.float64, torch.float32])
+def test_long_rows_do_not_lose_digits(device, gamma, lam, accumulate):
+    """On a GPU the length of a long agent trajectory; values up to 1e4; decays whose products underflow."""
+    from rollmath.kernels import scan
+
+    n = 32768 if device == "cuda" else 1100
+    rng = np.random.default_rng(14)
+    r, v = (torch.from_numpy(1e4 * rng.uniform(-1, 1, (1, n))).float() for _ in range(2))
+    a, g = torch.empty(1, n, device=device), torch.empty(1, n, device=device)
+    options = {"gamma": gamma, "lam": lam, "advantages": a, "returns": g, "accumulate": accumulate}
+    scan.gae(r.to(device), v.to(device), block=None if device == "cuda" else 512, **options)
+    expected = temporal.gae(r.double(), v.double(), gamma=gamma, lam=lam)
+    for ours, theirs in zip((a, g), expected, strict=True):
+        # Sums of n terms: what float32 can keep is counted from the largest of them.
+        scale = theirs.abs().max().item() if accumulate == torch.float32 else theirs.abs().numpy()
+        wrong = np.abs(ours.cpu().double().numpy() - theirs.numpy()) / np.maximum(scale, 1e-3)
+        assert wrong.max() < (2e-6 if accumulate == torch.float32 else 1e-7)
+
+
+def test_ratios_far_from_1(on, oracle):
+    r, v, _, _ = batch((1, 24), seed=15)
+    w = torch.full((1, 24), 20.0)
+    w[0, ::2] = -20.0
+    options = {"clip_rho": 1.0, "clip_c": INF, "gamma": 0.9}
+    got = on(temporal.vtrace, r, v, w, **options)
+    expected = oracle("temporal/vtrace.py", "vtrace")(*(x.double().tolist() for x in (r, v, w)), **options)
+    for ours, theirs in zip(got, expected, strict=True):
+        assert_allclose(flat(ours), theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_the_same_call_gives_the_same_bits(on, same_bits):
+    r, v, w, mask = batch((3, 20), seed=16)
+    for call, arrays in ((temporal.gae, (r, v)), (temporal.vtrace, (r, v, w))):
+        first, second = (on(call, *arrays, mask=mask) for _ in range(2))
+        for a, b in zip(first, second, strict=True):
+            same_bits(a.numpy(), b.numpy())
+
+
+def test_whiten_inside_is_whiten_afterwards(on, same_bits):
+    r, v, _, mask = batch((3, 20), seed=17)
+    how = rm.conventions.Whiten(ddof=0, eps_place="add")
+    inside = on(temporal.gae, r, v, mask=mask, whiten=how)
+    after = on(temporal.whiten, on(temporal.gae, r, v, mask=mask).advantages, mask=mask, how=how)
+    same_bits(inside.advantages.numpy(), after.numpy())
+    same(inside, temporal.gae(r, v, mask=mask, whiten=how), rtol=1e-6, atol=1e-6)
+    same(
+        on(rm.group.reinforce_pp, r, mask=mask, gamma=0.9),
+        rm.group.reinforce_pp(r, mask=mask, gamma=0.9), rtol=1e-6, atol=1e-6,
+    )  # fmt: skip
+
+
+def test_results_are_written_where_they_are_wanted(on, device):
+    r, v, w, mask = batch((2, 20), seed=18)
+    for call, arrays in ((temporal.gae, (r, v)), (temporal.vtrace, (r, v, w))):
+        out = (torch.full((2, 20), 9.0, device=device), torch.full((2, 20), 9.0, device=device))
+        got = on(call, *arrays, mask=mask, out=out)
+        same(got, call(*arrays, mask=mask))
+        assert torch.equal(out[0].cpu(), got[0])
+    inputs = [x.clone() for x in (r, v, mask)]
+    on(temporal.gae, r, v, mask=mask)
+    assert all(torch.equal(a, b) for a, b in zip(inputs, (r, v, mask), strict=True))
+
+
+def wrong_calls():
+    r, v, w, mask = batch((2, 5))
+    rag = ragged(v.reshape(-1), [5, 5])
+    yield "gae", (r, v.requires_grad_()), {}, ValueError, "'values' requires grad, but no gradient flows"
+    v = v.detach()
+    yield "gae", (r, v[0]), {}, TypeError, r"'values' must be a Ragged or a padded 2-D array \[B, T\], got a 1-D"
+    yield (
+        "gae",
+        (r[:, :4], v),
+        {},
+        ValueError,
+        r"'rewards' must have shape \(2, 5\) \(= that of 'values'\), got \(2, 4\)",
+    )
+    yield "gae", (r[None], v), {}, TypeError, r"'rewards' must have shape \(2, 5\)"
+    yield "gae", (r.numpy(), v), {}, ValueError, r"'rewards' must be a tensor on .* \(= values.device\), got a 2-D"
+    yield "gae", (r.to("meta"), v), {}, ValueError, "'rewards' must be a tensor on .*, got meta"
+    yield "gae", (r + 1j, v), {}, TypeError, "'rewards' must hold floats, ints or bools, got complex64"
+    yield "gae", (r, rag), {}, TypeError, "'rewards' must be a Ragged with the offsets of 'values', got a 2-D"
+    yield "gae", (rag, v), {}, TypeError, "'rewards' must be a padded array like 'values', got Ragged"
+    yield "gae", (ragged(r.reshape(-1), [6, 4]), rag), {}, ValueError, "'rewards' must have the offsets of 'values'"
+    yield "gae", (rag, rag), {"lengths": [5, 5]}, ValueError, "'lengths' goes with padded arrays"
+    yield "gae", (r, v), {"mask": mask.float()}, TypeError, r"'mask' must be bool or integer \(nonzero = True\), got fl"
+    yield "gae", (r, v), {"mask": mask.numpy()}, ValueError, "'mask' must be a tensor on "
+    yield "gae", (r, v), {"lengths": [5, 6]}, ValueError, "'lengths' must "
+    yield "gae", (r, v), {"lengths": [5]}, ValueError, r"'lengths' must have length 2 \(= the number of rows\), got 1"
+    yield "gae", (r, v), {"lengths": torch.ones(2)}, TypeError, "'lengths' must hold integers, got float32"
+    yield "gae", (r, v), {"lengths": torch.ones(3).int()}, ValueError, r"'lengths' must have length 2 \(= the number"
+    yield "gae", (r, v), {"valid": [True]}, ValueError, r"'valid' must have length 2 \(= the number of rows\), got 1"
+    yield "gae", (r, v), {"valid": torch.ones(2)}, TypeError, "'valid' must be bool or integer"
+    yield "gae", (r, v), {"truncated": torch.ones(1, 2)}, TypeError, "'truncated' must be 1-D, got a 2-D float32 array"
+    yield "gae", (r, v), {"bootstrap": torch.ones(3)}, ValueError, r"'bootstrap' must have length 2 \(= the number"
+    yield "gae", (r, v), {"bootstrap": torch.ones(2) + 1j}, TypeError, "'bootstrap' must hold floats, ints or bools"
+    yield "gae", (r, v), {"bootstrap": "first"}, ValueError, "'bootstrap' must be 'zero' or 'last'"
+    yield "gae", (r, v), {"gamma": 1.5}, ValueError, r"'gamma' must be in \[0, 1\], got 1.5"
+    yield "gae", (r, v), {"lam": NAN}, ValueError, r"'lam' must be in \[0, 1\], got NaN"
+    yield "gae", (r, v), {"lam": [0.5, -1.0]}, ValueError, r"'lam' must be in \[0, 1\], got -1 at row 1"
+    yield "gae", (r, v), {"lam_returns": [0.5]}, ValueError, r"'lam_returns' must have length 2"
+    yield "gae", (r, v), {"gaps": "cut"}, ValueError, "'gaps' must be one of 'carry', 'state', 'ignore', got 'cut'"
+    yield "gae", (r, v), {"whiten": True}, TypeError, "'whiten' must be a Whiten or None, got True"
+    yield (
+        "gae",
+        (r, v),
+        {"mask": mask, "gaps": "state", "reward_on_gap": "previous"},
+        ValueError,
+        (r"'reward_on_gap' must be 'raise' or 'drop' for gaps='state' on .*, got 'previous'; call .cpu\(\)"),
+    )
+    yield "gae", (r, v), {"mask": mask, "gaps": "state", "bootstrap": "last"}, ValueError, "'lengths' is needed where"
+    yield "gae", (r, v), {"out": v}, TypeError, "'out' must be 2 arrays, got a 2-D float32 array"
+    yield "gae", (r, v), {"out": (r, v)}, ValueError, "'out' shares memory with 'rewards'"
+    same_twice = torch.empty(2, 5)
+    yield "gae", (r, v), {"out": (same_twice, same_twice)}, ValueError, "'out' shares memory with 'out'"
+    yield "gae", (r, v), {"out": (r.double(), None)}, TypeError, r"'out' must be of the kind and dtype of the values"
+    yield "gae", (r, v), {"out": (torch.empty(5, 2).t(), None)}, ValueError, "'out' must be C-contiguous and aligned"
+    yield "vtrace", (r, v, w), {"clip_rho": 0.0}, ValueError, "'clip_rho' must be positive, got 0"
+    yield "vtrace", (r, v, w), {"clip_c": NAN}, ValueError, "'clip_c' must be positive, got NaN"
+    yield "discounted_returns", (r,), {"gamma": -0.5}, ValueError, r"'gamma' must be in \[0, 1\], got -0.5"
+    yield "discounted_returns", (r[:, 0].numpy(),), {"mask": mask}, ValueError, "'rewards' must be a tensor on "
+    yield "whiten", (v,), {"mask": mask[:1]}, ValueError, r"'mask' must have shape \(2, 5\)"
+
+
+def test_wrong_calls_say_what_is_wrong(device, monkeypatch):
+    from rollmath.ops import _device_rows
+
+    monkeypatch.setattr(_device_rows, "INTERPRET", device == "cpu")
+
+    def there(x):
+        if isinstance(x, rm.Ragged):
+            return x.with_values(x.values.to(device))
+        if isinstance(x, tuple):
+            return tuple(map(there, x))
+        return x.to(device) if isinstance(x, torch.Tensor) and not x.is_meta else x
+
+    for who, arrays, options, error, message in wrong_calls():
+        moved = [there(x.detach()).requires_grad_() if getattr(x, "requires_grad", False) else there(x) for x in arrays]
+        with pytest.raises(error, match=rf"^{who}\(\): {message}"):
+            getattr(temporal, who)(*moved, **{k: there(x) for k, x in options.items()})
+
+
+def test_without_triton_the_way_out_is_named(device, monkeypatch):
+    from rollmath.ops import _device_rows
+
+    monkeypatch.setattr(_device_rows, "INTERPRET", device == "cpu")
+    monkeypatch.setattr(_device_rows.importlib.util, "find_spec", lambda name: None)
+    r = torch.zeros(2, 3, device=device)
+    with pytest.raises(ValueError, match=r"^gae\(\): 'values' is on .*needs Triton, which is not installed; call .cpu"):
+        temporal.gae(r, r)
+
+
+def test_levels_that_need_the_host_still_say_so(device):
+    x = torch.zeros(2, 3, device="meta")
+    with pytest.raises(ValueError, match="meta"):
+        temporal.gae(x, x)
+
+
+@pytest.mark.gpu
+def test_nothing_waits_for_the_device():
+    r, v, w, mask = (x.cuda() for x in batch((4, 300)))
+    lengths, lam = torch.tensor([300, 0, 7, 299]), torch.tensor([1.0, 0.5, 0.0, 1.0])
+    packed = [ragged(x.reshape(-1), [300] * 4) for x in (r, v, w)]
+    how = rm.conventions.Whiten()
+
+    def everything():
+        temporal.gae(r, v, mask=mask, lengths=lengths, lam=lam, bootstrap="last", whiten=how)
+        temporal.gae(r, v, mask=mask, lengths=lengths.cuda(), lam=lam.cuda(), lam_returns=1.0)
+        temporal.vtrace(r, v, w, mask=mask)
+        temporal.gae(*packed[:2], mask=mask.reshape(-1))
+        temporal.discounted_returns(torch.ones(4, device="cuda"), mask=mask)
+        temporal.whiten(v, mask=mask)
+
+    everything()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        everything()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+def test_thirty_two_lengths_compile_once():
+    from rollmath.kernels import scan
+
+    def compiled():
+        return sum(len(x[0]) for x in scan._gae.device_caches.values())
+
+    for width in (1040, 1041):
+        temporal.gae(*(x.cuda() for x in batch((4, width))[:2]))
+    before = compiled()
+    for width in range(1042, 1074):
+        temporal.gae(*(x.cuda() for x in batch((4, width))[:2]))
+    assert compiled() == before
