@@ -10,18 +10,18 @@ from rollmath.loss._lowering import Unsupported
 from rollmath.loss._record import Graph, Node
 
 #: Numbers that are written into a kernel. All others are arguments, so that one that changes compiles nothing.
-WRITTEN = {0.0, 0.5, 1.0, 2.0, 4.0, float("inf"), torch.finfo(torch.float32).max, torch.finfo(torch.float64).max}
+WRITTEN = {0.0, 0.5, 1.0, float("inf"), torch.finfo(torch.float32).max, torch.finfo(torch.float64).max}
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
 }  # fmt: skip
 _VECTOR = {
-    **{
-        name: f"elementary.{name}({{0}})" for name in ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sign")
-    },
-    "maximum": "elementary.maximum({0}, {1})",
-    "minimum": "elementary.minimum({0}, {1})",
+    **{name: f"elementary.{name}({{0}})" for name in ("exp", "expm1", "log", "log1p", "sigmoid", "tanh")},
+    # Of torch, NaN if either is.
+    "maximum": "tl.maximum({0}, {1}, tl.PropagateNan.ALL)",
+    "minimum": "tl.minimum({0}, {1}, tl.PropagateNan.ALL)",
+    "sign": "({0} > 0).to(tl.float32) - ({0} < 0).to(tl.float32)",
     "div": "tl.div_rn({0}, {1})",
     "sqrt": "tl.sqrt_rn({0})",
     "abs": "tl.abs({0})",

@@ -138,7 +138,7 @@ class _Tokens:
             *(self.e.vector(i) for i in self.inside if self._is_made(i)),
             *(f"{name}_slope = tl.where(live, {self.e.of_token(i)}, 0.0)" for name, i in self.slopes.items()),
             *(
-                f"tl.store(partials + {row} * blocks + block, partial.block_{how}({self._wide(i)}, live))"
+                f"tl.store(partials + {row} * blocks + block, {_OF_BLOCK[how].format(self._wide(i))})"
                 for row, (i, how) in enumerate(self._reductions())
             ),
             *(f"tl.store({name}_out + at, {name}_slope, mask=full)" for name in self.slopes),
@@ -158,20 +158,20 @@ class _Tokens:
             lines += [self.e.number(i) for i in self.e.below(ready, known) if self._is_made(i)]
             found = [i for i in needed if nodes[i].op in _SEGMENT and stage[i] == sweep + 1]
             if found:
-                lines += [f"a{i} = tl.zeros([BLOCK], {_SEGMENT[nodes[i].op][0]})" for i in found]
+                lines += [f"a{i} = {_SEGMENT[nodes[i].op][0]}" for i in found]
                 lines += self._sweep([nodes[i].args[0] for i in found], single, [
                     _SEGMENT[nodes[i].op][1].format(f"a{i}", self.e.of_token(nodes[i].args[0])) for i in found
                 ])
-                lines += [f"s{i} = partial.{_SEGMENT[nodes[i].op][2]}(a{i})" for i in found]
+                lines += [f"s{i} = {_SEGMENT[nodes[i].op][2].format(f'a{i}')}" for i in found]
         rows = [(row, i, how) for row, (i, how) in enumerate(self._reductions())]
         vectors = [(row, i, how) for row, i, how in rows if i not in single]
-        lines += [f"p{row} = partial.{how}_start(BLOCK)" for row, _, how in vectors]
+        lines += [f"p{row} = {_LANES[how][0]}" for row, _, how in vectors]
         lines += self._sweep([*self.slopes.values(), *(i for _, i, _ in vectors)], single, [
-            *(f"p{row} = partial.{how}_step(p{row}, {self.e.of_token(i)}, live)" for row, i, how in vectors),
+            *(_LANES[how][1].format(f"p{row}", self._wide(i)) for row, i, how in vectors),
             *(f"{name}_slope = tl.where(live, {self.e.of_token(i)}, 0.0)" for name, i in self.slopes.items()),
             *(f"tl.store({name}_out + at, {name}_slope, mask=inside)" for name in self.slopes),
         ])
-        ends = {row: f"partial.{how}_end(p{row})" for row, _, how in vectors}
+        ends = {row: _LANES[how][2].format(f"p{row}") for row, _, how in vectors}
         ends |= {row: f"({self.e.single(i)}).to(tl.float32)" for row, i, _ in rows if i in single}
         return [
             "block = tl.program_id(0).to(tl.int64)",
@@ -243,10 +243,31 @@ class _Tokens:
         return lines
 
 
-#: How tokens of a segment are reduced: the accumulator of a lane, its step, and what reduces the lanes.
+#: What a block of tokens becomes.
+_OF_BLOCK = {"sum": "tl.sum(tl.where(live, {0}, 0.0), 0)", "max": "partial.block_max({0}, live)"}
+
+#: The same over several blocks: a number for each lane, what a block does to it, and the lanes together.
+_LANES = {
+    "sum": ("tl.zeros([BLOCK], tl.float32)", "{0} += tl.where(live, {1}, 0.0)", "tl.sum({0}, 0)"),
+    "max": (
+        'tl.full([BLOCK], -float("inf"), tl.float32)',
+        "{0} = tl.where(live & (({1} > {0}) | ({1} != {1})), {1}, {0})",
+        "partial.lane_max({0})",
+    ),
+}
+
+#: The same for what tokens of a segment share.
 _SEGMENT = {
-    "segment_sum": ("tl.float64", "{0} += tl.where(live, {1}, 0.0).to(tl.float64)", "lane_sum"),
-    "segment_max": ("tl.float32", "{0} = elementary.maximum({0}, tl.where(live, {1}, 0.0))", "lane_max"),
+    "segment_sum": (
+        "tl.zeros([BLOCK], tl.float64)",
+        "{0} += tl.where(live, {1}, 0.0).to(tl.float64)",
+        "tl.sum({0}, 0)",
+    ),
+    "segment_max": (
+        "tl.zeros([BLOCK], tl.float32)",
+        "{0} = tl.maximum({0}, tl.where(live, {1}, 0.0), tl.PropagateNan.ALL)",
+        "partial.lane_max({0}).to(tl.float64)",
+    ),
 }
 
 
@@ -279,8 +300,8 @@ def _loss(graph: Graph, sums: list[int], maxima: list[int]) -> tuple[str, tuple[
     """The second kernel, the names of the metrics, and its numbers."""
     e, at = Expressions(graph), dict(graph.sums)
     ready = {*sums, *maxima}
-    body = [f"s{i} = partial.pick(sums, {k}, SUM_ROWS)" for k, i in enumerate(sums)]
-    body += [f"s{i} = partial.pick(maxima, {k}, MAX_ROWS)" for k, i in enumerate(maxima)]
+    body = [f"s{i} = tl.sum(tl.where(sum_row == {k}, sums, 0.0), 0)" for k, i in enumerate(sums)]
+    body += [f"s{i} = tl.sum(tl.where(max_row == {k}, maxima, 0.0), 0)" for k, i in enumerate(maxima)]
     body += [e.number(i) for i in e.below(list(at.values()), ready) if graph.nodes[i].op not in {"constant", "input"}]
     terms = [name for name in TERMS if name in at]
     largest = [name for name in at if name.endswith("_max")]
@@ -293,6 +314,8 @@ def _loss(graph: Graph, sums: list[int], maxima: list[int]) -> tuple[str, tuple[
     numbers = ["scale", "coef", *(f"k{k}" for k in range(len(e.doubles)))]
     head = [
         f"sums, maxima = partial.reduce_partials(partials, blocks, {len(sums)}, {len(maxima)}, SUM_ROWS, MAX_ROWS, CHUNK)",
+        "sum_row = tl.arange(0, SUM_ROWS)",
+        "max_row = tl.arange(0, MAX_ROWS)",
         "trained = trained_tokens.to(tl.float64)",
         "share = 1.0 / step_tokens.to(tl.float64)",
         *_joined(numbers),

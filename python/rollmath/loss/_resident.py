@@ -38,7 +38,8 @@ class Resident:
         self.shape, self.device = shape, device
         self.trained = int(rows.trained.sum())
         self._row = _row_of_position(rows, shape)
-        self.masked = self.trained < len(self._row)
+        # Not by how many are trained, so that batches of a kind have one kernel.
+        self.masked = len(shape) == 2 or rows.mask is not None
         index = rows.rollouts.index
         self.aligned = bool((index == np.arange(rows.n_rows)).all())
         self._rollout = index
