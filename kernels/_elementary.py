@@ -1,4 +1,4 @@
-"""Elementary functions in float32 without libdevice, close to float64 and the same bits in the interpreter and compiled.
+"""Elementary functions in float32 without libdevice, within 2 ulp of float64.
 
 NaN stays NaN. Polynomials are spelt with fused multiply-adds, so that results do not depend on what a compiler fuses.
 """

@@ -29,9 +29,9 @@ def reduce_partials(
 ):
     """Sums of the first ``SUMS`` rows of ``partials`` and maxima of the next ``MAXIMA``, two float64 vectors.
 
-    ``partials`` is ``[SUMS + MAXIMA, blocks]`` float32. The vectors have ``SUM_ROWS`` and ``MAX_ROWS`` entries, powers of
-    two that are not below SUMS and MAXIMA; the largest of no tokens is 0. The order of a sum depends on ``blocks`` and
-    ``CHUNK`` alone.
+    ``partials`` is ``[SUMS + MAXIMA, blocks]`` float32. The vectors have ``SUM_ROWS`` and ``MAX_ROWS`` entries, powers
+    of two that are not below SUMS and MAXIMA; the largest of no tokens is 0. The order of a sum depends on ``blocks``
+    and ``CHUNK`` alone.
     """
     sum_row = tl.arange(0, SUM_ROWS)[:, None]
     max_row = tl.arange(0, MAX_ROWS)[:, None]

@@ -1,4 +1,4 @@
-"""Losses by kernels made for the rules, against the plain arithmetic in float64; in Triton's interpreter without a GPU."""
+"""Losses by kernels made for the rules, against the plain arithmetic in float64, in the interpreter without a GPU."""
 
 import gc
 from dataclasses import dataclass
@@ -28,9 +28,13 @@ from rollmath.loss import (  # noqa: E402
     Reinforce,
     Staleness,
     TokenLoss,
+    _engine,
+    _fused,
+    _generate,
+    _policy_loss,
+    _resident,
     policy_loss,
 )
-from rollmath.loss import _engine, _fused, _generate, _policy_loss, _resident  # noqa: E402
 from rollmath.loss._call import Result  # noqa: E402
 
 # The interpreter computes in NumPy, which warns of infinities that are meant.
@@ -120,7 +124,9 @@ def called(step, objective, device=None, *, form="packed", dtype=torch.float32, 
 def pack(step, x, form):
     if form == "packed":
         return x
-    inside = torch.arange(x.shape[1], device=x.device) < torch.tensor(step.rows.lengths.copy(), device=x.device)[:, None]
+    inside = (
+        torch.arange(x.shape[1], device=x.device) < torch.tensor(step.rows.lengths.copy(), device=x.device)[:, None]
+    )
     assert (x[~inside] == 0).all()
     return x[inside]
 
@@ -146,7 +152,9 @@ def test_every_objective(kernels, device, name, way):
 
 @pytest.mark.parametrize("objective", [Reinforce(), GSPO(clip=0.2)], ids=["tokens", "sequences"])
 @pytest.mark.parametrize("form", ["packed", "padded"])
-@pytest.mark.parametrize(("lengths", "masked"), [((5, 0, 7, 31), True), ((5, 31), False), ((16, 32), False), ((0,), True)])
+@pytest.mark.parametrize(
+    ("lengths", "masked"), [((5, 0, 7, 31), True), ((5, 31), False), ((16, 32), False), ((0,), True)]
+)
 def test_forms(kernels, device, objective, form, masked, lengths):
     step = a_step(lengths, range(len(lengths)), masked=masked)
     options = {"kl": None, "weight": None}
@@ -355,7 +363,14 @@ def runs(rows):
 @pytest.mark.parametrize("form", ["packed", "padded"])
 @pytest.mark.parametrize(
     ("level", "kind"),
-    [("rollout", "float64"), ("row", "float32"), ("row", "int64"), ("turn", "numpy"), ("token", "float32"), ("token", "bool")],
+    [
+        ("rollout", "float64"),
+        ("row", "float32"),
+        ("row", "int64"),
+        ("turn", "numpy"),
+        ("token", "float32"),
+        ("token", "bool"),
+    ],
 )
 def test_levels_and_kinds_of_advantages(kernels, device, level, form, kind):
     step = a_step()
@@ -418,6 +433,27 @@ policy_loss(LogProbs(torch.zeros(2)), [1.0], rows, PPO(), normalizer=Normalizer.
 print("triton" in sys.modules)
 """
     assert script(code)[0].strip() == "False"
+
+
+def test_what_triton_does_not_compile_has_the_plain_arithmetic(monkeypatch, device):
+    import triton
+
+    def refused(_):
+        raise triton.CompilationError("f(x)", None, "no such thing")
+
+    monkeypatch.setattr(_fused, "kernels_of", refused)
+    monkeypatch.setattr(_fused, "_REFUSED", {})
+    step, reasons = a_step(), []
+
+    def evaluate(call):
+        reasons.append(_fused.fused(call))
+        return _engine.at_once(call)
+
+    monkeypatch.setattr(_policy_loss, "evaluate", evaluate)
+    for _ in range(2):
+        called(step, PPO(), device)
+    assert all("Triton does not compile it" in why and "no such thing" in why for why in reasons)
+    assert len(_fused._REFUSED) == 1
 
 
 def test_without_triton(monkeypatch, device):
