@@ -92,7 +92,7 @@ def linear_row_stats(
         ValueError: shapes or devices that do not fit, values out of range, an unknown output, a ``workspace`` that is
             too small for one row.
 
-    Source: textbook; that logits need not exist is the idea of Wijmans et al., Cut Your Losses, arXiv:2411.09009 (known by
+    Source: textbook; that logits need not exist is the idea of Wijmans et al., Cut Your Losses, arXiv:2411.09009 (by
     secondary description; their kernel multiplies by itself, this one calls the library).
 
     >>> hidden, weight = torch.eye(2, 3), torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
