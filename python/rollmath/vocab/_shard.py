@@ -88,10 +88,11 @@ class VocabShard:
             TypeError: no DTensor.
             ValueError: placements that ``row_stats`` does not take.
         """
-        from rollmath.vocab._dtensor import is_dtensor, vocabulary
+        from rollmath.vocab._dtensor import is_dtensor, vocabulary  # noqa: PLC0415 (it imports this file)
 
         if not is_dtensor(logits):
-            msg = f"VocabShard.of(): 'logits' must be a DTensor, got {describe(logits)}; else say VocabShard(group, ...)"
+            fix = "; of plain tensors say VocabShard(group, first, total)"
+            msg = f"VocabShard.of(): 'logits' must be a DTensor, got {describe(logits)}{fix}"
             raise TypeError(msg)
         return vocabulary("VocabShard.of", logits)
 
