@@ -133,7 +133,7 @@ def derivative(
     e = tl.fma(x, k, -shift) - log2_l
     if MEAN:
         dx = polynomial(e, a, b, c, s, t, m, LINEAR, CURVED, SQUARE)
-        dx = tl.where(x == float("-inf"), 0.0, dx)
+        dx = tl.where(e == float("-inf"), 0.0, dx)
     else:
         dx = polynomial(e, a, b, c, s, t, 0.0, LINEAR, CURVED, SQUARE)
     if SOFTCAP:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from rollmath.kernels.row_stats import forward  # noqa: E402
 from rollmath.kernels.row_stats_backward import OUTPUTS, backward  # noqa: E402
 
 INF = torch.inf
@@ -102,7 +103,7 @@ def logits(rows, width, dtype=torch.float32, scale=3, seed=1):
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-@pytest.mark.parametrize("temperature", [0.5, 1.0, torch.tensor([0.3, 1.0, 4.0])])
+@pytest.mark.parametrize("temperature", [0.5, torch.tensor([0.3, 1.0, 4.0])])
 def test_each_output_alone(device, name, temperature):
     case = Case(logits(3, 77), names=(name,), temperature=temperature)
     close(case.run(device), case.exact, 3e-6 if name == "var_logprob" else 1e-6)
@@ -113,12 +114,6 @@ def test_each_output_alone(device, name, temperature):
 def test_all_outputs_together(device, dtype, width):
     case = Case(logits(2, width, dtype), ids=torch.randint(width, (2, 3)), temperature=0.7)
     close(case.run(device), case.exact, 3e-6)
-
-
-@pytest.mark.parametrize("names", list(itertools.combinations(("logprob", "entropy", "sum_p_squared", "p_max"), 2)))
-def test_pairs(device, names):
-    case = Case(logits(2, 40), names=names)
-    close(case.run(device), case.exact)
 
 
 @pytest.mark.parametrize("offset", [1000.0, -1000.0])
@@ -150,6 +145,34 @@ def test_a_row_without_distribution_is_nan_and_harms_no_other(device):
     made = case.run(device)
     close(made[:1], case.exact[:1])
     assert made[1:].isnan().all()
+
+
+def test_without_a_possible_token_all_of_a_set_is_nan(device):
+    x, member = logits(3, 40), torch.zeros(3, 40, dtype=torch.bool)
+    member[:, 4:9] = True
+    allowed = (torch.arange(4, 9).repeat(2), torch.tensor([0, 5, 5, 10]))
+    case = Case(x, member=member)
+    case.x[2] = -INF
+    for name in set(case.saved) - {"argmax"}:
+        case.saved[name][1:] = torch.nan
+    case.saved["shift"][1:], case.saved["log2_l"][1:] = torch.finfo(torch.float32).min, -INF
+    made = case.run(device, allowed=tuple(y.to(device) for y in allowed))
+    close(made[:1], case.exact[:1], 3e-6)
+    assert (made[1] == 0).all()
+    assert torch.equal(made[2].isnan(), member[2])
+
+
+def test_takes_what_the_forward_kernel_keeps(device):
+    x = logits(3, 60, torch.bfloat16)
+    x[1, 5:30] = -INF
+    case = Case(x, temperature=0.7, softcap=30.0, labels=torch.tensor([3, 7, 59]))
+    names = (*OUTPUTS, "argmax")
+    made = forward(
+        x.to(device), case.labels.to(device), outputs=names, inv_temperature=1 / 0.7, softcap=30.0,
+        ids=case.ids.to(device),
+    )  # fmt: skip
+    case.saved = {name: value.cpu() for name, value in made.items()}
+    close(case.run(device), case.exact, 3e-6)
 
 
 @pytest.mark.parametrize("poison", [torch.nan, INF, -INF])
@@ -242,8 +265,6 @@ def test_allowed_sets(device, in_place, width):
 def strided(x):
     """The same numbers in other places: name, tensor."""
     rows, width = x.shape
-    two = torch.full((rows, 2, width), 9.0, dtype=x.dtype)
-    two[:, 1] = x
     padded = torch.full((rows, width + 11), 9.0, dtype=x.dtype)
     padded[:, :width] = x
     shifted = torch.full((rows * width + 3,), 9.0, dtype=x.dtype)
@@ -255,7 +276,6 @@ def strided(x):
     if rows == some.shape[:-1].numel():
         some.copy_(x.view(some.shape))
     return {
-        "slice": two[:, 1],
         "padded": padded[:, :width],
         "misaligned": shifted[3:].view(rows, width),
         "columns": x.t().contiguous().t(),
@@ -264,7 +284,7 @@ def strided(x):
     }
 
 
-@pytest.mark.parametrize("layout", ["slice", "padded", "misaligned", "columns", "apart", "deep"])
+@pytest.mark.parametrize("layout", ["padded", "misaligned", "columns", "apart", "deep"])
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("width", [3, 45])
 def test_strides_change_no_bit(device, layout, in_place, width):

@@ -9,18 +9,46 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from rollmath import vocab  # noqa: E402
 
 ALL = ("logprob", "entropy", "lse", "sum_p_squared")
+SMOOTH = tuple(name for name in vocab.RowStats._fields if name != "argmax")
 
 
-@pytest.mark.parametrize("outputs", [(name,) for name in ALL] + [ALL, ("entropy", "sum_p_squared")])
+@pytest.mark.parametrize("outputs", [(name,) for name in SMOOTH] + [SMOOTH, ALL, ("entropy", "sum_p_squared")])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, "rows"])
 def test_gradcheck(outputs, temperature):
     torch.manual_seed(1)
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
-    y = torch.randint(6, (3,))
+    y, ids = torch.randint(6, (3,)), torch.randint(6, (3, 2))
     t = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64) if temperature == "rows" else temperature
+    given = ids if "gathered" in outputs else None
 
     def reduce(x):
-        return tuple(s for s in vocab.row_stats(x, y, outputs=outputs, temperature=t) if s is not None)
+        stats = vocab.row_stats(x, y, outputs=outputs, temperature=t, ids=given)
+        return tuple(s for s in stats if s is not None)
+
+    assert torch.autograd.gradcheck(reduce, (x,))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"softcap": 1.5},
+        {"mask": torch.tensor([True, False, True])},
+        {"ignore_index": 2},
+        {"allowed": vocab.TokenSets.of_lists([[0, 5, 3], [1], [2, 4, 0, 1]])},
+        {"allowed": vocab.TokenSets.of_lists([[0, 5], [1, 2, 3], [2, 4]]), "softcap": 2.0, "temperature": 0.6},
+    ],
+)
+@pytest.mark.parametrize("width", [6, 2100])
+def test_gradcheck_of_options(options, width):
+    torch.manual_seed(5)
+    x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    y, ids = torch.tensor([0, 2, 4]), torch.tensor([[5, 0], [1, 1], [2, 4]])
+    beyond = torch.linspace(-9, -3, width - 6, dtype=torch.float64).expand(3, -1)
+
+    def reduce(x):
+        stats = vocab.row_stats(torch.cat([x, beyond], 1), y, outputs=SMOOTH, ids=ids, **options)
+        # An impossible token has a log-probability of -inf, which no difference can tell from another.
+        return tuple(s.where(s.isfinite(), 0) for s in stats if s is not None)
 
     assert torch.autograd.gradcheck(reduce, (x,))
 
@@ -163,6 +191,7 @@ class _Fresh(TorchDispatchMode):
         (("logprob",), torch.bfloat16, 1, 2),
         (ALL, torch.float32, 2, 2),
         (ALL, torch.bfloat16, 2, 3),
+        (("var_logprob",), torch.float32, 2, 3),
     ],
 )
 def test_chunks_share_their_memory(monkeypatch, outputs, dtype, forward, backward):

@@ -295,6 +295,8 @@ X = torch.zeros(2, 3)
         ((X, X, {"top_k": 0}), ValueError, "'top_k' must be at least 1, got 0"),
         ((X, X, {"top_k": 4}), ValueError, r"'top_k' must be at most 3 \(= V\), got 4"),
         ((X, X, {"top_k": 1.0}), TypeError, "'top_k' must be a whole number, got an object of type float"),
+        ((X, X, {"backend": "cuda"}), ValueError, "'backend' must be one of 'auto', 'torch', 'triton', got 'cuda'"),
+        ((X, X, {"top_k": 1, "backend": "cuda"}), ValueError, "'backend' must be one of 'auto', 'torch', 'triton'"),
         ((X, X, {"tail": 1}), TypeError, "'tail' must be True or False, got 1"),
     ],
 )

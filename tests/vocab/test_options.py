@@ -157,6 +157,15 @@ def test_one_long_row_has_the_bits_it_has_among_others():
         assert all(torch.equal(a[i : i + 1], b) for a, b in zip(together[:-1], alone[:-1], strict=True))
 
 
+def test_an_ignored_label_may_be_a_token():
+    x = torch.randn(3, 5, requires_grad=True)
+    stats = vocab.row_stats(x, torch.tensor([2, 1, 2]), outputs=("logprob", "lse"), ignore_index=2)
+    assert stats.logprob[[0, 2]].tolist() == [0, 0]
+    (stats.logprob.sum() + stats.lse[2]).backward()
+    assert (x.grad[0] == 0).all()
+    torch.testing.assert_close(x.grad[2], torch.softmax(x.detach()[2], 0))
+
+
 def test_a_softcap_keeps_infinities():
     x = torch.tensor([[1.0, -torch.inf, 2.0], [1.0, torch.inf, 0.0]], requires_grad=True)
     stats = vocab.row_stats(x, torch.tensor([1, 0]), softcap=2.0)

@@ -102,7 +102,8 @@ def row_sum(x: torch.Tensor) -> torch.Tensor:
 
 def row_norm(x: torch.Tensor) -> torch.Tensor:
     """Euclidean norms of the rows, as :func:`row_sum`."""
-    return torch.linalg.vector_norm(x if x.shape[0] != 1 else x.expand(2, -1), dim=1)[: x.shape[0]]
+    norms: torch.Tensor = torch.linalg.vector_norm(x if x.shape[0] != 1 else x.expand(2, -1), dim=1)
+    return norms[: x.shape[0]]
 
 
 def part(per_row: float | torch.Tensor, start: int, stop: int) -> float | torch.Tensor:
