@@ -53,14 +53,8 @@ def bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED: tl.constexpr):
 
 @triton.jit
 def start(at, base, row, stride, SHARED: tl.constexpr):
-    """Where a row of an array with its own row stride begins; None stays None."""
-    if at is None:
-        begin = None
-    elif SHARED:
-        begin = at + base
-    else:
-        begin = at + row * stride
-    return begin
+    """Where a row of an array with its own row stride begins."""
+    return at + base if SHARED else at + row * stride
 
 
 @triton.jit

@@ -193,11 +193,11 @@ def _gae(
     g = wide(gamma, gamma_lo, ACC)
     by, wrong = fraction(LAM, row, lam, lam_lo, ACC)
     by_ret, wrong_ret = fraction(LAM_RETURNS, row, lam_ret, lam_ret_lo, ACC)
-    r_at = start(REWARDS, base, row, reward_stride, SHARED)
-    v_at = start(VALUES, base, row, value_stride, SHARED)
-    m_at = start(MASK, base, row, mask_stride, SHARED)
-    a_at = start(ADVANTAGES, base, row, width, True)
-    g_at = start(RETURNS, base, row, width, True)
+    r_at = start(REWARDS, base, row, reward_stride, SHARED) if REWARDS is not None else None
+    v_at = start(VALUES, base, row, value_stride, SHARED) if VALUES is not None else None
+    m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
+    a_at = start(ADVANTAGES, base, row, width, True) if ADVANTAGES is not None else None
+    g_at = start(RETURNS, base, row, width, True) if RETURNS is not None else None
     last = used - 1
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
