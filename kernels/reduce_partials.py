@@ -27,7 +27,9 @@ def lane_sum(x):
 @triton.jit
 def lane_max(x):
     """Largest of the lanes, NaN if one is; float64."""
-    largest = tl.where(tl.max((x != x).to(tl.int32), 0) > 0, float("nan"), tl.max(tl.where(x == x, x, -float("inf")), 0))
+    largest = tl.where(
+        tl.max((x != x).to(tl.int32), 0) > 0, float("nan"), tl.max(tl.where(x == x, x, -float("inf")), 0)
+    )
     return largest.to(tl.float64)
 
 
