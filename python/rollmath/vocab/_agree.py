@@ -35,7 +35,9 @@ def device_types(group: Any) -> list[str]:
     return list(distributed.Backend.backend_capability.get(backend, ["cpu"]))
 
 
-def agree(who: str, make: Callable[[], Mapping[str, str]], group: Any, also: Sequence[str] = ()) -> list[dict[str, str]]:
+def agree(
+    who: str, make: Callable[[], Mapping[str, str]], group: Any, also: Sequence[str] = ()
+) -> list[dict[str, str]]:
     """What ``make`` returns on each rank: words by name. If it raises on one of them, all raise, and name that rank.
 
     Args:

@@ -16,16 +16,16 @@ from rollmath.vocab._chunks import rows_of
 _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
-def check_logits(who: str, logits: torch.Tensor) -> None:
-    """Raises unless ``logits`` is a float tensor ``[..., V]`` with ``V`` at least 1."""
+def check_logits(who: str, logits: torch.Tensor, least: int = 1) -> None:
+    """Raises unless ``logits`` is a float tensor ``[..., V]`` with ``V`` at least 1, or 0 for a rank without tokens."""
     if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
         msg = f"{who}(): 'logits' must be a float tensor [..., V], got {describe(logits)}"
         raise TypeError(msg)
     if torch._C._are_functorch_transforms_active():
         msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
         raise RuntimeError(msg)
-    if logits.dim() == 0 or logits.shape[-1] == 0:
-        msg = f"{who}(): 'logits' must have shape [..., V] with V of at least 1, got {tuple(logits.shape)}"
+    if logits.dim() == 0 or logits.shape[-1] < least:
+        msg = f"{who}(): 'logits' must have shape [..., V] with V of at least {least}, got {tuple(logits.shape)}"
         raise ValueError(msg)
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import torch
 
 from rollmath._autograd import first_order_only
-from rollmath.vocab import _torch_rows
+from rollmath.vocab import _shard_rows, _torch_rows
 from rollmath.vocab._backend import implementation
 from rollmath.vocab._inputs import Inputs
+from rollmath.vocab._shard import VocabShard
 from rollmath.vocab._torch_merge import Stats, needed
 
 
 @dataclass(frozen=True)
 class Options:
-    """The numbers and choices of a call. ``shard`` has ``first``, ``total`` and ``gather``, or is None."""
+    """The numbers and choices of a call."""
 
     outputs: tuple[str, ...]
     inv_temperature: float = 1.0
@@ -24,27 +25,17 @@ class Options:
     ignore_index: int | None = None
     backend: str = "auto"
     inplace: bool = False
-    shard: Any = None
+    shard: VocabShard | None = None
 
 
 def forward(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
     """The statistics of the rows, and what :func:`backward` needs."""
     backend = implementation(options.backend, logits)
     arguments = _arguments(backend, logits, inputs, options)
+    arguments["outputs"] = options.outputs
     if options.shard is None:
-        return dict(backend.forward(logits, inputs.labels, outputs=options.outputs, **arguments))
-    parts = backend.partials(logits, inputs.labels, outputs=options.outputs, **arguments)
-    return dict(
-        backend.merge(
-            options.shard.gather(parts),
-            inputs.labels,
-            outputs=options.outputs,
-            total=options.shard.total,
-            mask=inputs.mask,
-            ignore_index=options.ignore_index,
-            ids=inputs.ids,
-        )
-    )
+        return dict(backend.forward(logits, inputs.labels, **arguments))
+    return dict(_shard_rows.forward(backend, options.shard, logits, inputs.labels, **arguments))
 
 
 def backward(
@@ -53,7 +44,10 @@ def backward(
     """The gradient for the logits."""
     backend = implementation(options.backend, logits)
     arguments = _arguments(backend, logits, inputs, options)
-    gradient: torch.Tensor = backend.backward(logits, inputs.labels, saved, grads, out=out, **arguments)
+    rows = (inputs.labels, saved, grads)
+    if options.shard is not None:
+        return _shard_rows.backward(backend, options.shard, logits, *rows, out=out, **arguments)
+    gradient: torch.Tensor = backend.backward(logits, *rows, out=out, **arguments)
     return gradient
 
 

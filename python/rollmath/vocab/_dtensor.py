@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rollmath._arrays import describe
 from rollmath.vocab._shard import VocabShard
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def vocabulary(who: str, logits: DTensor) -> VocabShard | None:
 
 
 def _vocabulary_dimension(who: str, logits: DTensor) -> int | None:
-    from torch.distributed.tensor import Replicate, Shard
+    from torch.distributed.tensor import Replicate, Shard  # noqa: PLC0415
 
     found = []
     for number, placement in enumerate(logits.placements):
@@ -49,9 +50,12 @@ def _vocabulary_dimension(who: str, logits: DTensor) -> int | None:
 class Local:
     """DTensor logits as plain tensors of this rank, and the way back."""
 
-    def __init__(self, who: str, logits: DTensor) -> None:
-        from torch.distributed.tensor import Replicate
+    def __init__(self, who: str, logits: DTensor, shard: Any) -> None:
+        from torch.distributed.tensor import Replicate  # noqa: PLC0415
 
+        if shard is not None:
+            msg = f"{who}(): 'shard' must be None for DTensor 'logits', which know theirs, got {describe(shard)}"
+            raise ValueError(msg)
         self.who, self.mesh, self.rows = who, logits.device_mesh, logits.shape[:-1]
         number = _vocabulary_dimension(who, logits)
         self.shard = vocabulary(who, logits)
@@ -78,18 +82,18 @@ class Local:
         self.wrapped |= name == "labels"
         return x.to_local()
 
-    def back(self, x: torch.Tensor | None) -> torch.Tensor | None:
-        """A result as a DTensor where the labels are one, else as it is."""
-        if x is None or not self.wrapped:
-            return x
-        from torch.distributed.tensor import DTensor
+    def back(self, made: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Results as DTensors where the labels are one, else as they are."""
+        if not self.wrapped:
+            return made
+        from torch.distributed.tensor import DTensor  # noqa: PLC0415
 
-        shape = (*self.rows, *x.shape[len(self.rows) :])
-        stride = torch.empty(shape, device="meta").stride()
-        made: torch.Tensor = DTensor.from_local(
-            x, self.mesh, self.placements, run_check=False, shape=torch.Size(shape), stride=stride
-        )
-        return made
+        out = {}
+        for name, x in made.items():
+            shape = torch.Size((*self.rows, *x.shape[len(self.rows) :]))
+            stride = torch.empty(shape, device="meta").stride()
+            out[name] = DTensor.from_local(x, self.mesh, self.placements, run_check=False, shape=shape, stride=stride)
+        return out
 
 
 def refuse_dtensors(who: str, **given: Any) -> None:

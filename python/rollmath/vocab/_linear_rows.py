@@ -169,9 +169,11 @@ def _shaped(x: torch.Tensor, rows: torch.Size) -> torch.Tensor:
 
 def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """The function of autograd; torch.compile leaves it as it is."""
+    call: Any = LinearRows.apply
     if torch.compiler.is_compiling():
-        return torch.compiler.disable(LinearRows.apply)(job, *tensors)  # type: ignore[no-any-return]
-    return LinearRows.apply(job, *tensors)  # type: ignore[no-any-return,no-untyped-call]
+        call = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
+    made: tuple[torch.Tensor, ...] = call(job, *tensors)
+    return made
 
 
 def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more: Sequence[torch.Tensor]) -> int:

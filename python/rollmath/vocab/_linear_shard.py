@@ -20,6 +20,8 @@ def local_factors(
     who: str, factors: Sequence[torch.Tensor], bias: torch.Tensor | None, shard: VocabShard | None
 ) -> tuple[list[torch.Tensor], torch.Tensor | None, VocabShard | None]:
     """Factors as plain tensors; the gradients of those that were DTensors come back placed as they are."""
+    hidden: Any
+    weight: Any
     hidden, weight, *more = factors
     if not is_dtensor(weight):
         for name, x in (("hidden", hidden), ("bias", bias)):
@@ -29,7 +31,6 @@ def local_factors(
         return [hidden, weight, *more], bias, shard
     from torch.distributed.tensor import DTensor, Replicate, Shard  # noqa: PLC0415
 
-    assert isinstance(weight, DTensor)
     if shard is not None:
         msg = f"{who}(): 'shard' must be None for a 'weight' that is a DTensor, which says it by itself"
         raise ValueError(msg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,8 +23,12 @@ from rollmath.vocab._args import (
 from rollmath.vocab._autograd import Options, Reduce, forward, kept
 from rollmath.vocab._backend import check_backend
 from rollmath.vocab._chunks import rows_of
+from rollmath.vocab._dtensor import Local, is_dtensor, refuse_dtensors
 from rollmath.vocab._inputs import Inputs
 from rollmath.vocab._op import row_stats_op
+from rollmath.vocab._shard import VocabShard
+from rollmath.vocab._shard_rows import check_shard
+from rollmath.vocab._together import together
 from rollmath.vocab._token_sets import TokenSets
 from rollmath.vocab._torch_merge import NAMES, Stats
 from rollmath.vocab._values import check_values, must_look
@@ -41,13 +46,57 @@ def reduce(
     ignore_index: int | None,
     ids: torch.Tensor | None,
     allowed: TokenSets | None,
-    shard: Any,
+    shard: VocabShard | None,
     check: bool | None,
     inplace_backward: bool,
     backend: str,
 ) -> Stats:
-    """The outputs in the shape of the rows."""
-    check_logits(who, logits)
+    """The outputs in the shape of the rows. Of DTensor logits, those of this rank, and placed as the labels are."""
+    local = None
+    if is_dtensor(logits):
+        if flag(who, "inplace_backward", inplace_backward):
+            check_inplace(who, logits)
+        local = Local(who, logits, shard)
+        logits, shard = local.logits, local.shard
+        labels, temperature = local.plain("labels", labels), local.plain("temperature", temperature)
+        mask, ids = local.plain("mask", mask), local.plain("ids", ids)
+    if shard is not None:
+        check_shard(who, shard, logits)
+    device = logits.device if isinstance(logits, torch.Tensor) else torch.device("cpu")
+    look = must_look(None if check is None else flag(who, "check", check), device)
+    given = (who, logits, labels, outputs, temperature, softcap, mask, ignore_index, ids, allowed, shard, backend)
+    if torch.compiler.is_compiling():
+        inputs, options = _prepare(*given, inplace=inplace_backward, look=False)
+        made = _compiled(who, logits, inputs, options, look=look)
+    else:
+        prepare = partial(_prepare, *given, inplace=inplace_backward, look=look)
+        inputs, options = together(who, logits, temperature, shard, prepare) if look and shard else prepare()
+        made = _eager(logits, inputs, options)
+    rows = logits.shape[:-1]
+    out = {name: x.view(*rows, x.shape[-1]) if name == "gathered" else x.view(rows) for name, x in made.items()}
+    return out if local is None else local.back(out)
+
+
+def _prepare(
+    who: str,
+    logits: torch.Tensor,
+    labels: torch.Tensor | None,
+    outputs: Any,
+    temperature: ArrayLike,
+    softcap: float | None,
+    mask: torch.Tensor | None,
+    ignore_index: int | None,
+    ids: torch.Tensor | None,
+    allowed: TokenSets | None,
+    shard: VocabShard | None,
+    backend: str,
+    *,
+    inplace: bool,
+    look: bool,
+) -> tuple[Inputs, Options]:
+    """All that may be wrong is found here."""
+    check_logits(who, logits, 1 if shard is None else 0)
+    refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
     names = check_outputs(who, outputs, NAMES, labels, ids)
     inverse, per_row = check_inverse(who, temperature, logits)
     inputs = Inputs(
@@ -58,27 +107,19 @@ def reduce(
         *_sets(who, allowed, logits),
     )
     check_backend(who, backend, logits)
-    inplace = flag(who, "inplace_backward", inplace_backward)
     options = Options(
         names,
         inverse,
         check_softcap(who, softcap),
         check_ignore_index(who, ignore_index),
         backend,
-        inplace and check_inplace(who, logits),
+        flag(who, "inplace_backward", inplace) and check_inplace(who, logits),
         shard,
     )
-    look = must_look(None if check is None else flag(who, "check", check), logits.device)
-    if torch.compiler.is_compiling():
-        made = _compiled(who, logits, inputs, options, look=look)
-    else:
-        if look:
-            check_temperatures(who, temperature)
-            total = logits.shape[-1] if shard is None else shard.total
-            check_values(who, inputs, options.ignore_index, total)
-        made = _eager(logits, inputs, options)
-    rows = logits.shape[:-1]
-    return {name: x.view(*rows, x.shape[-1]) if name == "gathered" else x.view(rows) for name, x in made.items()}
+    if look:
+        check_temperatures(who, temperature)
+        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total)
+    return inputs, options
 
 
 def _eager(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:

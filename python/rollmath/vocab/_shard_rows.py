@@ -1,19 +1,17 @@
-"""The reductions where the vocabulary is spread over ranks: partial statistics, one all-gather, and a local gradient."""
+"""The reductions of a vocabulary that is spread over ranks: partial statistics, one all-gather, a local gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import distributed
 
 from rollmath._arrays import describe
-from rollmath.vocab._agree import agree, device_types, place, words
+from rollmath.vocab._agree import device_types, place
 from rollmath.vocab._chunks import dtype_of, rows_of
-from rollmath.vocab._shard import VocabShard, check_spans
-
-T = TypeVar("T")
+from rollmath.vocab._shard import VocabShard
+from rollmath.vocab._torch_merge import PARTIALS
 
 # More than any token: a rank without tokens has no part in the argmax.
 _NOWHERE = 1 << 24
@@ -25,40 +23,18 @@ def check_shard(who: str, shard: Any, logits: torch.Tensor) -> None:
         msg = f"{who}(): 'shard' must be a vocab.VocabShard or None, got {describe(shard)}"
         raise TypeError(msg)
     if place(shard.group)[0] > 1 and logits.device.type not in (types := device_types(shard.group)):
-        msg = f"{who}(): 'logits' must be where the group of 'shard' sends from, {', '.join(types)}, got {logits.device}"
+        sent = ", ".join(types)
+        msg = (
+            f"{who}(): 'logits' must be on a device that the group of 'shard' sends from ({sent}), got {logits.device}"
+        )
         raise ValueError(msg)
-
-
-def together(
-    who: str, shard: VocabShard, logits: torch.Tensor, prepare: Callable[[], tuple[T, Mapping[str, Any]]]
-) -> T:
-    """What ``prepare`` makes of the arguments, after all ranks have found theirs good and the same.
-
-    ``prepare`` also returns what must be the same, by name.
-    """
-    kept: list[T] = []
-
-    def make() -> dict[str, str]:
-        made, same = prepare()
-        kept.append(made)
-        shape = {
-            "the rows of 'logits'": str(tuple(logits.shape[:-1])),
-            "the dtype of 'logits'": str(logits.dtype).removeprefix("torch."),
-        }
-        return shard.span(logits.shape[-1]) | shape | {f"'{name}'": words(x) for name, x in same.items()}
-
-    check_spans(who, agree(who, make, shard.group, ["span"]))
-    return kept[0]
 
 
 def forward(backend: Any, shard: VocabShard, logits: torch.Tensor, labels: Any, **arguments: Any) -> Any:
     """As the ``forward`` of a backend, over the columns of all ranks: the same bits on all of them."""
     ids = arguments["ids"]
     tokens = shard.local(logits.shape[-1])
-    if tokens:
-        parts = backend.partials(logits[..., :tokens], labels, **arguments)
-    else:
-        parts = _nothing(backend.PARTIALS, logits, ids)
+    parts = backend.partials(logits[..., :tokens], labels, **arguments) if tokens else _nothing(logits, ids)
     same = {name: arguments[name] for name in ("outputs", "total", "mask", "ignore_index", "ids")}
     return backend.merge(_gather(parts, shard.group), labels, **same)
 
@@ -76,10 +52,10 @@ def backward(
     return out
 
 
-def _nothing(columns: tuple[str, ...], logits: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
+def _nothing(logits: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
     """The partial statistics of a rank without tokens: the neutral element of merging."""
     neutral = {"shift": -torch.inf, "top": -torch.inf, "label": -torch.inf, "argmax": _NOWHERE}
-    row = [neutral.get(name, 0) for name in columns] + [-torch.inf] * (0 if ids is None else ids.shape[1])
+    row = [neutral.get(name, 0) for name in PARTIALS] + [-torch.inf] * (0 if ids is None else ids.shape[1])
     # One number at a time, because a tensor made from a list waits for the device that it is copied to.
     out = torch.zeros((rows_of(logits), len(row)), dtype=dtype_of(logits), device=logits.device)
     for column, value in enumerate(row):

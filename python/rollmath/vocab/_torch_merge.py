@@ -106,19 +106,25 @@ def merge(
         elif name == "mean_logprob":
             made[name] = _mean(column, apart) - log2_l
         elif name == "p_max":
-            best = _best(column)[0] - shift - log2_l
+            best = _best(column) - shift - log2_l
             made[name] = best.exp2().masked_fill(total_l == 0, torch.nan)
         else:
-            made[name] = column["argmax"].gather(0, _best(column)[1][None])[0]
+            made[name] = _first_best(column)
     natural = {"logprob", "gathered", "entropy", "lse", "var_logprob", "mean_logprob"}
     out = {name: (x * LN2 if name in natural else x).to(_dtype(name, parts)) for name, x in made.items()}
     return finish(out, labels, mask, ignore_index, ids, total)
 
 
-def _best(column: Stats) -> tuple[torch.Tensor, torch.Tensor]:
-    """The largest ``x k`` of each row and the first part that has it."""
-    best = (column["shift"] + column["top"]).max(0)
-    return best.values, best.indices
+def _best(column: Stats) -> torch.Tensor:
+    """The largest ``x k`` of each row."""
+    return (column["shift"] + column["top"]).amax(0)
+
+
+def _first_best(column: Stats) -> torch.Tensor:
+    """Its token, the first of ties in whatever order the parts come; 0 if a row has NaN."""
+    highest = column["shift"] + column["top"] == _best(column)
+    tokens = column["argmax"].masked_fill(~highest, torch.inf).amin(0)
+    return tokens.masked_fill_(tokens == torch.inf, 0)
 
 
 def _mean(column: Stats, apart: torch.Tensor) -> torch.Tensor:
