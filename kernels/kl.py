@@ -282,7 +282,7 @@ def forward(
             vector = 1 if piece.layout == STRIDED.value else widest
             # and all before the first 16 bytes find one.
             many = min(LANES, max(32, triton.next_power_of_2(triton.cdiv(vocab, vector)))) if lanes is None else lanes
-            _forward[(piece.count,)](
+            _forward[(piece.rows,)](
                 x, y, per_row, k, *x_place, *y_place, piece.inner, piece.first, vocab,
                 made["kl"], made["raw"], *mine, *other,
                 LAYOUT=piece.layout, C=many, R=vector, num_warps=max(1, many // 64), **FUSION,
@@ -345,7 +345,7 @@ def backward(
     with launching(logits.device):
         for piece in slices(logits.detach(), ref_logits.detach(), out.detach()):
             (x, *x_place), (y, *y_place), (z, *z_place) = piece.views
-            _backward[(piece.count * parts,)](
+            _backward[(piece.rows * parts,)](
                 x, y, z, grad, per_row, scale, scale * LOG2E.value, *x_place, *y_place, *z_place,
                 piece.inner, piece.first, parts, triton.cdiv(cells, parts), vocab, grad.stride(0), *kept,
                 REVERSE=reverse, LAYOUT=piece.layout, BLOCK=block, num_warps=max(1, min(WARPS, block // 512)), **FUSION,
