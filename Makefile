@@ -3,6 +3,9 @@ PYTHON ?= python3
 OUT ?= demo-output
 BIN := .venv/bin
 PEERS := .venv-peers/bin
+# The oldest Triton that is still found beside a current torch, in a folder that goes before the environment's own. Its
+# interpreter needs a NumPy below 2.4.
+OLD_TRITON := .triton36
 UV := $(shell command -v uv 2>/dev/null)
 # uv is used where it is installed, because it is faster; pip does the same.
 install = $(if $(UV),uv pip install -q --python $(1)/python,$(1)/python -m pip install -q)
@@ -10,10 +13,10 @@ SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo
 PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers conformance bench bench-quick lint format docs wheel clean
+.PHONY: help demo test test-peers kernels-aot test-old-triton conformance bench bench-quick lint format docs wheel clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 .make/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rollmath needs Python 3.11 or newer")'
@@ -38,6 +41,11 @@ help:  ## list the targets
 	$(call install,$(PEERS)) --group test --group bench .
 	@touch $@
 
+.make/old-triton: .make/venv
+	rm -rf $(OLD_TRITON)
+	$(call install,$(BIN)) --target $(OLD_TRITON) 'triton==3.6.0' 'numpy<2.4'
+	@touch $@
+
 demo: .make/demo  ## train a small model on rollouts that it samples itself; writes demo-output/
 	$(BIN)/python -m rollmath demo --out $(OUT)
 
@@ -58,8 +66,16 @@ test: lint  ## everything that should hold before a commit
 	cargo test --locked
 	$(BIN)/pytest $(PYTEST_FLAGS)
 
-test-peers: .make/peers  ## the long form: conformance with other trainers' own functions
+test-peers: .make/peers kernels-aot test-old-triton  ## the long form: other trainers' own functions, all GPUs, an old Triton
 	$(PEERS)/python -m pytest tests/conformance -m peers
+
+kernels-aot: .make/dev  ## compile the Triton kernels for all GPUs and hold their machine code to its limits (AOT="--write")
+	$(BIN)/python -m bench.aot $(AOT)
+
+test-old-triton: .make/dev .make/old-triton  ## the Triton kernels under Triton 3.6
+	PYTHONPATH=$(CURDIR)/$(OLD_TRITON) $(BIN)/python -m bench.aot $(AOT)
+	PYTHONPATH=$(CURDIR)/$(OLD_TRITON) $(BIN)/pytest -q -m "not peers" -W 'ignore:Conversion of an array:DeprecationWarning' \
+		tests/kernels $(wildcard tests/*/test_*backends.py) --ignore tests/kernels/test_aot.py
 
 conformance: .make/peers  ## the same with the golden vectors; rewrites the table of docs/conformance.md
 	$(PEERS)/python -m pytest tests/conformance tests/group/test_golden.py tests/temporal/test_golden.py \
@@ -75,4 +91,4 @@ wheel: .make/dev  ## build dist/*.whl and the sdist
 	$(BIN)/maturin build --release --locked --sdist --out dist
 
 clean:  ## remove environments and build output
-	rm -rf .venv .venv-peers .make dist target demo-output python/rollmath/_core*.so
+	rm -rf .venv .venv-peers $(OLD_TRITON) .make dist target demo-output python/rollmath/_core*.so

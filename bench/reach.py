@@ -188,6 +188,11 @@ LINES = [
     Line("keys", "keys of 1 GB of text", times_of("keys", "probe read", 2.5)),
     Line("tree_tokens", "100 million tokens of tree rollouts, out=", times_of("tree_tokens", "probe write", 1 / 0.6)),
     Line("tree_tokens", "the same, against the best plain way", ties("tree_tokens")),
+    Line(
+        "row_stats",
+        "log-probability and entropy, 2048 x 151,936, against torch's log-probability alone",
+        times_own("row_stats", "torch log probability alone", 1.0),
+    ),
     Line("gae", "GAE with returns, 8192 x 4096 float32 at 30 %, mask, out=", within(45), "rollmath mask reused"),
     Line("gae", "the same from lengths, against numba", ties("gae"), "rollmath lengths reused"),
     Line("gae", "the same, mask, against numba", ties("gae"), "rollmath mask reused"),

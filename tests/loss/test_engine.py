@@ -24,6 +24,7 @@ from rollmath.loss import (  # noqa: E402
     TokenLoss,
     policy_loss,
 )
+from rollmath.loss._call import Call  # noqa: E402
 from rollmath.loss._places import pieces  # noqa: E402
 from rollmath.loss._values import Values  # noqa: E402
 
@@ -341,6 +342,6 @@ def test_devices_choose_the_form(monkeypatch):
     monkeypatch.setattr(_engine, "at_once", lambda _: chosen.append("at_once"))
     for device in ("cpu", "meta"):
         rows = Rows(["a"], [1])
-        call = _engine.Call("f", LogProbs(torch.zeros(1, device=device)), rows, None, np.ones(1), PPO())
+        call = Call("f", LogProbs(torch.zeros(1, device=device)), rows, None, np.ones(1), PPO())
         _engine.evaluate(call)
     assert chosen == ["in_pieces", "at_once"]

@@ -77,3 +77,80 @@ def test_logprob_needs_labels():
 def test_labels_on_another_device():
     with pytest.raises(ValueError, match=r"'labels' must be on cpu \(= logits.device\), got meta"):
         vocab.logprobs(X, Y.to("meta"))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"mask": torch.tensor([1, 0])}, TypeError, "'mask' must be a bool tensor, True where a row counts, got a 1-D"),
+        ({"mask": torch.tensor([True])}, ValueError, r"'mask' must have shape \(2,\)"),
+        ({"mask": torch.tensor([True, True], device="meta")}, ValueError, "'mask' must be on cpu"),
+        ({"softcap": 0.0}, ValueError, "'softcap' must be finite and positive, got 0.0"),
+        ({"softcap": float("inf")}, ValueError, "'softcap' must be finite and positive, got inf"),
+        ({"softcap": "30"}, TypeError, "'softcap' must be a number, got an object of type str"),
+        ({"ignore_index": 1.0}, TypeError, "'ignore_index' must be a whole number, got an object of type float"),
+        ({"ignore_index": True}, TypeError, "'ignore_index' must be a whole number"),
+        ({"check": 1}, TypeError, "'check' must be True or False, got 1"),
+        ({"inplace_backward": None}, TypeError, "'inplace_backward' must be True or False, got None"),
+        ({"backend": "cuda"}, ValueError, "'backend' must be one of 'auto', 'torch', 'triton', got 'cuda'"),
+        ({"temperature": torch.tensor([True, True])}, TypeError, "'temperature' must be a number or a tensor"),
+    ],
+)
+def test_options(options, error, match):
+    with pytest.raises(error, match=rf"logprobs\(\): .*{match}"):
+        vocab.logprobs(X, Y, **options)
+    with pytest.raises(error, match=rf"row_stats\(\): .*{match}"):
+        vocab.row_stats(X, Y, **options)
+
+
+@pytest.mark.parametrize(
+    ("ids", "error", "match"),
+    [
+        (None, ValueError, "'ids' is needed for the output 'gathered'; without ids say outputs=\\('entropy',\\)"),
+        (torch.tensor([0, 1]), ValueError, r"'ids' must have shape \(2,\) \(= logits.shape\[:-1\]\) and then K of"),
+        (torch.zeros(2, 0, dtype=torch.int64), ValueError, r"then K of at least 1, got \(2, 0\)"),
+        (torch.zeros(2, 1), TypeError, r"'ids' must be an integer tensor \[..., K\], got a 2-D float32"),
+        (torch.tensor([[0], [3]]), ValueError, r"'ids' must be in \[0, 3\) \(= V\), got 3 in flat row 1"),
+        (torch.tensor([[0], [0]], device="meta"), ValueError, "'ids' must be on cpu"),
+    ],
+)
+def test_ids(ids, error, match):
+    with pytest.raises(error, match=rf"row_stats\(\): .*{match}"):
+        vocab.row_stats(X, outputs=("entropy", "gathered"), ids=ids)
+
+
+def test_what_is_needed_and_what_is_not_read():
+    with pytest.raises(ValueError, match=r"'ids' is needed for the output 'gathered'$"):
+        vocab.row_stats(X, outputs=("gathered",))
+    with pytest.raises(ValueError, match=r"'ids' are read for the output 'gathered', which 'outputs' does not have"):
+        vocab.row_stats(X, outputs=("entropy",), ids=Y[:, None])
+    with pytest.raises(ValueError, match=r"logprobs\(\): 'labels' is needed for the output 'logprob'$"):
+        vocab.logprobs(X, None)
+
+
+def test_unchecked_values_give_nan_and_touch_no_other_row():
+    stats = vocab.row_stats(X, torch.tensor([3, 1]), check=False)
+    assert stats.logprob[0].isnan()
+    assert torch.isfinite(stats.logprob[1])
+    assert torch.isfinite(stats.entropy).all()
+    gathered = vocab.row_stats(X, outputs=("gathered",), ids=torch.tensor([[-1], [2]]), check=False).gathered
+    assert gathered[0].isnan()
+    assert torch.isfinite(gathered[1])
+    with pytest.raises(ValueError, match="'labels' must be in"):
+        vocab.logprobs(X, torch.tensor([3, 1]), check=True)
+    lp = vocab.logprobs(X, Y, temperature=torch.tensor([-1.0, 1.0]), check=False)
+    assert lp.isnan().tolist() == [True, False]
+
+
+def test_a_label_that_is_out_of_range_gets_no_spike():
+    x = torch.zeros(2, 3, requires_grad=True)
+    vocab.logprobs(x, torch.tensor([7, 1]), check=False)[1].backward()
+    assert (x.grad[0] == 0).all()
+
+
+def test_the_meta_device_computes_shapes():
+    x = torch.empty(2, 3, 8, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    stats = vocab.row_stats(x, torch.empty(2, 3, device="meta", dtype=torch.int64))
+    assert stats.logprob.shape == (2, 3)
+    assert stats.logprob.is_meta
+    assert stats.entropy.dtype == torch.float32

@@ -9,18 +9,46 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from rollmath import vocab  # noqa: E402
 
 ALL = ("logprob", "entropy", "lse", "sum_p_squared")
+SMOOTH = tuple(name for name in vocab.RowStats._fields if name != "argmax")
 
 
-@pytest.mark.parametrize("outputs", [(name,) for name in ALL] + [ALL, ("entropy", "sum_p_squared")])
+@pytest.mark.parametrize("outputs", [(name,) for name in SMOOTH] + [SMOOTH, ALL, ("entropy", "sum_p_squared")])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, "rows"])
 def test_gradcheck(outputs, temperature):
     torch.manual_seed(1)
     x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
-    y = torch.randint(6, (3,))
+    y, ids = torch.randint(6, (3,)), torch.randint(6, (3, 2))
     t = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64) if temperature == "rows" else temperature
+    given = ids if "gathered" in outputs else None
 
     def reduce(x):
-        return tuple(s for s in vocab.row_stats(x, y, outputs=outputs, temperature=t) if s is not None)
+        stats = vocab.row_stats(x, y, outputs=outputs, temperature=t, ids=given)
+        return tuple(s for s in stats if s is not None)
+
+    assert torch.autograd.gradcheck(reduce, (x,))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"softcap": 1.5},
+        {"mask": torch.tensor([True, False, True])},
+        {"ignore_index": 2},
+        {"allowed": vocab.TokenSets.of_lists([[0, 5, 3], [1], [2, 4, 0, 1]])},
+        {"allowed": vocab.TokenSets.of_lists([[0, 5], [1, 2, 3], [2, 4]]), "softcap": 2.0, "temperature": 0.6},
+    ],
+)
+@pytest.mark.parametrize("width", [6, 2100])
+def test_gradcheck_of_options(options, width):
+    torch.manual_seed(5)
+    x = torch.randn(3, 6, dtype=torch.float64, requires_grad=True)
+    y, ids = torch.tensor([0, 2, 4]), torch.tensor([[5, 0], [1, 1], [2, 4]])
+    beyond = torch.linspace(-9, -3, width - 6, dtype=torch.float64).expand(3, -1)
+
+    def reduce(x):
+        stats = vocab.row_stats(torch.cat([x, beyond], 1), y, outputs=SMOOTH, ids=ids, **options)
+        # An impossible token has a log-probability of -inf, which no difference can tell from another.
+        return tuple(s.where(s.isfinite(), 0) for s in stats if s is not None)
 
     assert torch.autograd.gradcheck(reduce, (x,))
 
@@ -85,7 +113,7 @@ def test_rows_that_are_masked_out_cannot_poison(poison):
     x.requires_grad_()
     stats = vocab.row_stats(x, torch.tensor([0, 1, 2]), outputs=ALL)
     keep = torch.tensor([True, False, True])
-    sum(torch.where(keep, s, 0).sum() for s in stats).backward()
+    sum(torch.where(keep, s, 0).sum() for s in stats if s is not None).backward()
     assert (x.grad[1] == 0).all()
     assert torch.isfinite(x.grad).all()
 
@@ -122,7 +150,7 @@ class _Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_no_copy_of_the_logits(monkeypatch, cut):
-    monkeypatch.setattr("rollmath.vocab._reference._CPU_BYTES", 64 << 10)
+    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 64 << 10)
     x = torch.randn(8, 65, 500).bfloat16()
     logits = x[:, :-1] if cut else x
     y = torch.randint(500, logits.shape[:-1])
@@ -133,7 +161,7 @@ def test_no_copy_of_the_logits(monkeypatch, cut):
     leaf = logits.detach().clone().requires_grad_()
     stats = vocab.row_stats(leaf, y, outputs=ALL, temperature=t)
     with _Largest(leaf) as backward:
-        sum(s.sum() for s in stats).backward()
+        sum(s.sum() for s in stats if s is not None).backward()
     # The gradient itself, in bfloat16, and nothing of its size in float32.
     assert backward.nbytes == leaf.numel() * 2
 
@@ -163,12 +191,13 @@ class _Fresh(TorchDispatchMode):
         (("logprob",), torch.bfloat16, 1, 2),
         (ALL, torch.float32, 2, 2),
         (ALL, torch.bfloat16, 2, 3),
+        (("var_logprob",), torch.float32, 2, 3),
     ],
 )
 def test_chunks_share_their_memory(monkeypatch, outputs, dtype, forward, backward):
     # 16 chunks; a fresh buffer for each costs more than the arithmetic. Backward also makes the gradient.
     width = 512
-    monkeypatch.setattr("rollmath.vocab._reference._CPU_BYTES", 2 * 4 * width * 4)
+    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 2 * 4 * width * 4)
     x = torch.randn(64, width).to(dtype).requires_grad_()
     y = torch.randint(width, (64,))
     with _Fresh(4 * width * 4, x) as made:

@@ -213,7 +213,7 @@ def test_strides_and_chunks_change_nothing(monkeypatch):
     x, ref = torch.randn(2, 5, 4, 33)
     expected = {(d, k): vocab.kl(x[:, :-1].contiguous(), ref[:, 1:].contiguous(), direction=d, top_k=k)
                 for d in DIRECTIONS for k in (None, 5)}  # fmt: skip
-    monkeypatch.setattr("rollmath.vocab._reference._CPU_BYTES", 1)
+    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 1)
     for (direction, k), value in expected.items():
         for a, b in ((x[:, :-1], ref[:, 1:]), (x[:, :-1].contiguous(), ref[:, 1:])):
             torch.testing.assert_close(vocab.kl(a, b, direction=direction, top_k=k), value, rtol=0, atol=0)
@@ -259,7 +259,7 @@ class _Largest(TorchDispatchMode):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_no_copy_of_the_logits(monkeypatch, direction, top_k):
-    monkeypatch.setattr("rollmath.vocab._reference._CPU_BYTES", 64 << 10)
+    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 64 << 10)
     x, ref = torch.randn(2, 8, 65, 500).bfloat16()
     leaf, other = x[:, :-1].detach().requires_grad_(), ref[:, :-1]
     with _Largest(x, ref) as forward:
@@ -295,6 +295,8 @@ X = torch.zeros(2, 3)
         ((X, X, {"top_k": 0}), ValueError, "'top_k' must be at least 1, got 0"),
         ((X, X, {"top_k": 4}), ValueError, r"'top_k' must be at most 3 \(= V\), got 4"),
         ((X, X, {"top_k": 1.0}), TypeError, "'top_k' must be a whole number, got an object of type float"),
+        ((X, X, {"backend": "cuda"}), ValueError, "'backend' must be one of 'auto', 'torch', 'triton', got 'cuda'"),
+        ((X, X, {"top_k": 1, "backend": "cuda"}), ValueError, "'backend' must be one of 'auto', 'torch', 'triton'"),
         ((X, X, {"tail": 1}), TypeError, "'tail' must be True or False, got 1"),
     ],
 )

@@ -6,9 +6,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rollmath.adapters import slime, trl, verl
+    from rollmath.adapters import slime, transformers, trl, verl
 
-__all__ = ["slime", "trl", "verl"]
+__all__ = ["slime", "transformers", "trl", "verl"]
 
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 

@@ -40,7 +40,7 @@ def closed_form(
     """
     pairs = [pair for pair in known if pair is not None]
     flat = [x for pair in pairs for x in pair]
-    return _ClosedForm.apply(who, scale, value, *flat)  # type: ignore[no-any-return]
+    return _ClosedForm.apply(who, scale, (value,), *flat)  # type: ignore[no-any-return]
 
 
 def _graph_is_kept() -> bool:
@@ -51,15 +51,16 @@ def _graph_is_kept() -> bool:
 
 class _ClosedForm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, who: str, scale: float, value: torch.Tensor, *flat: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, who: str, scale: float, value: tuple[torch.Tensor], *flat: torch.Tensor) -> torch.Tensor:
         ctx.save_for_backward(*flat[1::2])
         ctx.who, ctx.scale, ctx.forms = who, scale, [(x.shape, x.dtype) for x in flat[::2]]
-        return value.clone()
+        # Not an input to torch, in its tuple, and so it may be the output, without a copy.
+        return value[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         first_order_only(f"{ctx.who}()")
-        g = gradients[0] * ctx.scale
+        g = gradients[0] if ctx.scale == 1 else gradients[0] * ctx.scale
         out: list[torch.Tensor | None] = [None, None, None]
         # On the host a look is free, and spares a copy as large as the batch, if no later backward needs the original.
         one = g.device.type == "cpu" and not _graph_is_kept() and g.item() == 1
@@ -67,6 +68,10 @@ class _ClosedForm(torch.autograd.Function):
             if not ctx.needs_input_grad[3 + 2 * number]:
                 out += [None, None]
                 continue
-            x = (derivative if one else derivative * g).to(dtype)
+            if not one:
+                # Rounded as it is written, in one pass.
+                product = derivative.new_empty(derivative.shape, dtype=dtype)
+                derivative = torch.mul(derivative, g, out=product)  # noqa: PLW2901
+            x = derivative.to(dtype)
             out += [x.expand(shape) if x.dim() == 0 else x.reshape(shape), None]
         return tuple(out)

@@ -2,66 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from rollmath._buffers import fresh
-from rollmath._logprobs import LogProbs
-from rollmath.loss._arithmetic import Rules, core
+from rollmath.loss._arithmetic import core
 from rollmath.loss._batch import BatchObjective
+from rollmath.loss._call import Call, Result
 from rollmath.loss._compiled import compiled
 from rollmath.loss._everything import Everything
+from rollmath.loss._fused import fused
 from rollmath.loss._places import Piece, pieces
 from rollmath.loss._spans import Spans
-from rollmath.loss._terms import EntropyBonus
 from rollmath.loss._tokens import Tokens
-from rollmath.loss._values import Values, on, put, take, weight_of
+from rollmath.loss._values import put, take, weight_of
 from rollmath.ragged import Ragged
-from rollmath.rows import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Call:
-    """A checked call of policy_loss.
-
-    Attributes:
-        weights: weight of a token of each row, float64 ``[n_rows]``.
-        weight: further weights of the policy term.
-    """
-
-    rules: Rules
-    logprobs: LogProbs
-    rows: Rows
-    advantages: Values
-    weights: NDArray[np.float64]
-    weight: Values | None = None
-    entropy: EntropyBonus | None = None
-    entropy_weight: Values | None = None
-    compiled: bool = False
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the arithmetic."""
-        return torch.float64 if self.logprobs.theta.dtype == torch.float64 else torch.float32
-
-
-class Result(NamedTuple):
-    """Derivatives with respect to flattened theta and entropies, before the scale of the trainer, and named sums."""
-
-    theta: torch.Tensor
-    entropy: torch.Tensor | None
-    sums: dict[str, torch.Tensor]
-
-
 def evaluate(call: Call) -> Result:
-    """Dispatch: by pieces on a CPU; elsewhere, or to be compiled, at once, with shapes that depend on no value."""
+    """Dispatch: by pieces on a CPU; on a GPU by kernels made for the rules.
+
+    What has no kernel, or is to be compiled, goes at once, with shapes that depend on no value.
+    """
     if call.logprobs.theta.device.type == "cpu":
         if not call.compiled:
             return in_pieces(call)
@@ -70,6 +38,8 @@ def evaluate(call: Call) -> Result:
         for constants in (call.advantages, call.weight, call.entropy_weight):
             if constants is not None:
                 constants.at(everything, torch.empty(0, dtype=call.dtype))
+    elif call.finish and not call.compiled and isinstance(found := fused(call), Result):
+        return found
     return at_once(call)
 
 
@@ -88,7 +58,7 @@ def in_pieces(call: Call) -> Result:
         g_entropy = fresh(given.theta.numel(), dtype, zeros=not covered)
     entropies = None if bonus is None else bonus.values.detach().reshape(-1)
     flat = {name: x.detach().reshape(-1) for name, x in given.given().items()}
-    if (chosen := _selected(call)) is not None:
+    if (chosen := call.selected()) is not None:
         flat["selected"] = chosen
     sums: dict[str, torch.Tensor] = {}
     for piece in pieces(rows, whole_rollouts=call.rules.coupled):
@@ -126,7 +96,7 @@ def at_once(call: Call) -> Result:
     layout = Everything(rows, given.shape, given.theta.device)
     like = given.theta.new_empty(0, dtype=dtype)
     columns = {name: layout.column(x, dtype) for name, x in given.given().items()}
-    if (chosen := _selected(call)) is not None:
+    if (chosen := call.selected()) is not None:
         columns["selected"] = layout.column(chosen, dtype)
     weights = layout.spread_rows(call.weights, like)
     tokens = Tokens(
@@ -150,16 +120,6 @@ def at_once(call: Call) -> Result:
     if bonus is not None and not isinstance(entropy, torch.Tensor):
         entropy = torch.full_like(tokens.theta, entropy)
     return Result(part.theta, entropy if isinstance(entropy, torch.Tensor) else None, part.sums)
-
-
-def _selected(call: Call) -> torch.Tensor | None:
-    """1.0 at the tokens that a batch-coupled objective has chosen, flat in the shape of theta."""
-    if not isinstance(call.rules.objective, BatchObjective):
-        return None
-    theta, offsets = call.logprobs.theta, call.rows.offsets
-    row, position = call.rules.objective.chosen(call.rules.who).among(call.rules.who, call.rows)
-    flat = position + (offsets[row] if theta.dim() == 1 else row * theta.shape[1])
-    return torch.zeros(theta.numel(), dtype=call.dtype, device=theta.device).index_fill_(0, on(flat, theta), 1)
 
 
 def _version(column: Ragged, piece: Piece) -> torch.Tensor:

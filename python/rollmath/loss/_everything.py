@@ -25,9 +25,10 @@ class Everything:
         self._mask: tuple[torch.Tensor | None] | None = None
         width = shape[1] if len(shape) == 2 else None
         self.lengths = rows.lengths if width is None else np.full(rows.n_rows, width)
-        self.spans = Spans(self.lengths, rows.trained, lambda: rows.rollouts.index, self._runs, device, width)
+        self.spans = Spans(self.lengths, rows.trained, lambda: rows.rollouts.index, self.runs, device, width)
 
-    def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions and trained tokens of each turn, gap and padding."""
         runs = runs_of(self.rows, np.arange(self.rows.n_rows))
         if len(self.shape) == 1:
             return runs.lengths, runs.inside

@@ -8,6 +8,9 @@ import torch
 
 from rollmath.loss._check import require
 
+#: Sums that are terms of the loss; the others are divided by the tokens of the step.
+TERMS = ("policy_loss", "kl_loss", "entropy_loss")
+
 
 class LossMetrics(Mapping[str, torch.Tensor]):
     """Named 0-d values in one 1-D float64 tensor on the device of the loss: to read all is one copy.
@@ -40,6 +43,11 @@ class LossMetrics(Mapping[str, torch.Tensor]):
         cut, end = len(terms), len(terms) + len(means)
         parts = [table[:cut].sum(0, keepdim=True), table[:cut], table[cut:end] / max(tokens, 1), table[end:]]
         return cls.__new__(cls)._fill(("loss", *terms, *means, *largest), torch.cat(parts))
+
+    @classmethod
+    def of_table(cls, names: tuple[str, ...], table: torch.Tensor) -> LossMetrics:
+        """Values that are one tensor already."""
+        return cls.__new__(cls)._fill(names, table)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._names:

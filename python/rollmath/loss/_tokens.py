@@ -229,7 +229,7 @@ class Tokens:
         fields |= {"prox": None if self.prox is self.theta else self.prox}
         fields |= {name: getattr(self, name) for name in ("behaviour", "ref", "selected", "mask")}
         fields |= {"version": self._version}
-        made = Tokens(**(fields | changed))
+        made = type(self)(**(fields | changed))
         made._gated = self._gated
         return made
 

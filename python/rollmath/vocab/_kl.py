@@ -9,7 +9,9 @@ import torch
 from rollmath._arrays import ArrayLike, choice, describe
 from rollmath._checks import flag, whole
 from rollmath.vocab._args import check_ids, check_logits, check_temperature
-from rollmath.vocab._kl_reference import Exact, Some, top_of
+from rollmath.vocab._backend import check_backend
+from rollmath.vocab._kl_kernels import exact
+from rollmath.vocab._kl_reference import Some, top_of
 
 DIRECTIONS = ("reverse", "forward")
 
@@ -22,6 +24,7 @@ def kl(
     temperature: ArrayLike = 1.0,
     top_k: int | None = None,
     tail: bool = True,
+    backend: Literal["auto", "torch", "triton"] = "auto",
 ) -> torch.Tensor:
     r"""KL divergence of each row, differentiable in ``logits``: ``KL(p || q) = sum p_j log(p_j / q_j)``.
 
@@ -30,8 +33,9 @@ def kl(
         reverse  KL(p || q)   d/dlogits_j = p_j (log p_j - log q_j - KL) / T     the penalty of RL; seeks a mode of q
         forward  KL(q || p)   d/dlogits_j = (p_j - q_j) / T                      distillation; covers all of q
 
-    Computed in float32 (float64 for float64 logits) a few rows at a time, forward and backward, so that no float32
-    copy of either exists; the gradient comes in the dtype of the logits.
+    Computed in float32 (float64 for float64 logits) without a float32 copy of either: on a GPU one kernel reads both
+    once, and one more for the gradient; elsewhere torch takes a few rows at a time. The gradient comes in the dtype of
+    the logits.
 
     With ``top_k=k`` it is that of :func:`top_k_kl` over the k tokens that are most likely under ``p``.
 
@@ -42,6 +46,8 @@ def kl(
         temperature: ``T``, a positive number or a tensor ``[...]`` with one a row; it divides both.
         top_k: from 1 to V, or None for the exact KL.
         tail: under ``top_k``, whether the other tokens count as one more token.
+        backend: ``"torch"``, ``"triton"`` (the exact KL only), or ``"auto"``: Triton for the exact KL of 16 and 32-bit
+            logits on a GPU if it is installed and nothing is being compiled.
 
     Returns:
         Tensor ``[...]``: float32, or float64 for float64 logits. Under float32 the error is about 1e-6, absolute.
@@ -55,7 +61,7 @@ def kl(
     Raises:
         TypeError: no float tensors, an option of the wrong type.
         ValueError: another shape or device, ``ref_logits`` that require grad, an unknown direction, a temperature that
-            is not positive and finite, ``top_k`` out of range.
+            is not positive and finite, ``top_k`` out of range, a backend that cannot take these logits.
 
     Source: Kullback and Leibler 1951; as a loss on policies: arXiv 2306.08543 (reverse), arXiv 1503.02531 (forward).
 
@@ -70,7 +76,12 @@ def kl(
     flag(who, "tail", tail)
     scale = check_temperature(who, temperature, logits)
     if top_k is None:
-        return Exact.apply(logits, ref_logits, scale, direction == "reverse").view(logits.shape[:-1])  # type: ignore[no-any-return]
+        function = exact(who, backend, logits, ref_logits)
+        return function.apply(logits, ref_logits, scale, direction == "reverse").view(logits.shape[:-1])  # type: ignore[no-any-return]
+    check_backend(who, backend, logits)
+    if backend == "triton":
+        msg = f"{who}(): backend 'triton' computes the exact KL only, got top_k={top_k!r}; say backend='torch'"
+        raise ValueError(msg)
     k = whole(who, "top_k", top_k)
     if k > logits.shape[-1]:
         msg = f"{who}(): 'top_k' must be at most {logits.shape[-1]} (= V), got {k}"

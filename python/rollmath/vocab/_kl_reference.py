@@ -15,7 +15,12 @@ from typing import Any
 import torch
 
 from rollmath._autograd import first_order_only
-from rollmath.vocab._reference import _chunk_size, _dtype, _is_one, _part, _scratch, _shifted
+from rollmath.vocab._chunks import chunk_size as _chunk_size
+from rollmath.vocab._chunks import dtype_of as _dtype
+from rollmath.vocab._chunks import is_one as _is_one
+from rollmath.vocab._chunks import part as _part
+from rollmath.vocab._chunks import scratch as _scratch
+from rollmath.vocab._chunks import shifted as _shifted
 
 # A finite stand-in for log-probabilities of -inf, where the factor of 0 must not meet infinity.
 _LOWEST = -1e30

@@ -1,0 +1,208 @@
+"""Models that return statistics of their logits where labels for them are given."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from rollmath._arrays import describe
+from rollmath.adapters.transformers._lora import check_lora, is_lora, lora_factors
+from rollmath.adapters.transformers._request import Request, answer
+from rollmath.vocab import RowStats
+from rollmath.vocab._linear_rows import WORKSPACE
+from rollmath.vocab._lm_head import HeadOptions, RowStatsHead, head_options
+
+#: Where configs keep what their models multiply logits by, and what they divide them by.
+_FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+_CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+
+
+def patch_lm_head(
+    model: Any,
+    *,
+    softcap: float | str | None = "config",
+    scale: float | str = "config",
+    logits_dtype: torch.dtype | str | None = None,
+    workspace: int = WORKSPACE,
+    backend: str = "auto",
+) -> Any:
+    r"""Makes a causal language model return :class:`rollmath.vocab.RowStats` without logits, where it is asked to.
+
+    Afterwards ``model(..., logprob_labels=labels, logprob_options=options)`` returns what it returned, with a RowStats
+    in the place of ``logits``: ``out.logits.logprob`` is ``log p_label``. ``labels[b, i]`` is the token whose
+    log-probability position ``i`` predicts, so the next one, for the positions that ``logits_to_keep`` leaves;
+    ``options`` are keywords of ``linear_row_stats``: ``outputs``, ``temperature``, ``mask``, ``ignore_index``, ``ids``,
+    ``check``. Either may be left out. Everywhere else, in ``generate`` too, the model is as before. Its output layer
+    has a method ``row_stats(hidden, labels, ...)``.
+
+    Parameters, their names, ties between them and hooks stay as they are: only the classes of the model and of its
+    output layer change, to subclasses that :func:`unpatch_lm_head` takes back. Patch before or after
+    ``fully_shard``, DDP and ``get_peft_model``; a model that peft wrapped may be given as it is. Models patched like
+    this copy, but do not pickle as a whole; their state dicts do.
+
+    Soft-cap and scale of the logits are read from the config (Gemma 2, Cohere, Granite, Falcon-H1, ...). Whether the
+    model does just that to its logits is seen whenever it is asked for statistics: the output layer hands it eight
+    numbers instead of logits, and what becomes of them must be what the config says. A model that does more raises.
+
+    Args:
+        model: a causal language model of transformers, or of peft around one.
+        softcap: a number or None in the place of the config.
+        scale: a number in the place of the config.
+        logits_dtype: as of ``linear_row_stats``.
+        workspace: as of ``linear_row_stats``.
+        backend: as of ``linear_row_stats``.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        TypeError: no model with an output layer, or one that is neither ``nn.Linear`` nor LoRA around it.
+        ValueError: a model that is patched already; a soft-cap or a scale that is not positive.
+    """
+    base = _base(model)
+    if isinstance(base, _PatchedModel):
+        msg = f"patch_lm_head(): 'model' is patched already: {describe(model)}; call unpatch_lm_head() first"
+        raise ValueError(msg)
+    head = _head(base)
+    _check_head(head)
+    config = base.config.get_text_config() if hasattr(base.config, "get_text_config") else base.config
+    cap: Any = _first(config, _CAPS) if softcap == "config" else softcap
+    factor: Any = (_first(config, _FACTORS) or 1.0) / (_first(config, _DIVISORS) or 1.0) if scale == "config" else scale
+    head.options_before = getattr(head, "head_options", None)
+    head.head_options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
+    for x, kind in ((head, _PatchedLoRA if is_lora(head) else _PatchedHead), (base, _PatchedModel)):
+        cls: Any = type(x)
+        x.__class__ = _subclass(cls, kind)
+    return model
+
+
+def unpatch_lm_head(model: Any) -> Any:
+    """Makes a model what it was before :func:`patch_lm_head`.
+
+    Raises:
+        ValueError: a model that is not patched, or was wrapped by ``fully_shard`` since.
+    """
+    base = _base(model)
+    head = _head(base)
+    for x, kind in ((base, _PatchedModel), (head, _PatchedHead)):
+        if type(x).__bases__[0] not in {kind, _PatchedLoRA}:
+            msg = f"unpatch_lm_head(): 'model' must be as patch_lm_head() left it, got {describe(x)}"
+            raise ValueError(msg)
+    for x in (base, head):
+        x.__class__ = type(x).__bases__[1]
+    head.head_options = head.options_before
+    if head.head_options is None:
+        del head.head_options
+    del head.options_before
+    return model
+
+
+class _PatchedHead(RowStatsHead):
+    """An output layer that, while its model is asked for statistics, returns numbers in the place of logits."""
+
+    head_options: HeadOptions
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return answer(self, super().__call__, args, options)
+
+
+class _PatchedLoRA(_PatchedHead):
+    def head_factors(self, hidden: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+        return lora_factors(self, hidden)
+
+
+class _PatchedModel(nn.Module):
+    def forward(
+        self,
+        *args: Any,
+        logprob_labels: torch.Tensor | None = None,
+        logprob_options: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> Any:
+        if logprob_labels is None and logprob_options is None:
+            return super().forward(*args, **inputs)
+        if inputs.get("labels") is not None:
+            msg = "forward(): 'labels' must be None beside 'logprob_labels', since a loss needs logits"
+            raise ValueError(msg)
+        if inputs.get("return_dict") is False:
+            msg = "forward(): 'return_dict' must not be False beside 'logprob_labels'"
+            raise ValueError(msg)
+        head = _head(self)
+        if not isinstance(head, _PatchedHead):
+            msg = "forward(): the output layer was replaced after patch_lm_head(); unpatch, and patch the model again"
+            raise RuntimeError(msg)
+        options = dict(logprob_options or {})
+        if logprob_labels is None:
+            options.setdefault("outputs", ("entropy",))
+        with Request(head, {"labels": logprob_labels, **options}) as request:
+            out = super().forward(*args, **inputs)
+        stats = request.checked(getattr(out, "logits", None))
+        assert isinstance(stats, RowStats)
+        out["logits"] = stats
+        return out
+
+
+@functools.cache
+def _subclass(cls: Any, kind: Any) -> type:
+    """``cls`` with the methods of ``kind`` first, under its own name, which transformers writes into configs."""
+    made = type(cls.__name__, (kind, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    if kind is _PatchedModel:
+        made.forward = _signed(kind.forward, cls.forward)  # type: ignore[attr-defined]
+    return made
+
+
+def _signed(function: Any, like: Any) -> Any:
+    """``function`` with the signature and the words of ``like`` and its own keywords, for those who look."""
+
+    @functools.wraps(like)
+    def forward(self: Any, *args: Any, **inputs: Any) -> Any:
+        return function(self, *args, **inputs)
+
+    signature, own = inspect.signature(like), inspect.signature(function).parameters
+    named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
+    more = [own[name] for name in ("logprob_labels", "logprob_options")]
+    forward.__signature__ = signature.replace(parameters=[*named, *more, *rest])  # type: ignore[attr-defined]
+    return forward
+
+
+def _base(model: Any) -> Any:
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if not hasattr(base, "get_output_embeddings") or not hasattr(base, "config"):
+        msg = f"patch_lm_head(): 'model' must be a causal language model of transformers, got {describe(model)}"
+        raise TypeError(msg)
+    return base
+
+
+def _head(base: Any) -> Any:
+    head = base.get_output_embeddings()
+    # What peft trains as a whole (modules_to_save) stands beside its original.
+    if hasattr(head, "modules_to_save") and hasattr(head, "active_adapters"):
+        active = [name for name in head.active_adapters if name in head.modules_to_save]
+        return head.modules_to_save[active[0]] if len(active) == 1 else head
+    return head
+
+
+def _check_head(head: Any) -> None:
+    if is_lora(head):
+        check_lora(head)
+    elif not isinstance(head, nn.Linear) or type(head).forward not in {nn.Linear.forward, RowStatsHead.forward}:
+        msg = (
+            f"patch_lm_head(): 'model' must have an nn.Linear as its output layer, or LoRA on one, got {describe(head)}"
+        )
+        raise TypeError(msg)
+    if "forward" in vars(head):
+        msg = (
+            "patch_lm_head(): the output layer of 'model' has a forward of its own, as accelerate gives it; patch "
+            "before the model is dispatched"
+        )
+        raise TypeError(msg)
+
+
+def _first(config: Any, names: tuple[str, ...]) -> Any:
+    return next((x for name in names if (x := getattr(config, name, None)) is not None), None)
