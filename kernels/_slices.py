@@ -31,10 +31,10 @@ class View(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Rows ``first : first + count`` of all tensors."""
+    """``rows`` rows of all tensors, from row ``first`` on."""
 
     first: int
-    count: int
+    rows: int
     inner: int
     views: tuple[View, ...]
 

@@ -14,8 +14,8 @@ import triton.language as tl
 
 #: Launch options of every kernel here: results do not depend on whether the compiler contracts mul and add.
 EXACT = {"enable_fp_fusion": False}
-#: Types that a kernel can calculate in.
-ACCUMULATE = {torch.float64: tl.float64, torch.float32: tl.float32}
+#: Types that a kernel can calculate in, with integers of their size.
+ACCUMULATE = {torch.float64: (tl.float64, tl.int64), torch.float32: (tl.float32, tl.int32)}
 
 
 @triton.jit
@@ -53,14 +53,8 @@ def bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED: tl.constexpr):
 
 @triton.jit
 def start(at, base, row, stride, SHARED: tl.constexpr):
-    """Where a row of an array with its own row stride begins; None stays None."""
-    if at is None:
-        begin = None
-    elif SHARED:
-        begin = at + base
-    else:
-        begin = at + row * stride
-    return begin
+    """Where a row of an array with its own row stride begins."""
+    return at + base if SHARED else at + row * stride
 
 
 @triton.jit
@@ -198,10 +192,12 @@ def numbers(x):
     return (x, 0.0, 0.0) if isinstance(x, torch.Tensor) else (None, *halves(0.0 if x is None else x))
 
 
-def tile(longest, each, block=None):
-    """Positions of a chunk, ``each`` of a thread, and warps, for rows of at most ``longest``.
+def tile(longest, most, *tokens, block=None):
+    """Positions of a chunk, of a thread in it, and warps, for rows of at most ``longest`` tokens.
 
-    Few sizes, so that few kernels are compiled.
+    A thread takes as many as its widest load brings, up to ``most``: only then is what it puts together its own. Few
+    sizes, so that few kernels are compiled.
     """
+    each = min(most, 16 // min(x.element_size() for x in tokens if x is not None))
     warps = 1 if longest <= 32 * each else 4 if longest <= 128 * each else 8
-    return block or 32 * each * warps, warps
+    return block or 32 * each * warps, each, warps

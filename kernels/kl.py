@@ -71,7 +71,7 @@ def _step(m, s, m2, s2, w, far, x, y, k):
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def _forward(
+def _kl_forward(
     X, Y, INV_T, k,
     x_start, x_outer, x_step, x_columns, y_start, y_outer, y_step, y_columns, inner, row_0, V,
     KL, RAW, TOP, LOG2_L, TOP2, LOG2_L2,
@@ -161,7 +161,7 @@ def _tile(
 
 
 @triton.jit(do_not_specialize=_VARYING)
-def _backward(
+def _kl_backward(
     X, Y, OUT, G, INV_T, scale, k,
     x_start, x_outer, x_step, x_columns, y_start, y_outer, y_step, y_columns,
     out_start, out_outer, out_step, out_columns, inner, row_0, parts, tiles, V, g_row,
@@ -282,7 +282,7 @@ def forward(
             vector = 1 if piece.layout == STRIDED.value else widest
             # and all before the first 16 bytes find one.
             many = min(LANES, max(32, triton.next_power_of_2(triton.cdiv(vocab, vector)))) if lanes is None else lanes
-            _forward[(piece.count,)](
+            _kl_forward[(piece.rows,)](
                 x, y, per_row, k, *x_place, *y_place, piece.inner, piece.first, vocab,
                 made["kl"], made["raw"], *mine, *other,
                 LAYOUT=piece.layout, C=many, R=vector, num_warps=max(1, many // 64), **FUSION,
@@ -345,7 +345,7 @@ def backward(
     with launching(logits.device):
         for piece in slices(logits.detach(), ref_logits.detach(), out.detach()):
             (x, *x_place), (y, *y_place), (z, *z_place) = piece.views
-            _backward[(piece.count * parts,)](
+            _kl_backward[(piece.rows * parts,)](
                 x, y, z, grad, per_row, scale, scale * LOG2E.value, *x_place, *y_place, *z_place,
                 piece.inner, piece.first, parts, triton.cdiv(cells, parts), vocab, grad.stride(0), *kept,
                 REVERSE=reverse, LAYOUT=piece.layout, BLOCK=block, num_warps=max(1, min(WARPS, block // 512)), **FUSION,

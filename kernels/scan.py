@@ -50,16 +50,34 @@ def _then(a1, b1, _p1, _q1, a2, b2, p2, q2):
 
 
 @triton.jit
-def _scan(a, b, carry):
+def _either(x1, y1, x2, y2):
+    return x1 | x2, y1 | y2
+
+
+@triton.jit
+def _scan(a, b, carry, BITS: tl.constexpr):
     """``(Z after each position, Z of the first)`` of a tile that is read row by row, where ``carry`` comes after it.
 
-    Each row of the tile belongs to one thread, so only one map a thread goes through the scan between threads.
+    Each row of the tile belongs to one thread: it puts its own maps together, so that one map a thread goes through the
+    scan between threads. A column is picked by an or of bits, all 0 but its own, which takes no instruction.
     """
-    a, b, p, q = tl.associative_scan((a, b, tl.full(a.shape, 1, a.dtype), tl.zeros_like(b)), 1, _then, reverse=True)
-    first = tl.arange(0, a.shape[1])[None, :] == 0
-    a = tl.sum(tl.where(first, a, 0.0), 1)
-    b = tl.sum(tl.where(first, b, 0.0), 1)
-    a, b, s, t = tl.associative_scan((a, b, tl.full(a.shape, 1, a.dtype), tl.zeros_like(b)), 0, _then, reverse=True)
+    column = tl.arange(0, a.shape[1])[None, :]
+    a_bits = a.to(BITS, bitcast=True)
+    b_bits = b.to(BITS, bitcast=True)
+    p = tl.full(a.shape, 1, a.dtype)
+    q = tl.zeros_like(b)
+    all_a = tl.full([a.shape[0]], 1, a.dtype)
+    all_b = tl.zeros_like(all_a)
+    for back in tl.static_range(a.shape[1]):
+        here = column == a.shape[1] - 1 - back
+        p = tl.where(here, all_a[:, None], p)
+        q = tl.where(here, all_b[:, None], q)
+        one_a, one_b = tl.reduce((tl.where(here, a_bits, 0), tl.where(here, b_bits, 0)), 1, _either)
+        one_a = one_a.to(a.dtype, bitcast=True)
+        all_b = tl.fma(one_a, all_b, one_b.to(a.dtype, bitcast=True))
+        all_a = one_a * all_a
+    one = tl.full([a.shape[0]], 1, a.dtype)
+    a, b, s, t = tl.associative_scan((all_a, all_b, one, tl.zeros_like(one)), 0, _then, reverse=True)
     carry = tl.zeros_like(b) + carry
     after = tl.fma(p, tl.fma(s, carry, t)[:, None] + tl.zeros_like(p), q)
     return after, tl.sum(tl.where(tl.arange(0, a.shape[0]) == 0, tl.fma(a, carry, b), 0.0), 0)
@@ -109,6 +127,7 @@ def _chunk(
     ON_GAP: tl.constexpr,
     ROW: tl.constexpr,
     TWO: tl.constexpr,
+    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     EACH: tl.constexpr,
 ):
@@ -128,12 +147,12 @@ def _chunk(
         v = read(v_at, p, inside, FULL).to(carry.dtype)
 
     a, b = _coefficients(seen, inside, r, v, gamma, lam, GAPS, ON_GAP)
-    after, carry = _scan(a, b, carry)
+    after, carry = _scan(a, b, carry, BITS)
     gain = r + after
     gain_ret = gain
     if TWO:
         a, b = _coefficients(seen, inside, r, v, gamma, lam_ret, GAPS, ON_GAP)
-        after_ret, carry_ret = _scan(a, b, carry_ret)
+        after_ret, carry_ret = _scan(a, b, carry_ret, BITS)
         gain_ret = r + after_ret
     advantage = gain
     if v_at is not None:
@@ -185,6 +204,7 @@ def _gae(
     TWO: tl.constexpr,
     SHARED: tl.constexpr,
     ACC: tl.constexpr,
+    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     EACH: tl.constexpr,
 ):
@@ -193,11 +213,11 @@ def _gae(
     g = wide(gamma, gamma_lo, ACC)
     by, wrong = fraction(LAM, row, lam, lam_lo, ACC)
     by_ret, wrong_ret = fraction(LAM_RETURNS, row, lam_ret, lam_ret_lo, ACC)
-    r_at = start(REWARDS, base, row, reward_stride, SHARED)
-    v_at = start(VALUES, base, row, value_stride, SHARED)
-    m_at = start(MASK, base, row, mask_stride, SHARED)
-    a_at = start(ADVANTAGES, base, row, width, True)
-    g_at = start(RETURNS, base, row, width, True)
+    r_at = start(REWARDS, base, row, reward_stride, SHARED) if REWARDS is not None else None
+    v_at = start(VALUES, base, row, value_stride, SHARED) if VALUES is not None else None
+    m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
+    a_at = start(ADVANTAGES, base, row, width, True) if ADVANTAGES is not None else None
+    g_at = start(RETURNS, base, row, width, True) if RETURNS is not None else None
     last = used - 1
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
@@ -221,13 +241,13 @@ def _gae(
             carry, carry_ret, bad, first_trained, first_reward = _chunk(
                 r_at, v_at, m_at, a_at, g_at, k, head, used, slot, last, r_row, g, by, by_ret,
                 carry, carry_ret, bad, first_trained, first_reward,
-                True, GAPS, ON_GAP, ROW_REWARDS is not None, TWO, BLOCK, EACH,
+                True, GAPS, ON_GAP, ROW_REWARDS is not None, TWO, BITS, BLOCK, EACH,
             )  # fmt: skip
         else:
             carry, carry_ret, bad, first_trained, first_reward = _chunk(
                 r_at, v_at, m_at, a_at, g_at, k, head, used, slot, last, r_row, g, by, by_ret,
                 carry, carry_ret, bad, first_trained, first_reward,
-                False, GAPS, ON_GAP, ROW_REWARDS is not None, TWO, BLOCK, EACH,
+                False, GAPS, ON_GAP, ROW_REWARDS is not None, TWO, BITS, BLOCK, EACH,
             )  # fmt: skip
     flawed |= tl.max(bad, 0)
     if ON_GAP == "previous":
@@ -300,7 +320,7 @@ def gae(
         return
     rewards, values, mask = dense(rewards), dense(values), dense(flags(mask))
     width = like.shape[1] if offsets is None else 0
-    size, warps = tile(longest or width or 2048, 8, block)
+    size, each, warps = tile(longest or width or 2048, 8, rewards, values, mask, block=block)
     _gae[(rows,)](
         rewards,
         values,
@@ -327,9 +347,10 @@ def gae(
         LAST=isinstance(bootstrap, str) and bootstrap == "last",
         TWO=lam_returns is not None,
         SHARED=share(rewards, values, mask),
-        ACC=ACCUMULATE[accumulate],
+        ACC=ACCUMULATE[accumulate][0],
+        BITS=ACCUMULATE[accumulate][1],
         BLOCK=size,
-        EACH=8,
+        EACH=each,
         num_warps=warps,
         **EXACT,
     )

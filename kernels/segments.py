@@ -89,7 +89,7 @@ def _moments(
     i_at = INDEX
     if INDEX is None:
         x_at = start(X, base, row, stride, SHARED)
-        m_at = start(MASK, base, row, mask_stride, SHARED)
+        m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
     else:
         i_at = INDEX + base
     n, s, mean, q, low, high = _moments_of(x_at, m_at, i_at, head, used, BLOCK)
@@ -207,7 +207,7 @@ def _affine(
     row = (tl.program_id(0) // parts).to(tl.int64)
     base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)  # noqa: RUF059
     x_at = start(X, base, row, stride, SHARED)
-    m_at = start(MASK, base, row, mask_stride, SHARED)
+    m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
     o_at = start(OUT, base, row, width, True)
     mean = tl.load(MAP)
     divisor = tl.load(MAP + 1)
@@ -249,7 +249,7 @@ def _normalize(
     i_at = INDEX
     if INDEX is None:
         x_at = X + first
-        v_at = start(VALID, first, row, 0, True)
+        v_at = start(VALID, first, row, 0, True) if VALID is not None else None
         o_at = OUT + first
     else:
         i_at = INDEX + first

@@ -49,41 +49,65 @@ def _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2):
 def _then(s1, u1, p1, c1, k1, _t1, _w1, _q1, _d1, _l1, s2, u2, p2, c2, k2, t2, w2, q2, d2, l2):
     """Maps of all positions, and of all but the earliest: first those of the later positions, then of the earlier."""
     s, u, p, c, k = _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2)
-    t, w, q, d, l = _compose(s1, u1, p1, c1, k1, t2, w2, q2, d2, l2)  # noqa: E741
+    t, w, q, d, l = _compose(s1, u1, p1, c1, k1, t2, w2, q2, d2, l2)
     return s, u, p, c, k, t, w, q, d, l
 
 
 @triton.jit
-def _pick(x, first, axis: tl.constexpr):
-    return tl.sum(tl.where(first, x, 0.0), axis)
+def _either(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2):
+    return s1 | s2, u1 | u2, p1 | p2, c1 | c2, k1 | k2
 
 
 @triton.jit
-def _scan(s, u, p, c, k, carry_u, carry_d):
+def _scan(s, u, p, c, k, carry_u, carry_d, BITS: tl.constexpr):
     """``(U, D)`` after each position of a tile, and those of the first."""
-    one = tl.full(s.shape, 1, s.dtype)
-    zero = tl.zeros_like(s)
-    s, u, p, c, k, t, w, q, d, l = tl.associative_scan(  # noqa: E741
-        (s, u, p, c, k, one, zero, zero, one, zero), 1, _then, reverse=True
-    )
-    first = tl.arange(0, s.shape[1])[None, :] == 0
-    s, u, p = _pick(s, first, 1), _pick(u, first, 1), _pick(p, first, 1)
-    c, k = _pick(c, first, 1), _pick(k, first, 1)
-    one = tl.full(s.shape, 1, s.dtype)
-    zero = tl.zeros_like(s)
-    s, u, p, c, k, t1, w1, q1, d1, l1 = tl.associative_scan(
-        (s, u, p, c, k, one, zero, zero, one, zero), 0, _then, reverse=True
+    ACC: tl.constexpr = s.dtype
+    column = tl.arange(0, s.shape[1])[None, :]
+    s_bits = s.to(BITS, bitcast=True)
+    u_bits = u.to(BITS, bitcast=True)
+    p_bits = p.to(BITS, bitcast=True)
+    c_bits = c.to(BITS, bitcast=True)
+    k_bits = k.to(BITS, bitcast=True)
+    one = tl.full([s.shape[0]], 1, ACC)
+    zero = tl.zeros_like(one)
+    all_s, all_u, all_p, all_c, all_k = one, zero, zero, one, zero
+    t, w, q, d, l = s, u, p, c, k
+    for back in tl.static_range(s.shape[1]):
+        here = column == s.shape[1] - 1 - back
+        t = tl.where(here, all_s[:, None], t)
+        w = tl.where(here, all_u[:, None], w)
+        q = tl.where(here, all_p[:, None], q)
+        d = tl.where(here, all_c[:, None], d)
+        l = tl.where(here, all_k[:, None], l)
+        s1, u1, p1, c1, k1 = tl.reduce(
+            (
+                tl.where(here, s_bits, 0),
+                tl.where(here, u_bits, 0),
+                tl.where(here, p_bits, 0),
+                tl.where(here, c_bits, 0),
+                tl.where(here, k_bits, 0),
+            ),
+            1,
+            _either,
+        )
+        all_s, all_u, all_p, all_c, all_k = _compose(
+            all_s, all_u, all_p, all_c, all_k,
+            s1.to(ACC, bitcast=True), u1.to(ACC, bitcast=True), p1.to(ACC, bitcast=True), c1.to(ACC, bitcast=True),
+            k1.to(ACC, bitcast=True),
+        )  # fmt: skip
+    s, u, p, c, k, s1, u1, p1, c1, k1 = tl.associative_scan(
+        (all_s, all_u, all_p, all_c, all_k, one, zero, zero, one, zero), 0, _then, reverse=True
     )
     carry_u = zero + carry_u
     carry_d = zero + carry_d
     # After the positions of each thread, then after each of them.
-    next_u = tl.fma(t1, carry_u, w1)[:, None] + tl.zeros_like(t)
-    next_d = tl.fma(q1, carry_u, tl.fma(d1, carry_d, l1))[:, None] + tl.zeros_like(t)
+    next_u = tl.fma(s1, carry_u, u1)[:, None] + tl.zeros_like(t)
+    next_d = tl.fma(p1, carry_u, tl.fma(c1, carry_d, k1))[:, None] + tl.zeros_like(t)
     after_u = tl.fma(t, next_u, w)
     after_d = tl.fma(q, next_u, tl.fma(d, next_d, l))
     first = tl.arange(0, s.shape[0]) == 0
-    first_u = _pick(tl.fma(s, carry_u, u), first, 0)
-    first_d = _pick(tl.fma(p, carry_u, tl.fma(c, carry_d, k)), first, 0)
+    first_u = tl.sum(tl.where(first, tl.fma(s, carry_u, u), 0.0), 0)
+    first_d = tl.sum(tl.where(first, tl.fma(p, carry_u, tl.fma(c, carry_d, k)), 0.0), 0)
     return after_u, after_d, first_u, first_d
 
 
@@ -115,6 +139,7 @@ def _chunk(
     GAPS: tl.constexpr,
     ON_GAP: tl.constexpr,
     ROW: tl.constexpr,
+    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     EACH: tl.constexpr,
 ):
@@ -146,7 +171,7 @@ def _chunk(
     if ON_GAP == "previous":
         u = tl.where(inside & ~seen, r, u)
     moved = tl.where(seen, rho * (r - v), 0.0)
-    after_u, after_d, carry_u, carry_d = _scan(s, u, weight, c, moved, carry_u, carry_d)
+    after_u, after_d, carry_u, carry_d = _scan(s, u, weight, c, moved, carry_u, carry_d, BITS)
 
     target = v + tl.fma(rho, r + after_u - v, pull * after_d)
     advantage = tl.minimum(ratio, clip_pg) * (r + tl.fma(gamma + zero, after_d, after_u) - v)
@@ -207,6 +232,7 @@ def _vtrace(
     LAST: tl.constexpr,
     SHARED: tl.constexpr,
     ACC: tl.constexpr,
+    BITS: tl.constexpr,
     BLOCK: tl.constexpr,
     EACH: tl.constexpr,
 ):
@@ -217,12 +243,12 @@ def _vtrace(
     clip_rho = wide(rho, rho_lo, ACC)
     clip_c = wide(clip, clip_lo, ACC)
     clip_pg = wide(pg, pg_lo, ACC)
-    r_at = start(REWARDS, base, row, reward_stride, SHARED)
-    v_at = start(VALUES, base, row, value_stride, SHARED)
-    w_at = start(LOG_RATIOS, base, row, ratio_stride, SHARED)
-    m_at = start(MASK, base, row, mask_stride, SHARED)
-    a_at = start(ADVANTAGES, base, row, width, True)
-    g_at = start(RETURNS, base, row, width, True)
+    r_at = start(REWARDS, base, row, reward_stride, SHARED) if REWARDS is not None else None
+    v_at = start(VALUES, base, row, value_stride, SHARED) if VALUES is not None else None
+    w_at = start(LOG_RATIOS, base, row, ratio_stride, SHARED) if LOG_RATIOS is not None else None
+    m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
+    a_at = start(ADVANTAGES, base, row, width, True) if ADVANTAGES is not None else None
+    g_at = start(RETURNS, base, row, width, True) if RETURNS is not None else None
     last = used - 1
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
@@ -246,13 +272,13 @@ def _vtrace(
             carry_u, carry_d, bad, first_trained, first_reward = _chunk(
                 r_at, v_at, w_at, m_at, a_at, g_at, k, head, used, slot, last, r_row, g, by, clip_rho, clip_c, clip_pg,
                 carry_u, carry_d, bad, first_trained, first_reward,
-                True, GAPS, ON_GAP, ROW_REWARDS is not None, BLOCK, EACH,
+                True, GAPS, ON_GAP, ROW_REWARDS is not None, BITS, BLOCK, EACH,
             )  # fmt: skip
         else:
             carry_u, carry_d, bad, first_trained, first_reward = _chunk(
                 r_at, v_at, w_at, m_at, a_at, g_at, k, head, used, slot, last, r_row, g, by, clip_rho, clip_c, clip_pg,
                 carry_u, carry_d, bad, first_trained, first_reward,
-                False, GAPS, ON_GAP, ROW_REWARDS is not None, BLOCK, EACH,
+                False, GAPS, ON_GAP, ROW_REWARDS is not None, BITS, BLOCK, EACH,
             )  # fmt: skip
     flawed |= tl.max(bad, 0)
     if ON_GAP == "previous":
@@ -303,7 +329,7 @@ def vtrace(
         return
     rewards, values, log_ratios, mask = dense(rewards), dense(values), dense(log_ratios), dense(flags(mask))
     width = values.shape[1] if offsets is None else 0
-    size, warps = tile(longest or width or 1024, 4, block)
+    size, each, warps = tile(longest or width or 1024, 4, rewards, values, log_ratios, mask, block=block)
     _vtrace[(rows,)](
         rewards,
         values,
@@ -332,9 +358,10 @@ def vtrace(
         ON_GAP=reward_on_gap,
         LAST=isinstance(bootstrap, str) and bootstrap == "last",
         SHARED=share(rewards, values, log_ratios, mask),
-        ACC=ACCUMULATE[accumulate],
+        ACC=ACCUMULATE[accumulate][0],
+        BITS=ACCUMULATE[accumulate][1],
         BLOCK=size,
-        EACH=4,
+        EACH=each,
         num_warps=warps,
         **EXACT,
     )

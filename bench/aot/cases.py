@@ -89,6 +89,16 @@ def token_sets() -> tuple[torch.Tensor, torch.Tensor]:
     return empty(2**24, dtype=torch.int64), empty(ROWS + 1, dtype=torch.int64)
 
 
+def kl(what: str, *, reverse: bool, dtype: torch.dtype = BF16, width: int = VOCAB) -> Callable[[], object]:
+    """The exact divergence of two tensors of logits, or its gradient."""
+    pair = empty(ROWS, width, dtype=dtype), empty(ROWS, width, dtype=dtype)
+    same = {"inv_temperature": 1 / 0.7, "reverse": reverse}
+    saved = {name: empty(ROWS) for name in ("raw", "top", "log2_l", "ref_top", "ref_log2_l")}
+    if what == "forward":
+        return lambda: kernels("kl").forward(*pair, **same)
+    return lambda: kernels("kl").backward(*pair, saved, empty(ROWS), **same)
+
+
 BOTH = ("logprob", "entropy")
 
 ROW_CASES = [
@@ -113,4 +123,9 @@ ROW_CASES = [
     Case("backward, misaligned rows", "_backward", backward(*BOTH, width=VOCAB + 1)),
     Case("backward, float32", "_backward", backward(*BOTH, dtype=F32), itemsize=4),
     Case("backward, allowed sets", "_backward", backward(*BOTH, allowed=token_sets()), streaming=False),
+    Case("KL forward", "_kl_forward", kl("forward", reverse=True), streams=2, budget=27, quick=True),
+    Case("KL forward, misaligned rows", "_kl_forward", kl("forward", reverse=True, width=VOCAB + 1), streams=2),
+    Case("KL forward, float32", "_kl_forward", kl("forward", reverse=True, dtype=F32), streams=2, itemsize=4),
+    Case("KL(p || q) backward", "_kl_backward", kl("backward", reverse=True), streams=2, budget=22, quick=True),
+    Case("KL(q || p) backward", "_kl_backward", kl("backward", reverse=False), streams=2, budget=22),
 ]

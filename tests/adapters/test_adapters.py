@@ -6,7 +6,7 @@ import rollmath as rm
 
 
 def test_adapters_are_attributes():
-    assert dir(rm.adapters) == ["slime", "trl", "verl"]
+    assert dir(rm.adapters) == ["slime", "transformers", "trl", "verl"]
     for name in dir(rm.adapters):
         assert getattr(rm.adapters, name).__name__ == f"rollmath.adapters.{name}"
     with pytest.raises(AttributeError, match="has no attribute 'skyrl'"):

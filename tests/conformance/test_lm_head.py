@@ -3,6 +3,9 @@
 import copy
 import importlib.util
 import inspect
+import re
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -130,6 +133,14 @@ def test_the_model_is_else_as_before(peer, tokens, labels, tmp_path):
     assert torch.equal(model.lm_head.row_stats(hidden, labels).logprob, stats[0])
 
 
+def test_an_output_layer_that_is_an_lm_head_already(peer, tokens, labels):
+    model = made(peer, "Cohere, scale")
+    model.lm_head = vocab.LMHead.from_linear(model.lm_head, scale=0.5)
+    agrees(model, tokens, labels)
+    assert type(model.lm_head) is vocab.LMHead
+    assert model.lm_head.head_options.scale == 0.5
+
+
 def test_positions_that_are_kept(peer, tokens, labels):
     model = patch_lm_head(made(peer), workspace=SMALL)
     whole = model(tokens, logprob_labels=labels).logits
@@ -141,6 +152,14 @@ def test_positions_that_are_kept(peer, tokens, labels):
     wanted = r"'logprob_labels' must have shape \(2, 3\), one label for each position .* got \(2, 7\)"
     with pytest.raises(ValueError, match=wanted):
         model(tokens, logprob_labels=labels, logits_to_keep=3)
+
+
+def test_the_example_of_the_page(peer, tokens, labels):
+    page = (Path(__file__).parents[2] / "docs" / "lm_head.md").read_text()
+    block = next(b for b in re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", page) if "patch_lm_head(model)" in b)
+    names = {"model": made(peer), "input_ids": tokens, "labels": labels}
+    exec(textwrap.dedent(block), names)
+    assert names["out"].logits.entropy.shape == (2, 7)
 
 
 def test_without_labels(peer, tokens):

@@ -103,7 +103,7 @@ def logits(rows, width, dtype=torch.float32, scale=3, seed=1):
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
-@pytest.mark.parametrize("temperature", [0.5, 1.0, torch.tensor([0.3, 1.0, 4.0])])
+@pytest.mark.parametrize("temperature", [0.5, torch.tensor([0.3, 1.0, 4.0])])
 def test_each_output_alone(device, name, temperature):
     case = Case(logits(3, 77), names=(name,), temperature=temperature)
     close(case.run(device), case.exact, 3e-6 if name == "var_logprob" else 1e-6)
@@ -114,12 +114,6 @@ def test_each_output_alone(device, name, temperature):
 def test_all_outputs_together(device, dtype, width):
     case = Case(logits(2, width, dtype), ids=torch.randint(width, (2, 3)), temperature=0.7)
     close(case.run(device), case.exact, 3e-6)
-
-
-@pytest.mark.parametrize("names", list(itertools.combinations(("logprob", "entropy", "sum_p_squared", "p_max"), 2)))
-def test_pairs(device, names):
-    case = Case(logits(2, 40), names=names)
-    close(case.run(device), case.exact)
 
 
 @pytest.mark.parametrize("offset", [1000.0, -1000.0])
@@ -271,8 +265,6 @@ def test_allowed_sets(device, in_place, width):
 def strided(x):
     """The same numbers in other places: name, tensor."""
     rows, width = x.shape
-    two = torch.full((rows, 2, width), 9.0, dtype=x.dtype)
-    two[:, 1] = x
     padded = torch.full((rows, width + 11), 9.0, dtype=x.dtype)
     padded[:, :width] = x
     shifted = torch.full((rows * width + 3,), 9.0, dtype=x.dtype)
@@ -284,7 +276,6 @@ def strided(x):
     if rows == some.shape[:-1].numel():
         some.copy_(x.view(some.shape))
     return {
-        "slice": two[:, 1],
         "padded": padded[:, :width],
         "misaligned": shifted[3:].view(rows, width),
         "columns": x.t().contiguous().t(),
@@ -293,7 +284,7 @@ def strided(x):
     }
 
 
-@pytest.mark.parametrize("layout", ["slice", "padded", "misaligned", "columns", "apart", "deep"])
+@pytest.mark.parametrize("layout", ["padded", "misaligned", "columns", "apart", "deep"])
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("width", [3, 45])
 def test_strides_change_no_bit(device, layout, in_place, width):

@@ -74,6 +74,54 @@ def test_nothing_waits(make_batch, name, form):
     assert moved.grad.isfinite().all()
 
 
+def of_kernels(make_batch, objective):
+    """A call in float32 with all that it reads on the device, and theta."""
+    b = make_batch(6, 7, dtype=torch.float32)
+    theta, entropy = (x.detach().cuda().requires_grad_() for x in (b.theta, b.entropy))
+    logprobs = LogProbs(theta, *(x.cuda() for x in (b.prox, b.behaviour, b.ref)))
+    advantages, normalizer = torch.tensor(b.advantages).cuda(), Normalizer.local(b.rows)
+    bonus = EntropyBonus(entropy, 0.01)
+
+    def call():
+        found = policy_loss(
+            logprobs, advantages, b.rows, objective, normalizer=normalizer, level="rollout", kl=KL(0.1), entropy=bonus
+        )
+        return found.loss, *torch.autograd.grad(found.loss, [theta, entropy]), found.metrics.values_tensor
+
+    return call, theta
+
+
+@pytest.mark.parametrize("name", sorted(exported("separable", "sequence").keys() - {"NFT"}))
+def test_kernels_wait_for_nothing(make_batch, name):
+    call, _ = of_kernels(make_batch, made(name))
+    first = call()
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        second = call()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", ["PPO", "GSPO"])
+def test_kernels_in_a_graph(make_batch, name):
+    call, theta = of_kernels(make_batch, made(name))
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = call()
+    with torch.no_grad():
+        theta.mul_(1.25)
+    graph.replay()
+    replayed = [x.clone() for x in captured]
+    assert all(torch.equal(x, y) for x, y in zip(replayed, call(), strict=True))
+
+
 def test_scores(make_batch):
     b = make_batch(6, 7)
     here, there = (

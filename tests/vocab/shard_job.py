@@ -5,6 +5,7 @@
 """
 
 import json
+import re
 import sys
 import zlib
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch._dynamo  # distribute_tensor imports it: once here, instead of once in each process
 from torch import distributed
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
@@ -207,6 +209,36 @@ def _widths(logits: DTensor, group: Any) -> list[int]:
     return found
 
 
+def collectives(world: int, rank: int) -> dict[str, list[str]]:
+    """What forward and backward passes send: the names of the collectives, and the shapes of what a rank sends."""
+    batch, seen = Batch(torch.float32), []
+    first, width, _ = place("even", world, rank)
+    names = [name for name in dir(distributed) if re.match("all_|reduce|broadcast|send", name)]
+    kept = {name: getattr(distributed, name) for name in names}
+
+    def spy(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def spied(out: Any, x: torch.Tensor, *rest: Any, **options: Any) -> Any:
+            seen.append(f"{name} {x.numel()} {x.dtype}")
+            return call(out, x, *rest, **options)
+
+        return spied
+
+    for name, call in kept.items():
+        setattr(distributed, name, spy(name, call))
+    found = {}
+    for check in (None, False):
+        seen.clear()
+        x = batch.logits[:, first : first + width].clone().requires_grad_()
+        stats = row_stats(x, batch.labels, shard=VocabShard(None, first, V), ignore_index=-100, check=check)
+        found[f"forward, check={check}"] = list(seen)
+        seen.clear()
+        (stats.logprob + stats.entropy).sum().backward()
+        found[f"backward, check={check}"] = list(seen)
+    for name, call in kept.items():
+        setattr(distributed, name, call)
+    return found
+
+
 def errors(world: int, rank: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Calls that are wrong on rank 1 alone, or on all ranks together."""
     batch = Batch(torch.float32)
@@ -225,6 +257,8 @@ def errors(world: int, rank: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "label", lambda: call(labels=wrong if odd else right)
     yield "labels", lambda: call(labels=batch.labels.clamp(1 if odd else 0))
     yield "type", lambda: call(labels=batch.labels.float() if odd else right)
+    yield "no tensor", lambda: call([1.0] if odd else mine)
+    yield "no axes", lambda: call(mine.sum() if odd else mine)
     yield "rows", lambda: call(mine[1:] if odd else mine, right[1:] if odd else right)
     yield "outputs", lambda: call(outputs=("entropy",) if odd else ("logprob",))
     yield "temperature", lambda: call(temperature=0.5 if odd else 1.0)
@@ -267,6 +301,7 @@ def work(rank: int, world: int, folder: str) -> None:
     report = {
         "off": {name: off for name, off, _ in found},
         "bits": {name: bits for name, _, bits in found},
+        "collectives": collectives(world, rank),
         "dtensors": dict(dtensors(world)),
         "errors": {name: caught(call) for name, call in errors(world, rank)} if world < 4 else {},
     }

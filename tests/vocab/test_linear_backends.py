@@ -77,3 +77,42 @@ def test_a_rank_without_tokens_and_padding(case):
         assert (got[name][200:] == 0).all()
         got[name] = got[name][:200]
     close(got, want, 4e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("logits_dtype", [None, "float32"])
+def test_nothing_waits_for_the_device(case, dtype, logits_dtype):
+    """A mask on the CPU is copied there; one on the device stays unread."""
+    masks = (torch.arange(N) > 0, (torch.arange(N) > 0).to("cuda"))
+    options = {"dtype": dtype, "logits_dtype": logits_dtype, "workspace": 128 * 2 * 8}
+    case["one temperature"] = torch.tensor(0.7, device="cuda")
+    run(case, "triton", **options)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for mask in masks:
+            for temperature in (case["temperature"], case["one temperature"], 0.7):
+                run(case, "triton", mask=mask, temperature=temperature, **options)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("workspace", [1 << 28, 1 << 20])
+def test_a_large_layer_on_a_device(device, workspace):
+    """Sums of 16-bit products in float32, by the library, beside float64."""
+    torch.manual_seed(0)
+    hidden = torch.randn(700, 256, device=device).bfloat16().requires_grad_()
+    weight = (0.1 * torch.randn(5003, 256, device=device)).bfloat16().requires_grad_()
+    labels = torch.randint(5003, (700,), device=device)
+    stats = vocab.linear_row_stats(hidden, weight, labels, logits_dtype="float32", workspace=workspace)
+    exact = [x.detach().double().requires_grad_() for x in (hidden, weight)]
+    want = vocab.row_stats(exact[0] @ exact[1].T, labels)
+    torch.testing.assert_close(stats.logprob.double(), want.logprob, rtol=0, atol=1e-5)
+    torch.testing.assert_close(stats.entropy.double(), want.entropy, rtol=0, atol=1e-5)
+    (stats.logprob.sum() + stats.entropy.sum()).backward()
+    (want.logprob.sum() + want.entropy.sum()).backward()
+    for mine, other in zip((hidden, weight), exact, strict=True):
+        off = (mine.grad.double() - other.grad).norm() / other.grad.norm()
+        assert off < 3e-3

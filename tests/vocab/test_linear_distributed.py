@@ -9,9 +9,13 @@ torch = pytest.importorskip("torch")
 
 WORLDS = (2, 3)
 
-pytestmark = pytest.mark.skipif(
-    not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="torch without gloo"
-)
+pytestmark = [
+    # On a busy machine most of it is importing torch.
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(
+        not (torch.distributed.is_available() and torch.distributed.is_gloo_available()), reason="torch without gloo"
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def reports(script, tmp_path_factory):
         "warnings.simplefilter('error', UserWarning)\n"
         f"sys.argv = {arguments}; runpy.run_path({str(job)!r}, run_name='__main__')"
     )
-    script(code, 110)
+    script(code, 240)
     return {
         world: [json.loads((folder / f"{world}-{rank}.json").read_text()) for rank in range(world)] for world in WORLDS
     }

@@ -3,6 +3,9 @@
 import copy
 import io
 import pickle
+import re
+import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -104,3 +107,14 @@ def test_results_are_no_views(rows):
     """``fully_shard`` warns of modules that return one."""
     stats = vocab.LMHead(8, 300).row_stats(*rows)
     assert not stats.logprob._is_view()
+
+
+def test_the_examples_of_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "lm_head.md").read_text()
+    blocks = re.findall(r"(?m)(?:^    .*\n|^\n(?=    ))+", page)
+    assert len(blocks) == 3
+    names = {}
+    for block in blocks[:2]:
+        exec(textwrap.dedent(block), names)
+    assert names["stats"].argmax.shape == (2, 5)
+    assert "patch_lm_head(model)" in blocks[2]

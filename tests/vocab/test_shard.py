@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from rollmath.vocab import VocabShard, logprobs, row_stats  # noqa: E402
+from rollmath.vocab import RowStats, TokenSets, VocabShard, _shard_rows, logprobs, row_stats  # noqa: E402
 
 WORLDS = (2, 3, 4)
 FEW = (2, 3)
@@ -32,10 +32,13 @@ ERRORS = {
     "labels": f"ValueError: row_stats(): 'labels' {SAME} int64 (12,) with checksum ... on rank 0, int64 (12,) with "
     "checksum ... on rank 1",
     "type": "TypeError: row_stats(): 'labels' must be an integer tensor, got ..., on rank 1",
-    "rows": f"ValueError: row_stats(): the shape of the rows of 'logits' {SAME} (12,) on rank 0, (11,) on rank 1",
+    "no tensor": "TypeError: row_stats(): 'logits' must be a float tensor [..., V], got an object of type list, on "
+    "rank 1",
+    "no axes": "ValueError: row_stats(): 'logits' must have shape [..., V] with V of at least 0, got (), on rank 1",
+    "rows": f"ValueError: row_stats(): 'logits.shape[:-1]' {SAME} (12,) on rank 0, (11,) on rank 1",
     "outputs": f"ValueError: row_stats(): 'outputs' {SAME} ('logprob',) on rank 0, ('entropy',) on rank 1",
     "temperature": f"ValueError: row_stats(): 'temperature' {SAME} 1.0 on rank 0, 0.5 on rank 1",
-    "dtype": f"ValueError: row_stats(): the dtype of 'logits' {SAME} float32 on rank 0, float64 on rank 1",
+    "dtype": f"ValueError: row_stats(): 'logits.dtype' {SAME} torch.float32 on rank 0, torch.float64 on rank 1",
     "total": f"ValueError: row_stats(): 'total' {SAME} 23 on rank 0, 24 on rank 1",
     "overlap": "ValueError: row_stats(): each of the 23 tokens must be on one rank, but token ... is on ranks 0 and 1; "
     "check 'first' and 'total'",
@@ -56,7 +59,7 @@ ERRORS = {
     "(Shard(dim=0),); call .redistribute() first",
     "mesh as group": "TypeError: VocabShard(): 'group' must be a process group of torch.distributed or None, got an "
     "object of type DeviceMesh; of a DeviceMesh take .get_group()",
-    "no shard": "TypeError: row_stats(): 'shard' must be a vocab.VocabShard or None, got an object of type ...",
+    "no shard": "TypeError: row_stats(): 'shard' must be a VocabShard or None, got an object of type ...",
     "leaf": "ValueError: row_stats(): 'inplace_backward' must be False here, because the logits are a leaf, ...",
 }
 
@@ -91,6 +94,19 @@ def test_all_ranks_have_the_same_bits(reports, world):
     first, *rest = reports[world]
     for report in rest:
         assert report["bits"] == first["bits"]
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_one_collective_forward_and_none_backward(reports, world):
+    """Twelve rows of ten numbers, and 16 KiB before them where ranks compare what they were given."""
+    values = f"all_gather_into_tensor {12 * 10} torch.float32"
+    for report in reports[world]:
+        assert report["collectives"] == {
+            "forward, check=None": [f"all_gather {1 << 14} torch.uint8", values],
+            "backward, check=None": [],
+            "forward, check=False": [values],
+            "backward, check=False": [],
+        }
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -203,7 +219,7 @@ def test_errors_of_other_functions():
         (
             lambda: row_stats(torch.zeros(2, 5), outputs=("entropy",), shard=(0, 5)),
             TypeError,
-            "row_stats(): 'shard' must be a vocab.VocabShard or None, got an object of type tuple",
+            "row_stats(): 'shard' must be a VocabShard or None, got an object of type tuple",
         ),
         (
             lambda: logprobs(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), shard=VocabShard(None, 1, 4)),
@@ -213,3 +229,72 @@ def test_errors_of_other_functions():
     ):
         with pytest.raises(kind, match=f"^{re.escape(message)}$"):
             call()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_whole_of_a_graph_is_refused_and_a_part_left_to_eager_mode():
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    logits, labels, shard = torch.randn(4, 5), torch.randint(0, 5, (4,)), VocabShard(None, 0, 5)
+
+    def step(x):
+        return logprobs(x * 1, labels, shard=shard).sum()
+
+    assert torch.equal(torch.compile(step, backend="eager")(logits), step(logits))
+    torch._dynamo.reset()
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="'shard' does not go through"):
+        torch.compile(step, backend="eager", fullgraph=True)(logits)
+
+
+# Several shards in one process, on either backend.
+
+
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+@pytest.mark.parametrize(("dtype", "restricted"), [(torch.float32, False), (torch.bfloat16, True)])
+def test_shards_of_a_device(device, monkeypatch, backend, dtype, restricted):
+    """One without tokens, one with NaN, one of nothing but -inf, one that ends in padding."""
+    torch.manual_seed(0)
+    logits = (3 * torch.randn(6, 40)).to(dtype)
+    logits[1, 7:20] = -torch.inf
+    logits[2, 30] = torch.nan
+    logits[3, :20] = -torch.inf
+    logits[4] = 2.0
+    labels, ids = torch.randint(0, 40, (6,)), torch.randint(0, 40, (6, 2))
+    allowed = torch.rand(6, 40) < 0.7
+    allowed[5, :20] = False
+    options = {"outputs": RowStats._fields, "temperature": 0.8, "softcap": 20.0}
+    mask = torch.tensor([False] + [True] * 5)
+    upstream = {name: torch.randn(6, 2) if name == "gathered" else torch.randn(6) for name in RowStats._fields}
+
+    def run(x, sets, **more):
+        x = x.to(more.pop("place")).requires_grad_()
+        rows = {"labels": labels.to(x.device), "ids": ids.to(x.device), "mask": mask.to(x.device)}
+        rows["allowed"] = sets and sets.to(x.device)
+        stats = row_stats(x, **rows, **options, **more)._asdict()
+        loss = sum((y * upstream[name].to(y)).sum() for name, y in stats.items() if name != "argmax")
+        loss.backward()
+        return {name: y.detach().cpu() for name, y in stats.items()}, x.grad.cpu()
+
+    shards = [(0, 7, 0), (7, 7, 0), (7, 20, 0), (20, 40, 3)]
+    sets = TokenSets.of_mask(allowed) if restricted else None
+    want, whole = run(logits.double(), sets, place="cpu")
+    found = []
+    for gather in (lambda part, _: (found.append(part), part)[1], lambda *_: torch.cat(found)):
+        monkeypatch.setattr(_shard_rows, "gather", gather)
+        made = []
+        for first, stop, padding in shards:
+            part = torch.cat([logits[:, first:stop], torch.full((6, padding), torch.nan, dtype=dtype)], 1)
+            shard = VocabShard(None, first, 40)
+            made.append(run(part, sets, place=device, shard=shard, check=False, backend=backend))
+    rows = want["lse"].isfinite()
+    for (first, stop, padding), (stats, grad) in zip(shards, made, strict=True):
+        for name, x in stats.items():
+            at = rows if name == "argmax" else slice(None)
+            torch.testing.assert_close(
+                x[at], want[name].to(x.dtype)[at], rtol=1e-6, atol=1e-6, equal_nan=True, msg=name
+            )
+        close = {"rtol": 2**-8, "atol": 1e-6} if dtype == torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
+        expected = whole[:, first:stop].to(dtype)
+        torch.testing.assert_close(grad[:, : stop - first], expected, equal_nan=True, **close)
+        assert not grad[:, stop - first :].any()
+        assert grad.shape[1] == stop - first + padding

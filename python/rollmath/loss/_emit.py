@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
+from rollmath.loss._graph import Graph, Node
 from rollmath.loss._lowering import Unsupported
-from rollmath.loss._record import Graph, Node
 
 #: Numbers that are written into a kernel. All others are arguments, so that one that changes compiles nothing.
-WRITTEN = {0.0, 0.5, 1.0, 2.0, 4.0, float("inf"), torch.finfo(torch.float32).max, torch.finfo(torch.float64).max}
+WRITTEN = {0.0, 0.5, 1.0, float("inf"), torch.finfo(torch.float32).max, torch.finfo(torch.float64).max}
 
 _INFIX = {
     "add": "+", "sub": "-", "mul": "*", "and": "&", "or": "|",
     "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!=",
 }  # fmt: skip
 _VECTOR = {
-    **{
-        name: f"elementary.{name}({{0}})" for name in ("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "sign")
-    },
-    "maximum": "elementary.maximum({0}, {1})",
-    "minimum": "elementary.minimum({0}, {1})",
+    **{name: f"elementary.{name}({{0}})" for name in ("exp", "expm1", "log", "log1p", "sigmoid", "tanh")},
+    # Of torch, NaN if either is.
+    "maximum": "tl.maximum({0}, {1}, tl.PropagateNan.ALL)",
+    "minimum": "tl.minimum({0}, {1}, tl.PropagateNan.ALL)",
+    "sign": "({0} > 0).to(tl.float32) - ({0} < 0).to(tl.float32)",
     "div": "tl.div_rn({0}, {1})",
     "sqrt": "tl.sqrt_rn({0})",
     "abs": "tl.abs({0})",
@@ -142,3 +143,18 @@ def _argument(letter: str, known: list[Any], x: float) -> str:
     if x not in known:
         known.append(x)
     return f"{letter}{known.index(x)}"
+
+
+def indented(lines: list[str]) -> str:
+    """The body of a function."""
+    return "".join(f"    {line}\n" for line in lines)
+
+
+def pairs(names: Iterable[str]) -> list[str]:
+    """Two arguments for each number: one has 24 bits of it, two have 48."""
+    return [f"{name}_{part}" for name in names for part in ("high", "low")]
+
+
+def joined(names: list[str]) -> list[str]:
+    """The numbers that these arguments are."""
+    return ["zero = tl.full([], 0.0, tl.float64)", *(f"{name} = zero + {name}_high + {name}_low" for name in names)]

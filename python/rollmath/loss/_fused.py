@@ -17,22 +17,21 @@ from rollmath.loss._batch import BatchObjective
 from rollmath.loss._call import Call, Finished, Result
 from rollmath.loss._everything import Everything
 from rollmath.loss._generate import Source, kernels_of, source_of
-from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._lowering import Unsupported
+from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._record import Given, graph_of
 from rollmath.loss._resident import Resident, resident
 from rollmath.loss._values import Values
 
 if TYPE_CHECKING:
-    from rollmath.loss._record import Graph
+    from rollmath.loss._graph import Graph
 
 #: Tokens of a block; one warp has no barriers in its sums. The order of the sums depends on these numbers alone.
 BLOCK, WARPS = 256, 1
 #: The same where a program has all tokens of a row, rollout or turn.
-SEGMENT_BLOCK, SEGMENT_WARPS = 1024, 8
+SEGMENT_BLOCK, SEGMENT_WARPS = 512, 8
 #: Partial sums that the second kernel reads at once.
 TILE, REDUCE_WARPS = 8192, 16
-
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -66,8 +65,8 @@ def fused(call: Call) -> Result | str:
     except Unsupported as reason:
         return str(reason)
     # A kernel is launched on the current device.
-    with torch.cuda.device_of(theta):
-        return _launched(call, graph, source, here, columns)
+    with torch.cuda.device_of(theta):  # type: ignore[no-untyped-call]
+        return _REFUSED.get(source.text) or _launched(call, graph, source, here, columns)
 
 
 def _can_launch(device: torch.device) -> bool:
@@ -82,7 +81,22 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns: dict[str, Column]) -> Result:
+#: Kernels that Triton did not compile, and why.
+_REFUSED: dict[str, str] = {}
+
+
+def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns: dict[str, Column]) -> Result | str:
+    try:
+        return _launch(call, graph, source, here, columns)
+    except Exception as error:
+        import triton  # noqa: PLC0415  it is there, or nothing was launched
+
+        if not isinstance(error, triton.CompilationError):
+            raise
+        return _REFUSED.setdefault(source.text, f"Triton does not compile it: {error}")
+
+
+def _launch(call: Call, graph: Graph, source: Source, here: Resident, columns: dict[str, Column]) -> Result:
     theta, rules = call.logprobs.theta, call.rules
     n, new = theta.numel(), theta.new_empty
     segments = None if graph.level is None else here.segments(call.rows, graph.level)
@@ -97,8 +111,8 @@ def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns:
     kernels = kernels_of(source.text)
     kernels.tokens[(blocks,)](
         *(x.values for x in used if x.kind != "call"),
-        *([here.row] if source.per_row else []),
-        *([here.rollout] if any(x.kind == "rollout" for x in used) else []),
+        *([here.row(call.rows)] if source.per_row else []),
+        *([here.rollout(call.rows)] if any(x.kind == "rollout" for x in used) else []),
         *(segments or ()),
         *slopes,
         partials,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 if TYPE_CHECKING:
-    from rollmath.loss._record import Recorder
+    from rollmath.loss._recorder import Recorder
 
 Lower = Callable[..., int]
 
@@ -64,9 +64,9 @@ def dtype_of(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.
 
 def promoted(recorder: Recorder, args: tuple[Any, ...]) -> torch.dtype:
     """The dtype in which torch combines tensors, numbers and nodes."""
-    return joined([
-        torch.empty(1, dtype=recorder.dtype(x.node), device="meta") if isinstance(x, At) else x for x in args
-    ])
+    return joined(
+        [torch.empty(1, dtype=recorder.dtype(x.node), device="meta") if isinstance(x, At) else x for x in args]
+    )
 
 
 def joined(values: list[Any]) -> torch.dtype:
@@ -166,7 +166,11 @@ def _clamp_one(op: str) -> Lower:
 
 
 def _where(recorder: Recorder, dtype: torch.dtype, condition: Any, x: Any, y: Any) -> int:
-    nodes = (recorder.cast(recorder.node_of(condition), torch.bool), _node(recorder, dtype, x), _node(recorder, dtype, y))
+    nodes = (
+        recorder.cast(recorder.node_of(condition), torch.bool),
+        _node(recorder, dtype, x),
+        _node(recorder, dtype, y),
+    )
     return recorder.add("where", dtype, nodes)
 
 
@@ -213,7 +217,7 @@ def _pow(recorder: Recorder, dtype: torch.dtype, x: Any, exponent: Any) -> int:
     if exponent not in {1, 2, 3, -1, -2}:
         raise Unsupported(f"a power of {exponent}")
     out: Any = x
-    for _ in range(abs(exponent) - 1):
+    for _ in range(int(abs(exponent)) - 1):
         out = At(recorder.op("mul", dtype, out, x))
     return recorder.op("div", _floating(dtype), 1, out) if exponent < 0 else _node(recorder, dtype, out)
 
@@ -265,7 +269,7 @@ def _all(value: float) -> Lower:
     return lower
 
 
-def _sum(recorder: Recorder, dtype: torch.dtype, x: Any, dim: Any = None, keepdim: bool = False) -> int:
+def _sum(recorder: Recorder, dtype: torch.dtype, x: Any, _dim: Any = None, keepdim: bool = False) -> int:
     if keepdim:
         raise Unsupported("a sum keeps its dimension")
     return _node(recorder, dtype, recorder.reduce("sum", x))
@@ -275,11 +279,11 @@ def _dot(recorder: Recorder, dtype: torch.dtype, x: Any, y: Any) -> int:
     return _node(recorder, dtype, recorder.reduce("sum", At(recorder.op("mul", dtype, x, y))))
 
 
-def _count_nonzero(recorder: Recorder, dtype: torch.dtype, x: Any, dim: Any = None) -> int:
+def _count_nonzero(recorder: Recorder, dtype: torch.dtype, x: Any, _dim: Any = None) -> int:
     return _node(recorder, dtype, recorder.reduce("sum", At(recorder.compare("ne", x, 0))))
 
 
-def _max(recorder: Recorder, dtype: torch.dtype, x: Any, dim: Any = None, keepdim: bool = False) -> int:
+def _max(recorder: Recorder, dtype: torch.dtype, x: Any, _dim: Any = None, keepdim: bool = False) -> int:
     if keepdim:
         raise Unsupported("a maximum keeps its dimension")
     return _node(recorder, dtype, recorder.reduce("max", x))

@@ -12,8 +12,8 @@ import torch
 from rollmath._arrays import ArrayLike
 from rollmath._logprobs import LogProbs
 from rollmath.loss._arithmetic import Rules
-from rollmath.loss._check import require
 from rollmath.loss._call import Call
+from rollmath.loss._check import require
 from rollmath.loss._engine import evaluate
 from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._mismatch_compose import Corrections, as_correction

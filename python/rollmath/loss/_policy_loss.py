@@ -13,9 +13,9 @@ from rollmath._checks import flag
 from rollmath._logprobs import LogProbs
 from rollmath.loss._aggregate import Aggregation, as_aggregation
 from rollmath.loss._arithmetic import Rules
+from rollmath.loss._call import Call, Finished, Result
 from rollmath.loss._check import require
 from rollmath.loss._closed_form import closed_form, eager
-from rollmath.loss._call import Call, Finished, Result
 from rollmath.loss._engine import evaluate
 from rollmath.loss._metrics import TERMS, LossMetrics
 from rollmath.loss._mismatch_compose import as_correction
@@ -25,6 +25,7 @@ from rollmath.loss._places import check_offsets, check_shape
 from rollmath.loss._terms import Correction, EntropyBonus
 from rollmath.loss._values import Values
 from rollmath.rows import Rows
+
 
 class PolicyLoss(NamedTuple):
     """What :func:`policy_loss` returns.
@@ -66,6 +67,14 @@ def policy_loss(
     The gradient is the closed form of the objective, computed with the loss in one pass. Only trained positions count:
     log-probabilities of gaps and of padding may be NaN or infinite, and their gradient is exactly 0. Nothing is read
     back from the device. Under autocast nothing changes; under ``torch.compile`` it is a graph break.
+
+    On a GPU with Triton the forward pass is two launches, for log-probabilities of 16 or 32 bits and any objective, KL
+    term and corrections that are frozen dataclasses of plain elementwise torch code, as all here are: one over the
+    tokens, made of that code, and one that reduces its sums in a fixed order. What looks at all tokens of a row,
+    rollout or turn needs no more, if all that does looks at the same of these. Whatever else takes a launch an
+    operation. Kernels compile at the first call of a kind, not anew for other lengths or options. A CUDA graph can
+    capture the call, after one with the same rows, which must outlive the graph; then constants must be float tensors
+    on the device, one a rollout, row or token, and batch-coupled objectives cannot be captured.
 
     Args:
         logprobs: :class:`~rollmath.LogProbs`, packed ``[positions]``, jagged, or padded ``[n_rows, T]`` with position

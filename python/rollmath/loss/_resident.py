@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -37,25 +37,21 @@ class Resident:
         # Rows live as long as what is kept of them here, so only their columns are held.
         self.shape, self.device = shape, device
         self.trained = int(rows.trained.sum())
-        self._row = _row_of_position(rows, shape)
-        self.masked = self.trained < len(self._row)
-        index = rows.rollouts.index
-        self.aligned = bool((index == np.arange(rows.n_rows)).all())
-        self._rollout = index
+        # Not by how many are trained, so that batches of a kind have one kernel.
+        self.masked = len(shape) == 2 or rows.mask is not None
+        self.aligned = bool((rows.rollouts.index == np.arange(rows.n_rows)).all())
         self._live = rows.trained > 0
         self._weights: dict[bytes, torch.Tensor | float] = {}
-        self._version: torch.Tensor | None = None
+        self._columns: dict[str, torch.Tensor] = {}
         self._segments: dict[str, Segments] = {}
 
-    @cached_property
-    def row(self) -> torch.Tensor:
+    def row(self, rows: Rows) -> torch.Tensor:
         """The row of each position, int32, -1 where nothing is trained."""
-        return self._moved(self.__dict__.pop("_row"))
+        return self._once("row", lambda: _row_of_position(rows, self.shape))
 
-    @cached_property
-    def rollout(self) -> torch.Tensor:
+    def rollout(self, rows: Rows) -> torch.Tensor:
         """The rollout of each row, int32."""
-        return self._moved(self.__dict__.pop("_rollout").astype(np.int32))
+        return self._once("rollout", lambda: rows.rollouts.index.astype(np.int32))
 
     def weights(self, weights: NDArray[np.float64]) -> torch.Tensor | float:
         """The weight of a token of each row, or of all trained ones, as a column that is not moved twice."""
@@ -71,10 +67,10 @@ class Resident:
 
     def version(self, rows: Rows) -> torch.Tensor:
         """The policy version of each position, int64."""
-        if self._version is None:
+        if "version" not in self._columns:
             assert rows.version is not None
-            self._version = Everything(rows, self.shape, self.device).version(rows.version)
-        return self._version
+            self._columns["version"] = Everything(rows, self.shape, self.device).version(rows.version)
+        return self._columns["version"]
 
     def segments(self, rows: Rows, level: Level) -> Segments:
         """The segments of a level and the runs of positions of each, all positions in all."""
@@ -89,6 +85,11 @@ class Resident:
                 sizes, each = np.zeros(1, np.int64), np.zeros(2, np.int64)
             self._segments[level] = Segments(*map(self._moved, (sizes, each, starts, ends)))
         return self._segments[level]
+
+    def _once(self, name: str, make: Callable[[], NDArray[Any]]) -> torch.Tensor:
+        if name not in self._columns:
+            self._columns[name] = self._moved(make())
+        return self._columns[name]
 
     def _moved(self, x: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(np.array(x)).to(self.device, non_blocking=True)

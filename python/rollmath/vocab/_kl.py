@@ -77,7 +77,7 @@ def kl(
     scale = check_temperature(who, temperature, logits)
     if top_k is None:
         function = exact(who, backend, logits, ref_logits)
-        return function.apply(logits, ref_logits, scale, direction == "reverse").view(logits.shape[:-1])  # type: ignore[no-any-return, no-untyped-call]
+        return function.apply(logits, ref_logits, scale, direction == "reverse").view(logits.shape[:-1])  # type: ignore[no-any-return]
     check_backend(who, backend, logits)
     if backend == "triton":
         msg = f"{who}(): backend 'triton' computes the exact KL only, got top_k={top_k!r}; say backend='torch'"

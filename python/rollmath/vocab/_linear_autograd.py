@@ -12,7 +12,8 @@ import torch
 from rollmath._autograd import first_order_only
 from rollmath.vocab._linear_matmul import add_product, has_wide_products, product, wide
 from rollmath.vocab._linear_plan import Plan, parts
-from rollmath.vocab._linear_shard import add_over_ranks, gather
+from rollmath.vocab._linear_shard import add_over_ranks
+from rollmath.vocab._together import gather
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class LinearRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, job: Job, bias: torch.Tensor | None, *factors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """All rows, chunk by chunk."""
-        with _plain(factors[0].device):
+        with _without_autocast(factors[0].device):
             stats = _forward(job, bias, factors)
         ctx.set_materialize_grads(False)
         made = tuple(_spread(stats[name], job) for name in job.outputs)
@@ -118,12 +119,15 @@ class LinearRows(torch.autograd.Function):
             if g is not None
         }
         if not given:
-            return (None,) * (2 + ctx.count)
-        with _plain(factors[0].device):
-            return None, *_backward(job, bias, factors, stats, given, ctx.needs_input_grad[1:])
+            return (None,) * (2 + len(factors))
+        with _without_autocast(factors[0].device):
+            found: tuple[torch.Tensor | None, ...] = _backward(
+                job, bias, factors, stats, given, ctx.needs_input_grad[1:]
+            )
+        return None, *found
 
 
-def _plain(device: torch.device) -> Any:
+def _without_autocast(device: torch.device) -> Any:
     """Autocast would choose other dtypes than the ones that are chosen here."""
     return torch.autocast(device.type, enabled=False)
 
@@ -280,7 +284,8 @@ class _Sums:
         self.dw_chunk: dict[int, torch.Tensor] = {}
         for i in self.xs:
             dtype = factors[2 * i].dtype if self.whole_columns else wide(factors[2 * i].dtype)
-            self.dx[i] = torch.zeros(all_of.xs[i].shape, dtype=dtype, device=all_of.device)
+            make = torch.empty if job.columns else torch.zeros
+            self.dx[i] = make(all_of.xs[i].shape, dtype=dtype, device=all_of.device)
         for i in self.ws:
             self.dw[i] = torch.empty(all_of.ws[i].shape, dtype=all_of.ws[i].dtype, device=all_of.device)
             if all_of.rows == 0:
@@ -332,6 +337,6 @@ class _Sums:
                 add_over_ranks(dx, job.group)
         made: list[torch.Tensor | None] = [None if self.dbias is None else self.dbias.to(self.bias_dtype)]
         for i in range(len(self.all_of.xs)):
-            dx = self.dx.get(i)
-            made += [None if dx is None else _spread(dx.to(self.factors[2 * i].dtype), job), self.dw.get(i)]
+            found = self.dx.get(i)
+            made += [None if found is None else _spread(found.to(self.factors[2 * i].dtype), job), self.dw.get(i)]
         return tuple(made)

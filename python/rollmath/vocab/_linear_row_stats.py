@@ -92,6 +92,9 @@ def linear_row_stats(
         ValueError: shapes or devices that do not fit, values out of range, an unknown output, a ``workspace`` that is
             too small for one row.
 
+    Source: textbook; that logits need not exist is the idea of Wijmans et al., Cut Your Losses, arXiv:2411.09009 (by
+    secondary description; their kernel multiplies by itself, this one calls the library).
+
     >>> hidden, weight = torch.eye(2, 3), torch.tensor([[2.0, 0.0, 1.0], [0.0, 2.0, 1.0], [0.0, 0.0, 1.0]])
     >>> stats = linear_row_stats(hidden, weight, torch.tensor([0, 2]))
     >>> stats.logprob, stats.entropy

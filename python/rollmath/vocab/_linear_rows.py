@@ -24,8 +24,9 @@ from rollmath.vocab._linear_args import (
 from rollmath.vocab._linear_autograd import Job, LinearRows
 from rollmath.vocab._linear_matmul import has_wide_products
 from rollmath.vocab._linear_plan import shard_plan
-from rollmath.vocab._linear_shard import check_shard, local_factors, together
+from rollmath.vocab._linear_shard import local_factors
 from rollmath.vocab._row_stats import RowStats
+from rollmath.vocab._together import check_shard, together
 from rollmath.vocab._torch_merge import NAMES
 from rollmath.vocab._values import check_tokens as check_values
 from rollmath.vocab._values import must_look
@@ -122,7 +123,7 @@ def linear_rows(
         )
 
     if shard is not None:
-        check_shard(who, shard, device)
+        check_shard(who, shard, "hidden", device)
     job = prepare() if shard is None or not look else together(who, shard, weight.shape[0], prepare, _same)
     flat = [x if i % 2 else x.reshape(job.rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
     made = dict(zip(job.outputs, apply(job, bias, *flat), strict=True))
@@ -169,9 +170,11 @@ def _shaped(x: torch.Tensor, rows: torch.Size) -> torch.Tensor:
 
 def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """The function of autograd; torch.compile leaves it as it is."""
+    call: Any = LinearRows.apply
     if torch.compiler.is_compiling():
-        return torch.compiler.disable(LinearRows.apply)(job, *tensors)  # type: ignore[no-any-return]
-    return LinearRows.apply(job, *tensors)  # type: ignore[no-any-return,no-untyped-call]
+        call = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
+    made: tuple[torch.Tensor, ...] = call(job, *tensors)
+    return made
 
 
 def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more: Sequence[torch.Tensor]) -> int:

@@ -36,6 +36,8 @@ class RowStatsHead(nn.Module):
     """What makes an output layer return statistics; comes before the class of the layer."""
 
     head_options: HeadOptions
+    weight: Any
+    bias: Any
 
     def forward(
         self, hidden: torch.Tensor, labels: torch.Tensor | None = None, *args: Any, **options: Any
@@ -87,7 +89,7 @@ class RowStatsHead(nn.Module):
         return stats
 
 
-class LMHead(RowStatsHead, nn.Linear):
+class LMHead(RowStatsHead, nn.Linear):  # type: ignore[misc]  # more arguments than that of nn.Linear
     r"""An ``nn.Linear`` that also gives :class:`RowStats` of its logits, which then never exist.
 
     With ``x = hidden @ weight.T + bias`` and ``s`` the scale and ``c`` the soft-cap of the model, ``forward(hidden)``
@@ -186,7 +188,7 @@ class LMHead(RowStatsHead, nn.Linear):
                 hidden = DTensor.from_local(hidden, mesh, [Replicate()], run_check=False)
             return hidden, *rest
 
-        distribute_module(self, mesh, spread, replicate)
+        distribute_module(self, mesh, spread, replicate)  # type: ignore[arg-type]  # it may return the inputs
         return self
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from rollmath._arrays import ArrayLike
 from rollmath.vocab._reduce import reduce
+from rollmath.vocab._shard import VocabShard
 from rollmath.vocab._token_sets import TokenSets
 
 
@@ -20,7 +19,7 @@ def logprobs(
     mask: torch.Tensor | None = None,
     ignore_index: int | None = None,
     allowed: TokenSets | None = None,
-    shard: Any = None,
+    shard: VocabShard | None = None,
     check: bool | None = None,
     inplace_backward: bool = False,
     backend: str = "auto",
@@ -42,7 +41,9 @@ def logprobs(
         ignore_index: a label that marks rows to skip, -100 for instance: they get 0 and no gradient.
         allowed: the :class:`TokenSets` that the rows chose from, by top-p sampling or a grammar: the distribution is
             the one over the tokens of the set, ``p_j / sum_set p`` in it and 0 outside.
-        shard: which part of the vocabulary ``logits`` are, if its columns are spread over processes.
+        shard: the :class:`VocabShard` that ``logits`` are, if the vocabulary is spread over processes; labels and sets
+            hold ids of all of it. A DTensor knows its own, and its gradient is placed as it is; the results are plain
+            tensors of the rows of this rank, or, if ``labels`` is a DTensor, DTensors placed as it is.
         check: whether the values of labels, sets and temperatures are checked. By default on the CPU only; on another
             device ``True`` waits for it. A row with a wrong label or temperature gets NaN where nobody checks.
         inplace_backward: whether the gradient is written into the memory of the logits, which are garbage afterwards.

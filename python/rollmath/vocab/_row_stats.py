@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from rollmath._arrays import ArrayLike
 from rollmath.vocab._reduce import reduce
+from rollmath.vocab._shard import VocabShard
 from rollmath.vocab._token_sets import TokenSets
 from rollmath.vocab._torch_merge import NAMES
 
@@ -41,7 +42,7 @@ def row_stats(
     ignore_index: int | None = None,
     ids: torch.Tensor | None = None,
     allowed: TokenSets | None = None,
-    shard: Any = None,
+    shard: VocabShard | None = None,
     check: bool | None = None,
     inplace_backward: bool = False,
     backend: str = "auto",

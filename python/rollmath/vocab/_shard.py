@@ -21,20 +21,21 @@ class VocabShard:
     r"""Which tokens the logits of this rank belong to: ``[first, first + V_local)`` of ``total``.
 
     ``row_stats`` and ``logprobs`` take it as ``shard=``. With ``z = logits / T``, a rank reduces its own columns to a
-    few numbers a row (the largest ``z``, the sum of ``2^d``, of ``2^d d`` and of ``4^d`` with ``d = (z - max) /
-    log 2``, the ``z`` of the label, ...); one all-gather brings those of all ranks, ``[ranks, N, 8 + K]`` of float32
-    (float64 for float64 logits), and each rank merges them in the order of ranks. So every rank has the same bits. The
-    logits stay where they are.
+    few numbers a row: the largest ``z`` and, with ``d = (z - max) / log 2``, the sums of ``2^d``, ``2^d d``, ``4^d``
+    and so on, and ``d`` of the label. One all-gather brings those of all ranks, ``[ranks, N, 10 + K]`` of float32
+    (float64 for float64 logits; K tokens of ``ids``), and each rank merges them in the order of ranks. So every rank
+    has the same bits. The logits stay where they are.
 
     **Gradients.** Backward sends nothing. Each rank computes the loss from the full statistics, all of them the same
     loss, and gets the gradient of it with respect to its own columns, as vocabulary-parallel cross-entropy of Megatron
     does. The gradients that flow into the statistics must therefore be the same on all ranks of ``group``: do not
     divide the loss by their number, do not add it up over them.
 
-    **Collective.** All ranks of ``group`` call, with the same rows, labels and options. On the CPU, and on a device
-    with ``check=True``, which waits for it, one more small all-gather of 16 KiB a rank compares them before anything
-    else is sent, and an error on one rank is an error on all of them. Otherwise nothing is compared: a rank that raises
-    or has another number of rows leaves the others waiting until the timeout of the group, as with every collective.
+    **Collective.** All ranks of ``group`` call, with the same rows, labels, options and ``check``. On the CPU, and on a
+    device with ``check=True``, which waits for it, one more small all-gather of 16 KiB a rank compares them before
+    anything else is sent, and an error on one rank is an error on all of them. Otherwise nothing is compared: a rank
+    that raises or has another number of rows leaves the others waiting until the timeout of the group, as with every
+    collective. Under ``torch.compile`` the call is left to eager mode, and refused with ``fullgraph=True``.
 
     Args:
         group: the process group of the ranks that share a vocabulary; None is the default group, or one process where

@@ -71,11 +71,13 @@ def patch_lm_head(
     head = _head(base)
     _check_head(head)
     config = base.config.get_text_config() if hasattr(base.config, "get_text_config") else base.config
-    cap = _first(config, _CAPS) if softcap == "config" else softcap
-    factor = (_first(config, _FACTORS) or 1.0) / (_first(config, _DIVISORS) or 1.0) if scale == "config" else scale
+    cap: Any = _first(config, _CAPS) if softcap == "config" else softcap
+    factor: Any = (_first(config, _FACTORS) or 1.0) / (_first(config, _DIVISORS) or 1.0) if scale == "config" else scale
+    head.options_before = getattr(head, "head_options", None)
     head.head_options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
-    head.__class__ = _subclass(type(head), _PatchedLoRA if is_lora(head) else _PatchedHead)
-    base.__class__ = _subclass(type(base), _PatchedModel)
+    for x, kind in ((head, _PatchedLoRA if is_lora(head) else _PatchedHead), (base, _PatchedModel)):
+        cls: Any = type(x)
+        x.__class__ = _subclass(cls, kind)
     return model
 
 
@@ -93,7 +95,10 @@ def unpatch_lm_head(model: Any) -> Any:
             raise ValueError(msg)
     for x in (base, head):
         x.__class__ = type(x).__bases__[1]
-    del head.head_options
+    head.head_options = head.options_before
+    if head.head_options is None:
+        del head.head_options
+    del head.options_before
     return model
 
 
@@ -143,7 +148,7 @@ class _PatchedModel(nn.Module):
 
 
 @functools.cache
-def _subclass(cls: type, kind: type) -> type:
+def _subclass(cls: Any, kind: Any) -> type:
     """``cls`` with the methods of ``kind`` first, under its own name, which transformers writes into configs."""
     made = type(cls.__name__, (kind, cls), {"__module__": cls.__module__, "__doc__": cls.__doc__})
     if kind is _PatchedModel:
@@ -186,7 +191,7 @@ def _head(base: Any) -> Any:
 def _check_head(head: Any) -> None:
     if is_lora(head):
         check_lora(head)
-    elif not isinstance(head, nn.Linear) or type(head).forward is not nn.Linear.forward:
+    elif not isinstance(head, nn.Linear) or type(head).forward not in {nn.Linear.forward, RowStatsHead.forward}:
         msg = (
             f"patch_lm_head(): 'model' must have an nn.Linear as its output layer, or LoRA on one, got {describe(head)}"
         )
