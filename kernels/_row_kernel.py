@@ -5,7 +5,7 @@ import triton.language as tl
 
 from ._finish import finish, log2_of, log_probability, store_partial
 from ._online import LOG2E, behind, fold, guess, soft_capped, start, step
-from ._rows import PEELED, STRIDED, row_offset
+from ._rows import ALIGNED, PEELED, STRIDED, next_aligned, row_offset
 
 # What may change from call to call without a compilation; numbers of a row are read alone, so that where they lie does
 # not matter either.
@@ -108,7 +108,9 @@ def row_kernel(
     part = program - piece_row * parts
     row = piece_row.to(tl.int64) + base_row
     column_stride = column_stride.to(tl.int64)
-    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride, LAYOUT, R)
+    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride)
+    if LAYOUT == ALIGNED:
+        at_row = next_aligned(at_row, R)
     live = row >= 0
     if MASK is not None:
         live = tl.load(MASK + row) != 0
@@ -129,7 +131,7 @@ def row_kernel(
     if LAYOUT == PEELED:
         # Up to the first multiple of 16 bytes each lane takes one logit. A short row may end before it.
         begin = at_row + lo
-        aligned = (begin + (R - 1)) // R * R
+        aligned = next_aligned(begin, R)
         head = tl.minimum((aligned - begin).to(tl.int32), hi - lo)
         origin = lo + head
         p = X + aligned
