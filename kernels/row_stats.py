@@ -214,6 +214,7 @@ def _launch(
     config: Config | None,
 ) -> None:
     mask, ignore, ids, count, total = options
+    # Columns from `total` on are padding of the last shard.
     vocab = max(0, min(logits.shape[-1], total - first))
     per_row = inv_temperature if isinstance(inv_temperature, torch.Tensor) else None
     for x in (labels, mask, ids, per_row):

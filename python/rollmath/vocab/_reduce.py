@@ -102,8 +102,9 @@ def _prepare(
     refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
     names = check_outputs(who, outputs, NAMES, labels, ids)
     inverse, per_row = check_inverse(who, temperature, logits)
+    given = None if labels is None else check_labels(who, labels, logits)
     inputs = Inputs(
-        check_labels(who, labels, logits) if labels is not None and "logprob" in names else None,
+        given if "logprob" in names else None,
         per_row,
         None if mask is None else check_mask(who, mask, logits),
         None if ids is None else check_gathered(who, ids, logits),
@@ -170,12 +171,25 @@ def check_inplace(who: str, logits: torch.Tensor) -> bool:
         return False
     elif logits.is_leaf:
         why = "the logits are a leaf, whose values you would find overwritten by their own gradient"
-    elif any(stride == 0 and size > 1 for stride, size in zip(logits.stride(), logits.shape, strict=True)):
-        why = "the logits are expanded: several of them share one place in memory"
+    elif logits._base is not None and logits._base.is_leaf and logits._base.requires_grad:
+        why = "the logits are a view of a leaf, whose values you would find overwritten by its own gradient"
+    elif _overlaps(logits):
+        why = "several of the logits share one place in memory, as in an expanded tensor"
     if why is not None:
         msg = f"{who}(): 'inplace_backward' must be False here, because {why}"
         raise ValueError(msg)
     return True
+
+
+def _overlaps(x: torch.Tensor) -> bool:
+    """Whether elements may share a place in memory."""
+    reach = 0
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (size - 1)
+    return False
 
 
 def _sets(
