@@ -246,6 +246,15 @@ def test_a_part_without_a_possible_token_changes_no_bit(device):
         assert all(torch.equal(both[n], alone[n]) for n in both)
 
 
+def test_a_part_without_tokens_has_no_argmax(device):
+    x = torch.full((1, 2), -torch.inf, device=device)
+    allowed = torch.tensor([1], device=device), torch.tensor([0, 1], device=device)
+    options = {"outputs": ("argmax",), "inv_temperature": 1.0, "allowed": allowed, "total": 2}
+    parts = torch.stack([row_stats.partials(x[:, i : i + 1], None, first=i, **options) for i in range(2)])
+    assert row_stats.merge(parts, None, outputs=("argmax",), total=2)["argmax"].tolist() == [1]
+    assert row_stats.merge(parts[:1], None, outputs=("argmax",), total=2)["argmax"].tolist() == [0]
+
+
 def test_the_first_of_ties(device):
     x = torch.zeros(1, 700, device=device)
     x[0, [650, 333, 40]] = 7.0
