@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import torch
 
 from rollmath._arrays import ArrayLike, describe
-from rollmath._arrays import number as as_float
+from rollmath.vocab._args import check_inverse as _check_inverse
 from rollmath.vocab._args import check_temperatures
 from rollmath.vocab._linear_plan import STEP, least
 
@@ -27,6 +25,9 @@ def check_factors(who: str, hidden: torch.Tensor, weight: torch.Tensor, bias: to
         if x.device != hidden.device:
             msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {x.device}"
             raise ValueError(msg)
+    if torch._C._are_functorch_transforms_active():
+        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
+        raise RuntimeError(msg)
     if weight.dim() != 2 or 0 in weight.shape:
         msg = f"{who}(): 'weight' must have shape [V, H] with both at least 1, got {tuple(weight.shape)}"
         raise ValueError(msg)
@@ -84,51 +85,31 @@ def check_rows(who: str, name: str, x: Any, hidden: torch.Tensor, *, axes: str =
 
 
 def check_tokens(who: str, name: str, x: Any, hidden: torch.Tensor, *, axes: str = "") -> torch.Tensor:
-    """Token ids as int64 ``[N]``, or with ``axes`` ``[N, K]``; their values are looked at elsewhere."""
+    """Token ids as contiguous int64 ``[N]``, or with ``axes`` ``[N, K]``; their values are looked at elsewhere."""
     if not isinstance(x, torch.Tensor) or x.dtype not in _INTEGERS:
         msg = f"{who}(): {name!r} must be an integer tensor, got {describe(x)}"
         raise TypeError(msg)
     check_rows(who, name, x, hidden, axes=axes)
-    return (x.reshape(-1, x.shape[-1]) if axes else x.reshape(-1)).to(torch.int64)
+    return (x.reshape(-1, x.shape[-1]) if axes else x.reshape(-1)).to(torch.int64).contiguous()
 
 
 def check_mask(who: str, mask: Any, hidden: torch.Tensor) -> torch.Tensor:
-    """``bool [N]``, beside ``hidden`` or on the CPU."""
+    """Contiguous ``bool [N]``, beside ``hidden`` or on the CPU."""
     if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
         msg = f"{who}(): 'mask' must be a bool tensor, got {describe(mask)}"
         raise TypeError(msg)
     check_rows(who, "mask", mask, hidden, host=True)
-    return mask.reshape(-1)
+    return mask.reshape(-1).contiguous()
 
 
 def check_inverse(who: str, temperature: ArrayLike, hidden: torch.Tensor, *, look: bool) -> float | torch.Tensor:
     """``1 / T``: a number, or float64 ``[N]``, in which a bad temperature that nobody looked at is NaN."""
-    if isinstance(temperature, torch.Tensor):
-        if temperature.requires_grad:
-            msg = f"{who}(): 'temperature' requires grad, but no gradient flows to it; call .detach()"
-            raise ValueError(msg)
-        if temperature.dim() or temperature.device.type != "cpu":
-            if temperature.dim() == 0:
-                temperature = temperature.expand(hidden.shape[:-1])
-            check_rows(who, "temperature", temperature, hidden)
-            if look:
-                check_temperatures(who, temperature)
-            t = temperature.reshape(-1).to(torch.float64)
-            return torch.where((t > 0) & t.isfinite(), t, torch.nan).reciprocal()
-    number = temperature.item() if isinstance(temperature, (torch.Tensor, np.generic)) else temperature
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
-        msg = f"{who}(): 'temperature' must be a number or a tensor with one number a row, got {describe(temperature)}"
-        raise TypeError(msg)
-    return 1.0 / check_positive(who, "temperature", number)
-
-
-def check_positive(who: str, name: str, x: Any) -> float:
-    """A positive, finite number."""
-    number = as_float(who, name, x)
-    if not (math.isfinite(number) and number > 0):
-        msg = f"{who}(): {name!r} must be positive and finite, got {number}"
-        raise ValueError(msg)
-    return number
+    if isinstance(temperature, torch.Tensor) and temperature.dim():
+        check_rows(who, "temperature", temperature, hidden)
+    number, per_row = _check_inverse(who, temperature, hidden)
+    if look:
+        check_temperatures(who, temperature)
+    return number if per_row is None else per_row.contiguous()
 
 
 def check_workspace(who: str, workspace: Any, vocab: int, logit_bytes: int) -> int:
