@@ -20,9 +20,6 @@ def check_factors(who: str, hidden: torch.Tensor, weight: torch.Tensor, bias: to
         if x.device != hidden.device:
             msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {x.device}"
             raise ValueError(msg)
-    if torch._C._are_functorch_transforms_active():
-        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
-        raise RuntimeError(msg)
     if weight.dim() != 2 or 0 in weight.shape:
         msg = f"{who}(): 'weight' must have shape [V, H] with both at least 1, got {tuple(weight.shape)}"
         raise ValueError(msg)
