@@ -7,10 +7,9 @@ from ._finish import NOWHERE, finish, log2_of, log_probability, store_partial
 from ._online import EMPTY, LN2, LOWEST
 
 
-_VARYING = ["PARTIAL", "Y", "IDS", "MASK", "rows", "parts", "partial_stride", "total", "ignore", "K"]
-
-
-@triton.jit(do_not_specialize=_VARYING)
+@triton.jit(
+    do_not_specialize=["PARTIAL", "Y", "IDS", "MASK", "rows", "parts", "partial_stride", "total", "ignore", "K"]
+)
 def merge_kernel(
     PARTIAL,
     Y,
