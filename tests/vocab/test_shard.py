@@ -116,6 +116,11 @@ def test_dtensor_logits(reports, world):
         assert {case: off for case, off in report["dtensors"].items() if not off <= LIMITS["float64"]} == {}
 
 
+def test_the_compiler_leaves_them_to_eager_mode(reports):
+    for report in reports[2]:
+        assert report["compiled"] == {"shard": True, "dtensor": True}
+
+
 @pytest.mark.parametrize("case", ERRORS)
 def test_a_wrong_call_is_the_same_error_on_all_ranks(reports, case):
     pattern = ".*".join(re.escape(part) for part in ERRORS[case].split("..."))
@@ -242,7 +247,7 @@ def test_the_whole_of_a_graph_is_refused_and_a_part_left_to_eager_mode():
 
     assert torch.equal(torch.compile(step, backend="eager")(logits), step(logits))
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="'shard' does not go through"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
         torch.compile(step, backend="eager", fullgraph=True)(logits)
 
 
