@@ -299,10 +299,40 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model.set_output_embeddings(wrong)
         with pytest.raises(TypeError, match=r"must have an nn.Linear as its output layer, or LoRA on one, got"):
             patch_lm_head(model)
+    for hidden_by in ("model", "layer"):
+        model = made(peer)
+        module = model if hidden_by == "model" else model.lm_head
+        module.forward = lambda *args, **options: None
+        with pytest.raises(
+            TypeError, match="must not have a forward of its own, as accelerate gives it .* patch before"
+        ):
+            patch_lm_head(model)
+    with pytest.raises(TypeError, match=r"patch_lm_head\(\): 'scale' must be "):
+        patch_lm_head(made(peer), scale="inv_sqrt_d_model")
+
+
+def test_options_have_names(peer, tokens, labels):
+    model = patch_lm_head(made(peer))
+    with pytest.raises(ValueError, match=r"'logprob_options' must have keys among 'outputs', .*, got 'temp'"):
+        model(tokens, logprob_labels=labels, logprob_options={"temp": 0.7})
+
+
+def test_a_model_that_accelerate_prepared(peer, tokens, labels):
+    """Its wrappers stand around the patch, and unwrapping leaves it."""
+    accelerate = peer("accelerate")
     model = made(peer)
-    model.lm_head.forward = model.lm_head.forward
-    with pytest.raises(TypeError, match="has a forward of its own, as accelerate gives it; patch before"):
-        patch_lm_head(model)
+    accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
+    prepared = accelerator.prepare(patch_lm_head(model))
+    want = vocab.row_stats(prepared(tokens).logits, labels)
+    got = prepared(tokens, logprob_labels=labels).logits
+    torch.testing.assert_close(got.logprob, want.logprob, rtol=1e-5, atol=1e-5)
+    with pytest.raises(TypeError, match=r"unpatch_lm_head\(\): 'model' must not have a forward of its own"):
+        unpatch_lm_head(model)
+    with pytest.raises(TypeError, match=r"patch_lm_head\(\): 'model' must not have a forward of its own"):
+        patch_lm_head(accelerator.prepare(made(peer)))
+    model = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    assert isinstance(model(tokens, logprob_labels=labels).logits, vocab.RowStats)
+    assert isinstance(unpatch_lm_head(model)(tokens).logits, torch.Tensor)
 
 
 @pytest.mark.parametrize("first", ["patch", "shard"])

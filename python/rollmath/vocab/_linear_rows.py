@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 
@@ -33,10 +34,28 @@ from rollmath.vocab._values import must_look
 if TYPE_CHECKING:
     from rollmath.vocab._shard import VocabShard
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 #: Bytes of the logits that exist at a time.
 WORKSPACE = 256 << 20
 
 
+def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, which torch.compile leaves as it is."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        if torch.compiler.is_compiling():
+            # Not before: it imports the compiler.
+            disabled: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            return disabled(*args, **options)
+        return function(*args, **options)
+
+    return call
+
+
+@uncompiled
 def linear_rows(
     who: str,
     factors: Sequence[torch.Tensor],
@@ -125,7 +144,7 @@ def linear_rows(
         check_shard(who, shard, device)
     job = prepare() if shard is None or not look else together(who, shard, weight.shape[0], prepare, _same)
     flat = [x if i % 2 else x.reshape(job.rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
-    made = dict(zip(job.outputs, apply(job, bias, *flat), strict=True))
+    made = dict(zip(job.outputs, LinearRows.apply(job, bias, *flat), strict=True))  # type: ignore[no-untyped-call]
     return RowStats(*(_shaped(made[n], hidden.shape[:-1]) if n in made else None for n in RowStats._fields))
 
 
@@ -165,15 +184,6 @@ def _shaped(x: torch.Tensor, rows: torch.Size) -> torch.Tensor:
     """With the axes of the rows. No view: ``fully_shard`` warns of modules that return one."""
     shaped: torch.Tensor = torch.ops.aten._unsafe_view(x, [*rows, *x.shape[1:]])
     return shaped
-
-
-def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """The function of autograd; torch.compile leaves it as it is."""
-    call: Any = LinearRows.apply
-    if torch.compiler.is_compiling():
-        call = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
-    made: tuple[torch.Tensor, ...] = call(job, *tensors)
-    return made
 
 
 def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more: Sequence[torch.Tensor]) -> int:
