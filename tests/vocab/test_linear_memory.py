@@ -131,3 +131,23 @@ def test_rows_of_a_chunk_start_at_aligned_addresses(dtype, v, monkeypatch):
         stats.logprob.sum().backward()
     assert len(seen) >= 4
     assert all(at % 16 == 0 and apart % 16 == 0 and beside == 1 for at, apart, beside in seen)
+
+
+@pytest.mark.gpu
+def test_bytes_on_a_device(device):
+    """What the allocator of a device says of the same sum."""
+    n, h, v, workspace = 4096, 1024, 65_536, 32 << 20
+    hidden = torch.randn(n, h, device=device).bfloat16().requires_grad_()
+    weight = (0.05 * torch.randn(v, h, device=device)).bfloat16().requires_grad_()
+    labels = torch.randint(v, (n,), device=device)
+
+    def peak():
+        hidden.grad = weight.grad = None
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        stats = vocab.linear_row_stats(hidden, weight, labels, workspace=workspace)
+        (stats.logprob.sum() + stats.entropy.sum()).backward()
+        return torch.cuda.max_memory_allocated() - before
+
+    peak()  # after this the library has its own workspace
+    assert peak() <= 2 * v * h + workspace + 4 * n * h + 4 * _linear_matmul.ROOM + 8 * MB

@@ -144,7 +144,7 @@ def linear_rows(
         check_shard(who, shard, device)
     job = prepare() if shard is None or not look else together(who, shard, weight.shape[0], prepare, _same)
     flat = [x if i % 2 else x.reshape(job.rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
-    made = dict(zip(job.outputs, LinearRows.apply(job, bias, *flat), strict=True))  # type: ignore[no-untyped-call]
+    made = dict(zip(job.outputs, LinearRows.apply(job, bias, *flat), strict=True))
     return RowStats(*(_shaped(made[n], hidden.shape[:-1]) if n in made else None for n in RowStats._fields))
 
 

@@ -183,7 +183,7 @@ def _signed(function: Any, like: Any) -> Any:
     rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
     more = [own[name] for name in ("logprob_labels", "logprob_options")]
     # Who follows this to take wrappers off, as accelerate does, would take the patch off.
-    del forward.__wrapped__  # type: ignore[attr-defined]
+    del forward.__wrapped__
     forward.__signature__ = signature.replace(parameters=[*named, *more, *rest])  # type: ignore[attr-defined]
     return forward
 
