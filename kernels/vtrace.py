@@ -49,7 +49,7 @@ def _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2):
 def _then(s1, u1, p1, c1, k1, _t1, _w1, _q1, _d1, _l1, s2, u2, p2, c2, k2, t2, w2, q2, d2, l2):
     """Maps of all positions, and of all but the earliest: first those of the later positions, then of the earlier."""
     s, u, p, c, k = _compose(s1, u1, p1, c1, k1, s2, u2, p2, c2, k2)
-    t, w, q, d, l = _compose(s1, u1, p1, c1, k1, t2, w2, q2, d2, l2)  # noqa: E741
+    t, w, q, d, l = _compose(s1, u1, p1, c1, k1, t2, w2, q2, d2, l2)
     return s, u, p, c, k, t, w, q, d, l
 
 
@@ -71,14 +71,14 @@ def _scan(s, u, p, c, k, carry_u, carry_d, BITS: tl.constexpr):
     one = tl.full([s.shape[0]], 1, ACC)
     zero = tl.zeros_like(one)
     all_s, all_u, all_p, all_c, all_k = one, zero, zero, one, zero
-    t, w, q, d, l = s, u, p, c, k  # noqa: E741
+    t, w, q, d, l = s, u, p, c, k
     for back in tl.static_range(s.shape[1]):
         here = column == s.shape[1] - 1 - back
         t = tl.where(here, all_s[:, None], t)
         w = tl.where(here, all_u[:, None], w)
         q = tl.where(here, all_p[:, None], q)
         d = tl.where(here, all_c[:, None], d)
-        l = tl.where(here, all_k[:, None], l)  # noqa: E741
+        l = tl.where(here, all_k[:, None], l)
         s1, u1, p1, c1, k1 = tl.reduce(
             (
                 tl.where(here, s_bits, 0),

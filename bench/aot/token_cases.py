@@ -43,24 +43,24 @@ def normalize() -> object:
     )
 
 
-def policy_loss() -> object:
+def policy_loss(lengths: int = 256, clip: float = 0.2, coef: float = 0.1) -> object:
     """PPO with a KL term and an entropy bonus over packed tokens. Its kernel is made of the objective's arithmetic."""
     from rollmath import LogProbs, Rows
     from rollmath.loss import KL, PPO, EntropyBonus, Normalizer, _engine, _fused
     from rollmath.loss import policy_loss as loss
 
-    rows = Rows([str(i) for i in range(16)], [256] * 16)
-    theta, prox, ref, entropy = (torch.zeros(4096, dtype=F32) for _ in range(4))
+    rows = Rows([str(i) for i in range(16)], [lengths] * 16)
+    theta, prox, ref, entropy = (torch.zeros(16 * lengths, dtype=F32) for _ in range(4))
     # Tensors of a CPU, because the loss reads numbers of the rows, in the place of those of a GPU.
     with patch.object(_fused, "_can_launch", lambda _: True), patch.object(_engine, "in_pieces", _fused.fused):
         return loss(
             LogProbs(theta, prox=prox, ref=ref),
             torch.zeros(16),
             rows,
-            PPO(clip=(0.2, 0.28)),
+            PPO(clip=(clip, 0.28)),
             normalizer=Normalizer.local(rows),
-            kl=KL(0.1),
-            entropy=EntropyBonus(entropy, 0.01),
+            kl=KL(coef),
+            entropy=EntropyBonus(entropy, coef),
             level="rollout",
         )
 

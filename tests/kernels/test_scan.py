@@ -203,6 +203,15 @@ def test_rows_that_take_no_part(on):
     same(on(temporal.vtrace, r, v, w, valid=valid), temporal.vtrace(r, v, w, valid=valid))
 
 
+def test_what_describes_rows_may_be_on_the_host(on):
+    r, v, _, mask = batch((2, 20), seed=19)
+    options = {"mask": mask.numpy(), "lengths": [20, 9], "lam": np.array([0.5, 1.0]), "valid": [True, True]}
+    same(on(temporal.gae, r, v, **options), temporal.gae(r, v, **options))
+    packed = [ragged(x.reshape(-1), [20, 20]) for x in (r, v)]
+    bits = rm.Ragged.from_lengths(mask.reshape(-1).numpy().astype(np.int32), [20, 20])
+    same(on(temporal.gae, *packed, mask=bits), temporal.gae(*packed, mask=bits))
+
+
 def test_turns_and_td_lambda(on):
     r, v, _, mask = batch((3, 20), seed=9)
     same(on(temporal.turn_gae, r, v), temporal.turn_gae(r, v))

@@ -47,7 +47,15 @@ def wrong_calls():
     yield "gae", (ragged(r.reshape(-1), [6, 4]), rag), {}, ValueError, "'rewards' must have the offsets of 'values'"
     yield "gae", (rag, rag), {"lengths": [5, 5]}, ValueError, "'lengths' goes with padded arrays"
     yield "gae", (r, v), {"mask": mask.float()}, TypeError, r"'mask' must be bool or integer \(nonzero = True\), got fl"
-    yield "gae", (r, v), {"mask": mask.numpy()}, ValueError, "'mask' must be a tensor on "
+    yield "gae", (r, v), {"mask": mask.to("meta")}, ValueError, "'mask' must be a tensor on .*, got meta"
+    yield "gae", (r, v), {"mask": mask.numpy()[:1]}, ValueError, r"'mask' must have shape \(2, 5\)"
+    yield (
+        "gae",
+        (r, v),
+        {"mask": mask.numpy() / 2},
+        TypeError,
+        r"'mask' must be bool or integer \(nonzero = True\), got fl",
+    )
     yield "gae", (r, v), {"lengths": [5, 6]}, ValueError, "'lengths' must "
     yield "gae", (r, v), {"lengths": [5]}, ValueError, r"'lengths' must have length 2 \(= the number of rows\), got 1"
     yield "gae", (r, v), {"lengths": torch.ones(2)}, TypeError, "'lengths' must hold integers, got float32"

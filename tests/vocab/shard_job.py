@@ -257,6 +257,8 @@ def errors(world: int, rank: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "label", lambda: call(labels=wrong if odd else right)
     yield "labels", lambda: call(labels=batch.labels.clamp(1 if odd else 0))
     yield "type", lambda: call(labels=batch.labels.float() if odd else right)
+    yield "no tensor", lambda: call([1.0] if odd else mine)
+    yield "no axes", lambda: call(mine.sum() if odd else mine)
     yield "rows", lambda: call(mine[1:] if odd else mine, right[1:] if odd else right)
     yield "outputs", lambda: call(outputs=("entropy",) if odd else ("logprob",))
     yield "temperature", lambda: call(temperature=0.5 if odd else 1.0)

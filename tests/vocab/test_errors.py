@@ -19,6 +19,14 @@ X, Y = torch.zeros(2, 3), torch.tensor([0, 1])
             r"'logits' must be a float tensor \[..., V\], got a 2-D int64",
         ),
         ([[0.0]], Y, TypeError, "'logits' must be a float tensor .* got an object of type list"),
+        (X.to_sparse(), Y, TypeError, "'logits' must be a dense tensor, got a sparse one"),
+        (
+            torch.nested.as_nested_tensor([X, X[:1]], layout=torch.jagged),
+            Y,
+            TypeError,
+            "'logits' must be a dense tensor, got a nested one",
+        ),
+        (X.to(torch.float8_e5m2), Y, TypeError, "'logits' must have 16, 32 or 64 bits a number, got a 2-D float8_e5m2"),
         (torch.zeros(2, 0), Y, ValueError, r"V of at least 1, got \(2, 0\)"),
         (torch.tensor(1.0), Y, ValueError, "V of at least 1"),
         (X, Y.float(), TypeError, "'labels' must be an integer tensor, got a 1-D float32 array"),
@@ -44,15 +52,18 @@ def test_another_negative_label_beside_ignore_index():
 @pytest.mark.parametrize(
     ("temperature", "error", "match"),
     [
-        (0, ValueError, "'temperature' must be positive and finite, got 0"),
+        (0, ValueError, "'temperature' must be positive and finite .*, got 0"),
         (-1.0, ValueError, "got -1.0"),
         (float("nan"), ValueError, "got nan"),
         (float("inf"), ValueError, "got inf"),
+        (1e-31, ValueError, r"positive and finite \(1e-30 to 1e30\), got 1e-31"),
+        (torch.tensor([1e30, 1e31]), ValueError, "at flat index 1"),
+        (torch.ones((), device="meta"), ValueError, r"'temperature' must be on cpu \(= logits.device\), got meta"),
         (torch.tensor(0.0), ValueError, "got 0.0"),
         (True, TypeError, "'temperature' must be a number"),
         ("1", TypeError, "'temperature' must be a number"),
         (10**400, ValueError, "'temperature' must fit float64, got an integer of 1329 bits"),
-        (torch.tensor([1.0, -2.0]), ValueError, "positive and finite, got -2.0 at flat index 1"),
+        (torch.tensor([1.0, -2.0]), ValueError, "positive and finite .*, got -2.0 at flat index 1"),
         (torch.tensor([1.0]), ValueError, r"'temperature' must have shape \(2,\)"),
         (torch.ones(2, requires_grad=True), ValueError, "'temperature' requires grad"),
         (torch.ones((), requires_grad=True), ValueError, "'temperature' requires grad"),
@@ -63,7 +74,7 @@ def test_temperature(temperature, error, match):
         vocab.logprobs(X, Y, temperature=temperature)
 
 
-@pytest.mark.parametrize("outputs", [(), "entropy", ("entropy", "H")])
+@pytest.mark.parametrize("outputs", [(), "entropy", ("entropy", "H"), 5, iter(("entropy",)), torch.ones(2)])
 def test_outputs(outputs):
     with pytest.raises(ValueError, match="'outputs' must be a tuple of one or more of 'logprob', 'entropy'"):
         vocab.row_stats(X, Y, outputs=outputs)
@@ -72,6 +83,18 @@ def test_outputs(outputs):
 def test_logprob_needs_labels():
     with pytest.raises(ValueError, match=r"'labels' is needed for the output 'logprob'; .*outputs=\('entropy',\)"):
         vocab.row_stats(X)
+
+
+def test_labels_are_looked_at_even_if_no_output_reads_them():
+    with pytest.raises(ValueError, match=r"row_stats\(\): 'labels' must have shape \(2,\)"):
+        vocab.row_stats(X, Y[:1], outputs=("entropy",))
+
+
+def test_temperatures_and_softcaps_at_the_ends_of_their_range():
+    x = torch.tensor([[3.0, -torch.inf, 1.0], [0.0, 1.0, 0.0]])
+    for t in (1e-30, 1e30, torch.tensor([1e-30, 1e30])):
+        assert not any(s.isnan().any() for s in vocab.row_stats(x, Y, temperature=t, softcap=1e-30)[:2])
+        assert not any(s.isnan().any() for s in vocab.row_stats(x, Y, temperature=t, softcap=1e30)[:2])
 
 
 def test_labels_on_another_device():
@@ -88,6 +111,8 @@ def test_labels_on_another_device():
         ({"softcap": 0.0}, ValueError, "'softcap' must be finite and positive, got 0.0"),
         ({"softcap": float("inf")}, ValueError, "'softcap' must be finite and positive, got inf"),
         ({"softcap": "30"}, TypeError, "'softcap' must be a number, got an object of type str"),
+        ({"softcap": 1e300}, ValueError, r"'softcap' must be finite and positive \(1e-30 to 1e30\), got 1e\+300"),
+        ({"ignore_index": 2**63}, ValueError, "'ignore_index' must fit int64, as labels do, got 9223372036854775808"),
         ({"ignore_index": 1.0}, TypeError, "'ignore_index' must be a whole number, got an object of type float"),
         ({"ignore_index": True}, TypeError, "'ignore_index' must be a whole number"),
         ({"check": 1}, TypeError, "'check' must be True or False, got 1"),

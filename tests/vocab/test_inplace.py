@@ -75,7 +75,9 @@ def test_without_a_gradient_nothing_is_written():
     ("make", "match"),
     [
         (lambda x: x, "the logits are a leaf"),
-        (lambda x: (x * 1)[:1].expand(2, 3), "the logits are expanded"),
+        (lambda x: x.view(3, 2).view(2, 3), "the logits are a view of a leaf"),
+        (lambda x: (x * 1)[:1].expand(2, 3), "several of the logits share one place in memory"),
+        (lambda x: (x * 1).as_strided((2, 3), (2, 1)), "several of the logits share one place in memory"),
     ],
 )
 def test_where_it_is_not_legal(make, match):

@@ -32,10 +32,13 @@ ERRORS = {
     "labels": f"ValueError: row_stats(): 'labels' {SAME} int64 (12,) with checksum ... on rank 0, int64 (12,) with "
     "checksum ... on rank 1",
     "type": "TypeError: row_stats(): 'labels' must be an integer tensor, got ..., on rank 1",
-    "rows": f"ValueError: row_stats(): the shape of the rows of 'logits' {SAME} (12,) on rank 0, (11,) on rank 1",
+    "no tensor": "TypeError: row_stats(): 'logits' must be a float tensor [..., V], got an object of type list, on "
+    "rank 1",
+    "no axes": "ValueError: row_stats(): 'logits' must have shape [..., V] with V of at least 0, got (), on rank 1",
+    "rows": f"ValueError: row_stats(): 'logits.shape[:-1]' {SAME} (12,) on rank 0, (11,) on rank 1",
     "outputs": f"ValueError: row_stats(): 'outputs' {SAME} ('logprob',) on rank 0, ('entropy',) on rank 1",
     "temperature": f"ValueError: row_stats(): 'temperature' {SAME} 1.0 on rank 0, 0.5 on rank 1",
-    "dtype": f"ValueError: row_stats(): the dtype of 'logits' {SAME} float32 on rank 0, float64 on rank 1",
+    "dtype": f"ValueError: row_stats(): 'logits.dtype' {SAME} torch.float32 on rank 0, torch.float64 on rank 1",
     "total": f"ValueError: row_stats(): 'total' {SAME} 23 on rank 0, 24 on rank 1",
     "overlap": "ValueError: row_stats(): each of the 23 tokens must be on one rank, but token ... is on ranks 0 and 1; "
     "check 'first' and 'total'",
@@ -56,7 +59,7 @@ ERRORS = {
     "(Shard(dim=0),); call .redistribute() first",
     "mesh as group": "TypeError: VocabShard(): 'group' must be a process group of torch.distributed or None, got an "
     "object of type DeviceMesh; of a DeviceMesh take .get_group()",
-    "no shard": "TypeError: row_stats(): 'shard' must be a vocab.VocabShard or None, got an object of type ...",
+    "no shard": "TypeError: row_stats(): 'shard' must be a VocabShard or None, got an object of type ...",
     "leaf": "ValueError: row_stats(): 'inplace_backward' must be False here, because the logits are a leaf, ...",
 }
 
@@ -216,7 +219,7 @@ def test_errors_of_other_functions():
         (
             lambda: row_stats(torch.zeros(2, 5), outputs=("entropy",), shard=(0, 5)),
             TypeError,
-            "row_stats(): 'shard' must be a vocab.VocabShard or None, got an object of type tuple",
+            "row_stats(): 'shard' must be a VocabShard or None, got an object of type tuple",
         ),
         (
             lambda: logprobs(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64), shard=VocabShard(None, 1, 4)),
@@ -260,11 +263,13 @@ def test_shards_of_a_device(device, monkeypatch, backend, dtype, restricted):
     allowed = torch.rand(6, 40) < 0.7
     allowed[5, :20] = False
     options = {"outputs": RowStats._fields, "temperature": 0.8, "softcap": 20.0}
+    mask = torch.tensor([False] + [True] * 5)
     upstream = {name: torch.randn(6, 2) if name == "gathered" else torch.randn(6) for name in RowStats._fields}
 
     def run(x, sets, **more):
         x = x.to(more.pop("place")).requires_grad_()
-        rows = {"labels": labels.to(x.device), "ids": ids.to(x.device), "allowed": sets and sets.to(x.device)}
+        rows = {"labels": labels.to(x.device), "ids": ids.to(x.device), "mask": mask.to(x.device)}
+        rows["allowed"] = sets and sets.to(x.device)
         stats = row_stats(x, **rows, **options, **more)._asdict()
         loss = sum((y * upstream[name].to(y)).sum() for name, y in stats.items() if name != "argmax")
         loss.backward()
@@ -274,8 +279,8 @@ def test_shards_of_a_device(device, monkeypatch, backend, dtype, restricted):
     sets = TokenSets.of_mask(allowed) if restricted else None
     want, whole = run(logits.double(), sets, place="cpu")
     found = []
-    for gather in (lambda part, _: (found.append(part), part[None])[1], lambda *_: torch.stack(found)):
-        monkeypatch.setattr(_shard_rows, "_gather", gather)
+    for gather in (lambda part, _: (found.append(part), part)[1], lambda *_: torch.cat(found)):
+        monkeypatch.setattr(_shard_rows, "gather", gather)
         made = []
         for first, stop, padding in shards:
             part = torch.cat([logits[:, first:stop], torch.full((6, padding), torch.nan, dtype=dtype)], 1)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Tokens of a block; one warp has no barriers in its sums. The order of the sums depends on these numbers alone.
 BLOCK, WARPS = 256, 1
 #: The same where a program has all tokens of a row, rollout or turn.
-SEGMENT_BLOCK, SEGMENT_WARPS = 1024, 8
+SEGMENT_BLOCK, SEGMENT_WARPS = 512, 8
 #: Partial sums that the second kernel reads at once.
 TILE, REDUCE_WARPS = 8192, 16
 

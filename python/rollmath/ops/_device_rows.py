@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, describe, floats, integers, is_tensor, mask_bytes
+from rollmath._arrays import Array, describe, floats, host, integers, is_tensor, mask_bytes, to_bytes
 from rollmath._token_rows import TokenRows, rank
 from rollmath.ragged import Ragged
 
@@ -84,7 +84,7 @@ class DeviceRows:
             rows = cls(who, name, torch, x.device, shape, None, None, ends_known=lengths is not None)
             rows = replace(rows, lengths=rows._lengths(lengths))
         if mask is not None:
-            rows = replace(rows, mask=rows.flags("mask", rows.tokens("mask", mask, packed_too=True)))
+            rows = replace(rows, mask=rows.flags("mask", rows.tokens("mask", mask, of_rows=True)))
         return replace(rows, valid=rows.bytes_per_row("valid", valid))
 
     @property
@@ -125,8 +125,8 @@ class DeviceRows:
         """True for a tensor on the device of the rows."""
         return is_tensor(x) and x.device == self.device
 
-    def tokens(self, name: str, x: Any, *, packed_too: bool = False) -> torch.Tensor:
-        """A token array; ``packed_too`` allows a flat one for packed rows."""
+    def tokens(self, name: str, x: Any, *, of_rows: bool = False, packed_too: bool = False) -> torch.Tensor:
+        """A token array; ``packed_too`` allows a flat one for packed rows, ``of_rows`` also a mask on the host."""
         if isinstance(x, Ragged):
             own = None if self.packed is None else self.packed.offsets
             if self.packed is None or (x.offsets is not own and not np.array_equal(x.offsets, self.packed.offsets)):
@@ -134,9 +134,11 @@ class DeviceRows:
                 msg = f"{self.who}(): {name!r} must {'be' if self.packed is None else 'have'} {what}, got {x!r}"
                 raise (TypeError if self.packed is None else ValueError)(msg)
             x = x.values
-        elif self.packed is not None and not packed_too:
+        elif self.packed is not None and not packed_too and not of_rows:
             msg = f"{self.who}(): {name!r} must be a Ragged with the offsets of {self.name!r}, got {describe(x)}"
             raise TypeError(msg)
+        if of_rows and not (is_tensor(x) and x.device.type != "cpu"):
+            x = self._moved(to_bytes(self.who, name, host(self.who, name, x)[0]))
         if not self.is_here(x):
             got = x.device if is_tensor(x) else describe(x)
             msg = f"{self.who}(): {name!r} must be a tensor on {self.device} (= {self.name}.device), got {got}"

@@ -84,7 +84,7 @@ def words(x: Any) -> str:
     if isinstance(x, torch.Tensor):
         values = x.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         name = str(x.dtype).removeprefix("torch.")
-        return f"{name} {tuple(x.shape)} with checksum {zlib.crc32(values):08x}"
+        return f"{name} {tuple(x.shape)} with checksum {zlib.crc32(values.tobytes()):08x}"
     return repr(x)
 
 

@@ -109,23 +109,3 @@ def row_norm(x: torch.Tensor) -> torch.Tensor:
 def part(per_row: float | torch.Tensor, start: int, stop: int) -> float | torch.Tensor:
     """Some rows of what is one number for all or one a row."""
     return per_row[start:stop] if isinstance(per_row, torch.Tensor) else per_row
-
-
-def is_one(number: float | torch.Tensor) -> bool:
-    """Whether multiplying or dividing by it changes nothing, as far as a look tells."""
-    return not isinstance(number, torch.Tensor) and number == 1
-
-
-def shifted(
-    x: torch.Tensor, temperature: float | torch.Tensor, top: torch.Tensor, out: torch.Tensor, *, known: bool = False
-) -> torch.Tensor:
-    """``x / T - top`` in the first rows of ``out``; writes ``top`` (0 in a row of only -inf) unless it is known."""
-    z = out[: x.shape[0]]
-    if x.dtype != z.dtype:
-        x = z.copy_(x)
-    if not is_one(temperature):
-        x = torch.div(x, temperature, out=z)
-    if not known:
-        torch.amax(x, dim=1, out=top)
-        top.masked_fill_(top == -torch.inf, 0)
-    return torch.sub(x, top[:, None], out=z)

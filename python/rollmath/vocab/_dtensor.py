@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
 
 
-def is_dtensor(x: Any) -> bool:
+def is_dtensor(x: Any) -> TypeGuard[DTensor]:
     """Whether ``x`` is a DTensor; imports nothing, since where DTensor was not imported none exists."""
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(x, module.DTensor)
@@ -88,7 +88,7 @@ class Local:
             return made
         from torch.distributed.tensor import DTensor  # noqa: PLC0415
 
-        out = {}
+        out: dict[str, torch.Tensor] = {}
         for name, x in made.items():
             shape = torch.Size((*self.rows, *x.shape[len(self.rows) :]))
             stride = torch.empty(shape, device="meta").stride()

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 
-from rollmath._arrays import ArrayLike, choice, describe
+from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import flag, whole
-from rollmath.vocab._args import check_ids, check_logits, check_temperature
+from rollmath.vocab._args import check_floats, check_ids, check_logits, check_temperature
 from rollmath.vocab._backend import check_backend
 from rollmath.vocab._kl_kernels import exact
 from rollmath.vocab._kl_reference import Some, top_of
@@ -41,7 +41,7 @@ def kl(
 
     Args:
         logits: float tensor ``[..., V]``, any strides.
-        ref_logits: float tensor of the same shape, on the same device; of any float dtype.
+        ref_logits: float tensor of the same shape, on the same device, of any float dtype that logits may have.
         direction: which of the two.
         temperature: ``T``, a positive number or a tensor ``[...]`` with one a row; it divides both.
         top_k: from 1 to V, or None for the exact KL.
@@ -163,9 +163,7 @@ def top_k_kl(
 def _check_constant(
     who: str, name: str, x: torch.Tensor, shape: tuple[int, ...], source: str, logits: torch.Tensor
 ) -> None:
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        msg = f"{who}(): {name!r} must be a float tensor, got {describe(x)}"
-        raise TypeError(msg)
+    check_floats(who, name, x)
     if tuple(x.shape) != shape:
         msg = f"{who}(): {name!r} must have shape {shape} (= {source}), got {tuple(x.shape)}"
         raise ValueError(msg)

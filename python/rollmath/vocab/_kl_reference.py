@@ -1,6 +1,6 @@
 """KL divergences in plain torch, any device: rows in chunks, closed-form gradients.
 
-With ``z = x / T``, ``d = z - max z`` and ``l = sum exp(d)``, and ``d'``, ``l'`` of the reference::
+With ``d = (x - max x) / T`` and ``l = sum exp(d)``, and ``d'``, ``l'`` of the reference::
 
     KL(p || q) = sum(exp(d) (d - d')) / l - log l + log l'
 
@@ -9,48 +9,43 @@ Saved for the gradient: both logits (no copies) and a few numbers a row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from rollmath._autograd import first_order_only
-from rollmath.vocab._chunks import chunk_size as _chunk_size
-from rollmath.vocab._chunks import dtype_of as _dtype
-from rollmath.vocab._chunks import is_one as _is_one
-from rollmath.vocab._chunks import part as _part
-from rollmath.vocab._chunks import scratch as _scratch
-from rollmath.vocab._chunks import shifted as _shifted
+from rollmath.vocab._chunks import chunks, dtype_of, part, row_sum, rows_of, scratch
 
 # A finite stand-in for log-probabilities of -inf, where the factor of 0 must not meet infinity.
 _LOWEST = -1e30
 
 
-def _pairs(*logits: torch.Tensor) -> Iterator[tuple[int, int, list[torch.Tensor]]]:
-    """The same rows of tensors of one shape, some at a time, as views with their flat row numbers."""
-    size, done = _chunk_size(logits[0]), 0
-    for matrices in _matrices(logits):
-        for start in range(0, matrices[0].shape[0], size):
-            parts = [x[start : start + size] for x in matrices]
-            yield done + start, done + start + parts[0].shape[0], parts
-        done += matrices[0].shape[0]
+def _shifted(
+    x: torch.Tensor, temperature: float | torch.Tensor, top: torch.Tensor, out: torch.Tensor, *, known: bool = False
+) -> torch.Tensor:
+    """``(x - top) / T`` in the first rows of ``out``; writes ``top`` (0 in a row of only -inf) unless it is known.
+
+    The difference comes first, so that an offset of all logits costs no digits.
+    """
+    z = out[: x.shape[0]]
+    if x.dtype != z.dtype:
+        x = z.copy_(x)
+    if not known:
+        torch.amax(x, dim=1, out=top)
+        top.masked_fill_(top == -torch.inf, 0)
+    torch.sub(x, top[:, None], out=z)
+    return z if _is_one(temperature) else z.div_(temperature)
 
 
-def _matrices(logits: tuple[torch.Tensor, ...]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """``[n, V]`` each, never copied: what no view makes a matrix is taken slice by slice."""
-    if logits[0].numel() == 0:
-        return
-    try:
-        yield tuple(x.view(-1, x.shape[-1]) for x in logits)
-    except RuntimeError:
-        for parts in zip(*logits, strict=True):
-            yield from _matrices(parts)
+def _is_one(number: float | torch.Tensor) -> bool:
+    """Whether dividing by it changes nothing, as far as a look tells."""
+    return not isinstance(number, torch.Tensor) and number == 1
 
 
-def _log_sum(d: torch.Tensor, scratch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``exp(d)``, in the scratch, and the log of its sum."""
-    e = torch.exp(d, out=scratch[: d.shape[0]])
-    return e, e.sum(1).log_()
+def _log_sum(d: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``exp(d)``, in the room, and the log of its sum."""
+    e = torch.exp(d, out=room[: d.shape[0]])
+    return e, row_sum(e).log_()
 
 
 class Exact(torch.autograd.Function):
@@ -61,19 +56,21 @@ class Exact(torch.autograd.Function):
         ctx: Any, logits: torch.Tensor, ref: torch.Tensor, temperature: float | torch.Tensor, reverse: bool
     ) -> torch.Tensor:
         """All rows, chunk by chunk."""
-        rows = logits.numel() // logits.shape[-1]
-        top, log_l, ref_top, ref_log_l, out = torch.empty(5, rows, dtype=_dtype(logits), device=logits.device).unbind()
-        a, b, scratch = (_scratch(logits) for _ in range(3))
-        for start, stop, (x, y) in _pairs(logits, ref):
-            at, divisor = slice(start, stop), _part(temperature, start, stop)
+        rows = rows_of(logits)
+        top, log_l, ref_top, ref_log_l, out = torch.empty(
+            5, rows, dtype=dtype_of(logits), device=logits.device
+        ).unbind()
+        a, b, room = (scratch(logits) for _ in range(3))
+        for start, stop, (x, y), _ in chunks(logits, ref):
+            at, divisor = slice(start, stop), part(temperature, start, stop)
             d, ref_d = _shifted(x, divisor, top[at], a), _shifted(y, divisor, ref_top[at], b)
             if reverse:
-                ref_log_l[at] = _log_sum(ref_d, scratch)[1]
-                e, log_l[at] = _log_sum(d, scratch)
+                ref_log_l[at] = _log_sum(ref_d, room)[1]
+                e, log_l[at] = _log_sum(d, room)
                 out[at] = _divergence(e, d, ref_d, log_l[at], ref_log_l[at])
             else:
-                log_l[at] = _log_sum(d, scratch)[1]
-                e, ref_log_l[at] = _log_sum(ref_d, scratch)
+                log_l[at] = _log_sum(d, room)[1]
+                e, ref_log_l[at] = _log_sum(ref_d, room)
                 out[at] = _divergence(e, ref_d, d, ref_log_l[at], log_l[at])
         per_row = temperature if isinstance(temperature, torch.Tensor) else None
         ctx.temperature, ctx.reverse = temperature if per_row is None else None, reverse
@@ -91,14 +88,14 @@ class Exact(torch.autograd.Function):
         value = value.where(value != torch.inf, torch.nan)
         out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         flat = out.view(-1, logits.shape[-1])
-        a = None if out.dtype == _dtype(logits) else _scratch(logits)
-        b, scratch = _scratch(logits), _scratch(logits) if ctx.reverse else None
-        for start, stop, (x, y) in _pairs(logits, ref):
-            at, divisor = slice(start, stop), _part(temperature, start, stop)
+        a = None if out.dtype == dtype_of(logits) else scratch(logits)
+        b, room = scratch(logits), scratch(logits) if ctx.reverse else None
+        for start, stop, (x, y), _ in chunks(logits, ref):
+            at, divisor = slice(start, stop), part(temperature, start, stop)
             log_p = _shifted(x, divisor, top[at], flat[at] if a is None else a, known=True).sub_(log_l[at, None])
             log_q = _shifted(y, divisor, ref_top[at], b, known=True).sub_(ref_log_l[at, None])
-            if scratch is not None:
-                p = torch.exp(log_p, out=scratch[: x.shape[0]])
+            if room is not None:
+                p = torch.exp(log_p, out=room[: x.shape[0]])
                 log_p.clamp_(min=_LOWEST).sub_(log_q.clamp_(min=_LOWEST)).sub_(value[at, None]).mul_(p)
             else:
                 # On a CPU a look costs less than a pass; on a device it would wait.
@@ -119,10 +116,10 @@ def _divergence(
     """``sum(e (d - other)) / l - log l + log l'`` with ``e = exp(d)``; uses up ``d``."""
     terms = d.clamp_(min=_LOWEST).sub_(other).mul_(e)
     offset = other_log_l - log_l
-    total: torch.Tensor = terms.sum(1)
+    total = row_sum(terms)
     # 0 times infinity is 0 here: a token that is impossible in both. On a CPU a look costs less than a pass.
     if terms.device.type != "cpu" or total.isnan().any():
-        total = terms.masked_fill_(e == 0, 0).sum(1)
+        total = row_sum(terms.masked_fill_(e == 0, 0))
     return total.div_(log_l.exp()).add_(offset)
 
 
@@ -140,27 +137,25 @@ def top_of(
     logits: torch.Tensor, ref: torch.Tensor, temperature: float | torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The k most likely tokens of each row, int64, and log-probabilities of ref: theirs, and of all others together."""
-    rows = logits.numel() // logits.shape[-1]
+    rows = rows_of(logits)
     ids = torch.empty((rows, k), dtype=torch.int64, device=logits.device)
     known = torch.empty((rows, k), dtype=torch.float64, device=logits.device)
     rest = torch.empty(rows, dtype=torch.float64, device=logits.device)
     with torch.no_grad():
-        a, b, top = _scratch(logits), _scratch(logits), torch.empty(rows, dtype=_dtype(logits), device=logits.device)
-        for start, stop, (x, y) in _pairs(logits, ref):
+        a, b, top = scratch(logits), scratch(logits), torch.empty(rows, dtype=dtype_of(logits), device=logits.device)
+        for start, stop, (x, y), _ in chunks(logits, ref):
             at = slice(start, stop)
             ids[at] = x.topk(k, dim=1).indices
-            d = _shifted(y, _part(temperature, start, stop), top[at], a)
+            d = _shifted(y, part(temperature, start, stop), top[at], a)
             known[at], rest[at], _ = _of_some(d, ids[at], b)
     return ids, known, rest
 
 
-def _of_some(
-    d: torch.Tensor, ids: torch.Tensor, scratch: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _of_some(d: torch.Tensor, ids: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Log-probabilities of some tokens and of all others together, float64, and the log of the sum of ``exp(d)``."""
-    e, log_l = _log_sum(d, scratch)
+    e, log_l = _log_sum(d, room)
     # Summed without the tokens, not 1 minus them: no digits are lost where hardly anything is left.
-    rest = e.scatter_(1, ids, 0).sum(1).log_()
+    rest = row_sum(e.scatter_(1, ids, 0)).log_()
     wide = log_l.double()
     return d.gather(1, ids).double() - wide[:, None], rest.double() - wide, log_l
 
@@ -184,14 +179,14 @@ class Some(torch.autograd.Function):
     ) -> torch.Tensor:
         """All rows, chunk by chunk; what is one number for each of the ids, in float64."""
         rows, k = ids.shape
-        top, log_l = torch.empty(2, rows, dtype=_dtype(logits), device=logits.device).unbind()
+        top, log_l = torch.empty(2, rows, dtype=dtype_of(logits), device=logits.device).unbind()
         log_p = torch.empty((rows, k + 1), dtype=torch.float64, device=logits.device)
         known = (ids >= 0) & (ids < logits.shape[-1])
         ids = ids.where(known, 0)
-        a, b = _scratch(logits), _scratch(logits)
-        for start, stop, (x,) in _pairs(logits):
+        a, b = scratch(logits), scratch(logits)
+        for start, stop, (x,), _ in chunks(logits):
             at = slice(start, stop)
-            d = _shifted(x, _part(temperature, start, stop), top[at], a)
+            d = _shifted(x, part(temperature, start, stop), top[at], a)
             log_p[at, :k], log_p[at, k], log_l[at] = _of_some(d, ids[at], b)
         log_p[:, :k].masked_fill_(~known, torch.nan)
         log_q = ref if ref_tail is None else torch.cat([ref, ref_tail[:, None]], 1)
@@ -215,9 +210,9 @@ class Some(torch.autograd.Function):
         factor, spikes = (x.clamp(-most, most).to(top.dtype) for x in (factor, spikes))
         out = torch.empty(logits.shape, dtype=logits.dtype, device=logits.device)
         flat = out.view(-1, logits.shape[-1])
-        a = None if out.dtype == top.dtype else _scratch(logits)
-        for start, stop, (x,) in _pairs(logits):
-            at, divisor = slice(start, stop), _part(temperature, start, stop)
+        a = None if out.dtype == top.dtype else scratch(logits)
+        for start, stop, (x,), _ in chunks(logits):
+            at, divisor = slice(start, stop), part(temperature, start, stop)
             p = _shifted(x, divisor, top[at], flat[at] if a is None else a, known=True).sub_(log_l[at, None]).exp_()
             p.mul_(factor[at, None]).scatter_(1, ids[at], spikes[at])
             _finish(p, g[at], divisor)

@@ -12,7 +12,8 @@ import torch
 from rollmath._autograd import first_order_only
 from rollmath.vocab._linear_matmul import add_product, has_wide_products, product, wide
 from rollmath.vocab._linear_plan import Plan, parts
-from rollmath.vocab._linear_shard import add_over_ranks, gather
+from rollmath.vocab._linear_shard import add_over_ranks
+from rollmath.vocab._together import gather
 
 
 @dataclass(frozen=True)

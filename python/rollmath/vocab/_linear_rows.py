@@ -12,21 +12,24 @@ from rollmath._arrays import ArrayLike
 from rollmath._checks import flag
 from rollmath.vocab import _torch_rows
 from rollmath.vocab._agree import place
-from rollmath.vocab._args import check_ignore_index, check_outputs, check_softcap
-from rollmath.vocab._backend import check_backend, implementation
-from rollmath.vocab._linear_args import (
-    check_dtypes,
-    check_factors,
+from rollmath.vocab._args import (
+    check_gathered,
+    check_ignore_index,
     check_inverse,
+    check_labels,
     check_mask,
-    check_tokens,
-    check_workspace,
+    check_outputs,
+    check_softcap,
+    check_temperatures,
 )
+from rollmath.vocab._backend import check_backend, implementation
+from rollmath.vocab._linear_args import check_dtypes, check_factors, check_workspace
 from rollmath.vocab._linear_autograd import Job, LinearRows
 from rollmath.vocab._linear_matmul import has_wide_products
 from rollmath.vocab._linear_plan import shard_plan
-from rollmath.vocab._linear_shard import check_shard, local_factors, together
+from rollmath.vocab._linear_shard import local_factors
 from rollmath.vocab._row_stats import RowStats
+from rollmath.vocab._together import check_shard, together
 from rollmath.vocab._torch_merge import NAMES
 from rollmath.vocab._values import check_tokens as check_values
 from rollmath.vocab._values import must_look
@@ -91,15 +94,17 @@ def linear_rows(
         # The shape, dtype and device of the logits, without them.
         like = hidden.new_empty((), dtype=logits_in).expand(*hidden.shape[:-1], weight.shape[0])
         check_backend(who, backend, like)
-        inverse = check_inverse(who, temperature, hidden, look=look)
+        number, per_row = check_inverse(who, temperature, hidden, "hidden")
+        inverse = number if per_row is None else per_row
         cap, ignored = check_softcap(who, softcap), check_ignore_index(who, ignore_index)
         given = {
-            "labels": None if labels is None else check_tokens(who, "labels", labels, hidden),
-            "ids": None if ids is None else check_tokens(who, "ids", ids, hidden, axes=" and then K of at least 1"),
+            "labels": None if labels is None else check_labels(who, labels, hidden, "hidden"),
+            "ids": None if ids is None else check_gathered(who, ids, hidden, "hidden"),
         }
-        keep = None if mask is None else check_mask(who, mask, hidden)
+        keep = None if mask is None else check_mask(who, mask, hidden, "hidden", anywhere=True)
         place_in = _columns(shard, weight.shape[0])
         if look:
+            check_temperatures(who, temperature)
             beside = None if keep is None else keep.to(hidden.device)
             check_values(who, given["labels"], given["ids"], beside, ignored, place_in.total)
         logit_bytes = _bytes(hidden, product_in, logits_in, more)
@@ -141,7 +146,7 @@ def linear_rows(
         )
 
     if shard is not None:
-        check_shard(who, shard, device)
+        check_shard(who, shard, "hidden", device)
     job = prepare() if shard is None or not look else together(who, shard, weight.shape[0], prepare, _same)
     flat = [x if i % 2 else x.reshape(job.rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
     made = dict(zip(job.outputs, LinearRows.apply(job, bias, *flat), strict=True))

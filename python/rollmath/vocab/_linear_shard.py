@@ -1,19 +1,16 @@
-"""Weights of which each rank has some rows: DTensors, what ranks compare, and what they send."""
+"""Weights of which each rank has some rows: DTensors, and the sum over ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import distributed
 
-from rollmath._arrays import describe
-from rollmath.vocab._agree import agree, device_types, place, words
+from rollmath.vocab._agree import place
 from rollmath.vocab._dtensor import is_dtensor
-from rollmath.vocab._shard import VocabShard, check_spans
-
-T = TypeVar("T")
+from rollmath.vocab._shard import VocabShard
 
 
 def local_factors(
@@ -63,41 +60,6 @@ def local_factors(
     if sharded:
         shard = VocabShard.even(mesh.get_group(sharded[0]), weight.shape[0])
     return [hidden.to_local(), weight.to_local()], bias, shard
-
-
-def check_shard(who: str, shard: Any, device: torch.device) -> None:
-    """Raises unless ``shard`` is one whose group can send what lies beside ``hidden``."""
-    if not isinstance(shard, VocabShard):
-        msg = f"{who}(): 'shard' must be a VocabShard or None, got {describe(shard)}"
-        raise TypeError(msg)
-    if place(shard.group)[0] > 1 and device.type not in (types := device_types(shard.group)):
-        wanted = f"where the group of 'shard' sends from, {', '.join(types)}"
-        msg = f"{who}(): 'hidden' must be {wanted}, got {device}"
-        raise ValueError(msg)
-
-
-def together(
-    who: str, shard: VocabShard, columns: int, prepare: Callable[[], T], same: Callable[[T], Mapping[str, Any]]
-) -> T:
-    """What ``prepare`` makes of the arguments, if it raises on no rank and ``same`` of it is the same on all."""
-    kept: list[T] = []
-
-    def make() -> dict[str, str]:
-        kept.append(prepare())
-        return {**shard.span(columns), **{f"'{name}'": words(x) for name, x in same(kept[0]).items()}}
-
-    check_spans(who, agree(who, make, shard.group, ["span"]))
-    return kept[0]
-
-
-def gather(partials: torch.Tensor, group: Any) -> torch.Tensor:
-    """``[S, N, P]`` of each rank as ``[ranks * S, N, P]``, in the order of ranks."""
-    ranks, _ = place(group)
-    if ranks == 1:
-        return partials
-    found = partials.new_empty(ranks * partials.numel())
-    distributed.all_gather_into_tensor(found, partials.reshape(-1), group=group)
-    return found.view(-1, *partials.shape[1:])
 
 
 def add_over_ranks(x: torch.Tensor, group: Any) -> None:

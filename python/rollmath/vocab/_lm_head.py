@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from rollmath._arrays import ArrayLike, describe
-from rollmath._checks import real
+from rollmath.vocab._args import check_factor, check_softcap
 from rollmath.vocab._dtensor import is_dtensor
 from rollmath.vocab._linear_rows import WORKSPACE, linear_rows
 from rollmath.vocab._row_stats import RowStats
@@ -207,5 +207,4 @@ def head_options(
     backend: str,
 ) -> HeadOptions:
     """Checked as far as they can be without tensors."""
-    cap = None if softcap is None else real(who, "softcap", softcap, above=0)
-    return HeadOptions(cap, real(who, "scale", scale, above=0), logits_dtype, workspace, backend)
+    return HeadOptions(check_softcap(who, softcap), check_factor(who, "scale", scale), logits_dtype, workspace, backend)

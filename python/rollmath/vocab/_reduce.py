@@ -27,8 +27,7 @@ from rollmath.vocab._dtensor import Local, is_dtensor, refuse_dtensors
 from rollmath.vocab._inputs import Inputs
 from rollmath.vocab._op import row_stats_op
 from rollmath.vocab._shard import VocabShard
-from rollmath.vocab._shard_rows import check_shard
-from rollmath.vocab._together import together
+from rollmath.vocab._together import check_shard, together
 from rollmath.vocab._token_sets import TokenSets
 from rollmath.vocab._torch_merge import NAMES, Stats
 from rollmath.vocab._values import check_values, must_look
@@ -60,9 +59,9 @@ def reduce(
         logits, shard = local.logits, local.shard
         labels, temperature = local.plain("labels", labels), local.plain("temperature", temperature)
         mask, ids = local.plain("mask", mask), local.plain("ids", ids)
-    if shard is not None:
-        check_shard(who, shard, logits)
     device = logits.device if isinstance(logits, torch.Tensor) else torch.device("cpu")
+    if shard is not None:
+        check_shard(who, shard, "logits", device)
     look = must_look(None if check is None else flag(who, "check", check), device)
     given = (who, logits, labels, outputs, temperature, softcap, mask, ignore_index, ids, allowed, shard, backend)
     if torch.compiler.is_compiling():
@@ -70,7 +69,11 @@ def reduce(
         made = _compiled(who, logits, inputs, options, look=look)
     else:
         prepare = partial(_prepare, *given, inplace=inplace_backward, look=look)
-        inputs, options = together(who, logits, temperature, shard, prepare) if look and shard else prepare()
+        if shard is None or not look:
+            inputs, options = prepare()
+        else:
+            columns = logits.shape[-1] if isinstance(logits, torch.Tensor) and logits.dim() else 0
+            inputs, options = together(who, shard, columns, prepare, partial(_same, logits, temperature))
         made = _eager(logits, inputs, options)
     rows = logits.shape[:-1]
     out = {name: x.view(*rows, x.shape[-1]) if name == "gathered" else x.view(rows) for name, x in made.items()}
@@ -99,8 +102,9 @@ def _prepare(
     refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
     names = check_outputs(who, outputs, NAMES, labels, ids)
     inverse, per_row = check_inverse(who, temperature, logits)
+    given = None if labels is None else check_labels(who, labels, logits)
     inputs = Inputs(
-        check_labels(who, labels, logits) if labels is not None and "logprob" in names else None,
+        given if "logprob" in names else None,
         per_row,
         None if mask is None else check_mask(who, mask, logits),
         None if ids is None else check_gathered(who, ids, logits),
@@ -120,6 +124,25 @@ def _prepare(
         check_temperatures(who, temperature)
         check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total)
     return inputs, options
+
+
+def _same(logits: torch.Tensor, temperature: ArrayLike, made: tuple[Inputs, Options]) -> dict[str, Any]:
+    """What must be the same on all ranks of a vocabulary."""
+    inputs, options = made
+    return {
+        "logits.shape[:-1]": tuple(logits.shape[:-1]),
+        "logits.dtype": logits.dtype,
+        "outputs": options.outputs,
+        "labels": inputs.labels,
+        "temperature": temperature,
+        "softcap": options.softcap,
+        "mask": inputs.mask,
+        "ignore_index": options.ignore_index,
+        "ids": inputs.ids,
+        "allowed.ids": inputs.set_ids,
+        "allowed.offsets": inputs.set_offsets,
+        "backend": options.backend,
+    }
 
 
 def _eager(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
@@ -148,12 +171,25 @@ def check_inplace(who: str, logits: torch.Tensor) -> bool:
         return False
     elif logits.is_leaf:
         why = "the logits are a leaf, whose values you would find overwritten by their own gradient"
-    elif any(stride == 0 and size > 1 for stride, size in zip(logits.stride(), logits.shape, strict=True)):
-        why = "the logits are expanded: several of them share one place in memory"
+    elif logits._base is not None and logits._base.is_leaf and logits._base.requires_grad:
+        why = "the logits are a view of a leaf, whose values you would find overwritten by its own gradient"
+    elif _overlaps(logits):
+        why = "several of the logits share one place in memory, as in an expanded tensor"
     if why is not None:
         msg = f"{who}(): 'inplace_backward' must be False here, because {why}"
         raise ValueError(msg)
     return True
+
+
+def _overlaps(x: torch.Tensor) -> bool:
+    """Whether elements may share a place in memory."""
+    reach = 0
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size > 1:
+            if stride <= reach:
+                return True
+            reach += stride * (size - 1)
+    return False
 
 
 def _sets(

@@ -5,29 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import distributed
 
-from rollmath._arrays import describe
-from rollmath.vocab._agree import device_types, place
 from rollmath.vocab._chunks import dtype_of, rows_of
 from rollmath.vocab._shard import VocabShard
+from rollmath.vocab._together import gather
 from rollmath.vocab._torch_merge import PARTIALS
 
 # More than any token: a rank without tokens has no part in the argmax.
 _NOWHERE = 1 << 24
-
-
-def check_shard(who: str, shard: Any, logits: torch.Tensor) -> None:
-    """Raises unless ``shard`` is one whose group can send what lies beside ``logits``."""
-    if not isinstance(shard, VocabShard):
-        msg = f"{who}(): 'shard' must be a vocab.VocabShard or None, got {describe(shard)}"
-        raise TypeError(msg)
-    if place(shard.group)[0] > 1 and logits.device.type not in (types := device_types(shard.group)):
-        sent = ", ".join(types)
-        msg = (
-            f"{who}(): 'logits' must be on a device that the group of 'shard' sends from ({sent}), got {logits.device}"
-        )
-        raise ValueError(msg)
 
 
 def forward(backend: Any, shard: VocabShard, logits: torch.Tensor, labels: Any, **arguments: Any) -> Any:
@@ -36,7 +21,7 @@ def forward(backend: Any, shard: VocabShard, logits: torch.Tensor, labels: Any, 
     tokens = shard.local(logits.shape[-1])
     parts = backend.partials(logits[..., :tokens], labels, **arguments) if tokens else _nothing(logits, ids)
     same = {name: arguments[name] for name in ("outputs", "total", "mask", "ignore_index", "ids")}
-    return backend.merge(_gather(parts, shard.group), labels, **same)
+    return backend.merge(gather(parts[None], shard.group), labels, **same)
 
 
 def backward(
@@ -62,13 +47,3 @@ def _nothing(logits: torch.Tensor, ids: torch.Tensor | None) -> torch.Tensor:
         if value:
             out[:, column].fill_(value)
     return out
-
-
-def _gather(parts: torch.Tensor, group: Any) -> torch.Tensor:
-    """``[N, P]`` of each rank as ``[ranks, N, P]``, in the order of ranks: the one collective."""
-    ranks, _ = place(group)
-    if ranks == 1 or parts.numel() == 0:
-        return parts[None].expand(ranks, *parts.shape)
-    found = parts.new_empty(ranks * parts.numel())
-    distributed.all_gather_into_tensor(found, parts.contiguous().view(-1), group=group)
-    return found.view(ranks, *parts.shape)

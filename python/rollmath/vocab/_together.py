@@ -1,49 +1,51 @@
-"""Ranks that share a vocabulary find out together whether they were called with the same, and rightly."""
+"""Ranks that share a vocabulary: what they check before they send anything, and the one all-gather."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
+from torch import distributed
 
-from rollmath.vocab._agree import agree, words
-from rollmath.vocab._autograd import Options
-from rollmath.vocab._inputs import Inputs
+from rollmath._arrays import describe
+from rollmath.vocab._agree import agree, device_types, place, words
 from rollmath.vocab._shard import VocabShard, check_spans
+
+T = TypeVar("T")
+
+
+def check_shard(who: str, shard: Any, name: str, device: torch.device) -> None:
+    """Raises unless ``shard`` is one whose group can send what lies beside the argument ``name``."""
+    if not isinstance(shard, VocabShard):
+        msg = f"{who}(): 'shard' must be a VocabShard or None, got {describe(shard)}"
+        raise TypeError(msg)
+    if place(shard.group)[0] > 1 and device.type not in (types := device_types(shard.group)):
+        sent = ", ".join(types)
+        msg = f"{who}(): {name!r} must be on a device of the group of 'shard' ({sent}), got {device}"
+        raise ValueError(msg)
 
 
 def together(
-    who: str,
-    logits: torch.Tensor,
-    temperature: Any,
-    shard: VocabShard,
-    prepare: Callable[[], tuple[Inputs, Options]],
-) -> tuple[Inputs, Options]:
-    """What ``prepare`` returns, if it raises on no rank and all ranks have the same rows, labels and options."""
-    kept: list[tuple[Inputs, Options]] = []
+    who: str, shard: VocabShard, columns: int, prepare: Callable[[], T], same: Callable[[T], Mapping[str, Any]]
+) -> T:
+    """What ``prepare`` makes of the arguments, if it raises on no rank and ``same`` of it is the same on all."""
+    kept: list[T] = []
 
     def make() -> dict[str, str]:
-        inputs, options = prepare()
-        kept.append((inputs, options))
-        same = {
-            "outputs": options.outputs,
-            "labels": inputs.labels,
-            "temperature": temperature,
-            "softcap": options.softcap,
-            "mask": inputs.mask,
-            "ignore_index": options.ignore_index,
-            "ids": inputs.ids,
-            "allowed": inputs.set_ids,
-            "allowed.offsets": inputs.set_offsets,
-            "backend": options.backend,
-        }
-        return {
-            **shard.span(logits.shape[-1]),
-            "the shape of the rows of 'logits'": str(tuple(logits.shape[:-1])),
-            "the dtype of 'logits'": str(logits.dtype).removeprefix("torch."),
-            **{f"'{name}'": words(x) for name, x in same.items()},
-        }
+        kept.append(prepare())
+        return {**shard.span(columns), **{f"'{name}'": words(x) for name, x in same(kept[0]).items()}}
 
     check_spans(who, agree(who, make, shard.group, ["span"]))
     return kept[0]
+
+
+def gather(partials: torch.Tensor, group: Any) -> torch.Tensor:
+    """``[S, N, P]`` of each rank as ``[ranks * S, N, P]``, in the order of ranks: the one collective."""
+    ranks, _ = place(group)
+    if ranks == 1:
+        return partials
+    found = partials.new_empty(ranks * partials.numel())
+    if partials.numel():
+        distributed.all_gather_into_tensor(found, partials.reshape(-1), group=group)
+    return found.view(ranks * partials.shape[0], *partials.shape[1:])

@@ -71,9 +71,13 @@ class TokenSets:
     @classmethod
     def of_lists(cls, lists: Sequence[Iterable[Any]], *, device: torch.device | str | None = None) -> TokenSets:
         """The sets of a list of lists of token ids, one for each row."""
-        rows = [list(tokens) for tokens in lists]
-        for i, tokens in enumerate(rows):
-            wrong = next((t for t in tokens if isinstance(t, bool) or not hasattr(t, "__index__")), None)
+        rows = []
+        for i, tokens in enumerate(lists):
+            if not isinstance(tokens, Iterable):
+                msg = f"TokenSets.of_lists(): 'lists' must hold a list for each row, but row {i} is {describe(tokens)}"
+                raise TypeError(msg)
+            rows.append(list(tokens))
+            wrong = next((t for t in rows[-1] if isinstance(t, bool) or not hasattr(t, "__index__")), None)
             if wrong is not None:
                 msg = f"TokenSets.of_lists(): row {i} must hold whole numbers, got {describe(wrong)}"
                 raise TypeError(msg)
