@@ -252,6 +252,13 @@ def test_a_head_that_peft_trains_as_a_whole(peer, tokens, labels):
     agrees(model, tokens, labels)
     patch_lm_head(model)(tokens, logprob_labels=labels).logits.logprob.sum().backward()
     assert any("modules_to_save" in name for name in gradients(model))
+    with torch.no_grad():
+        model.base_model.model.lm_head.modules_to_save["default"].weight.mul_(2)
+    with model.disable_adapter():
+        # The reference model of a trainer: the layer that was there before.
+        got = model(tokens, logprob_labels=labels).logits.logprob
+        torch.testing.assert_close(got, vocab.logprobs(model(tokens).logits, labels), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(model(tokens, logprob_labels=labels).logits.logprob, got)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +295,9 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model(tokens, labels=labels, logprob_labels=labels)
     with pytest.raises(ValueError, match="'return_dict' must not be False beside 'logprob_labels'"):
         model(tokens, return_dict=False, logprob_labels=labels)
-    with pytest.raises(ValueError, match=r"row_stats\(\): 'temperature' must be positive and finite, got 0"):
+    with pytest.raises(
+        ValueError, match=r"row_stats\(\): 'temperature' must be positive and finite .*, got 0"
+    ):
         model(tokens, logprob_labels=labels, logprob_options={"temperature": 0})
     assert model(tokens).logits.shape == (2, 7, V)
     model.set_output_embeddings(torch.nn.Linear(32, V, bias=False))

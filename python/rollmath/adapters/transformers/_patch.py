@@ -70,18 +70,20 @@ def patch_lm_head(
     if isinstance(base, _PatchedModel):
         msg = f"patch_lm_head(): 'model' is patched already: {describe(model)}; call unpatch_lm_head() first"
         raise ValueError(msg)
-    head = _head(base)
-    for what, module in (("'model'", base), ("the output layer of 'model'", head)):
-        _check_forward("patch_lm_head", what, module)
-    _check_head(head)
+    heads = _heads(base)
+    _check_forward("patch_lm_head", "'model'", base)
+    for head in heads:
+        _check_forward("patch_lm_head", "the output layer of 'model'", head)
+        _check_head(head)
     config = base.config.get_text_config() if hasattr(base.config, "get_text_config") else base.config
     cap: Any = _first(config, _CAPS) if softcap == "config" else softcap
     factor: Any = _scale(config) if scale == "config" else scale
-    head.options_before = getattr(head, "head_options", None)
-    head.head_options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
-    for x, kind in ((head, _PatchedLoRA if is_lora(head) else _PatchedHead), (base, _PatchedModel)):
-        cls: Any = type(x)
-        x.__class__ = _subclass(cls, kind)
+    options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
+    for head in heads:
+        head.options_before = getattr(head, "head_options", None)
+        head.head_options = options
+        _become(head, _PatchedLoRA if is_lora(head) else _PatchedHead)
+    _become(base, _PatchedModel)
     return model
 
 
@@ -92,18 +94,19 @@ def unpatch_lm_head(model: Any) -> Any:
         ValueError: a model that is not patched, or was wrapped by ``fully_shard`` since.
     """
     base = _base(model)
-    head = _head(base)
-    for x, kind in ((base, _PatchedModel), (head, _PatchedHead)):
+    heads = _heads(base)
+    for x, kind in ((base, _PatchedModel), *((head, _PatchedHead) for head in heads)):
         _check_forward("unpatch_lm_head", "'model'", x)
         if type(x).__bases__[0] not in {kind, _PatchedLoRA}:
             msg = f"unpatch_lm_head(): 'model' must be as patch_lm_head() left it, got {describe(x)}"
             raise ValueError(msg)
-    for x in (base, head):
-        x.__class__ = type(x).__bases__[1]
-    head.head_options = head.options_before
-    if head.head_options is None:
-        del head.head_options
-    del head.options_before
+    base.__class__ = type(base).__bases__[1]
+    for head in heads:
+        head.__class__ = type(head).__bases__[1]
+        head.head_options = head.options_before
+        if head.head_options is None:
+            del head.head_options
+        del head.options_before
     return model
 
 
@@ -162,6 +165,11 @@ def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     return options
 
 
+def _become(module: Any, kind: Any) -> None:
+    cls: Any = type(module)
+    module.__class__ = _subclass(cls, kind)
+
+
 @functools.cache
 def _subclass(cls: Any, kind: Any) -> type:
     """``cls`` with the methods of ``kind`` first, under its own name, which transformers writes into configs."""
@@ -196,13 +204,23 @@ def _base(model: Any) -> Any:
     return base
 
 
-def _head(base: Any) -> Any:
+def _heads(base: Any) -> list[Any]:
+    """The output layers: several where peft keeps trained copies (modules_to_save) beside the original."""
     head = base.get_output_embeddings()
-    # What peft trains as a whole (modules_to_save) stands beside its original.
-    if hasattr(head, "modules_to_save") and hasattr(head, "active_adapters"):
-        active = [name for name in head.active_adapters if name in head.modules_to_save]
-        return head.modules_to_save[active[0]] if len(active) == 1 else head
-    return head
+    return [head.original_module, *head.modules_to_save.values()] if _has_copies(head) else [head]
+
+
+def _head(base: Any) -> Any:
+    """The one that the model calls now."""
+    head = base.get_output_embeddings()
+    if not _has_copies(head):
+        return head
+    active = [] if head.disable_adapters else [name for name in head.active_adapters if name in head.modules_to_save]
+    return head.modules_to_save[active[0]] if active else head.original_module
+
+
+def _has_copies(head: Any) -> bool:
+    return all(hasattr(head, name) for name in ("modules_to_save", "original_module", "active_adapters"))
 
 
 def _check_head(head: Any) -> None:
