@@ -295,9 +295,7 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model(tokens, labels=labels, logprob_labels=labels)
     with pytest.raises(ValueError, match="'return_dict' must not be False beside 'logprob_labels'"):
         model(tokens, return_dict=False, logprob_labels=labels)
-    with pytest.raises(
-        ValueError, match=r"row_stats\(\): 'temperature' must be positive and finite .*, got 0"
-    ):
+    with pytest.raises(ValueError, match=r"row_stats\(\): 'temperature' must be positive and finite .*, got 0"):
         model(tokens, logprob_labels=labels, logprob_options={"temperature": 0})
     assert model(tokens).logits.shape == (2, 7, V)
     model.set_output_embeddings(torch.nn.Linear(32, V, bias=False))
