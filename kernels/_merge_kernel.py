@@ -10,7 +10,9 @@ from ._online import EMPTY, LN2, LOWEST
 NOWHERE: tl.constexpr = tl.constexpr(16777216)
 
 
-@triton.jit(do_not_specialize=["PARTIAL", "Y", "IDS", "MASK", "rows", "parts", "partial_stride", "total", "ignore", "K"])
+@triton.jit(
+    do_not_specialize=["PARTIAL", "Y", "IDS", "MASK", "rows", "parts", "partial_stride", "total", "ignore", "K"]
+)
 def merge_kernel(
     PARTIAL,
     Y,

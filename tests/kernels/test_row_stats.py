@@ -330,6 +330,35 @@ def test_masked_rows_are_not_read(device, stats_of_rows, near):
         near(got, expected)
 
 
+@pytest.mark.parametrize("sets", [False, True])
+def test_columns_beyond_the_vocabulary_are_no_tokens(device, sets):
+    x, labels, ids = data(device, 2, 300)
+    x[:, 290:] = torch.nan
+    labels[0], ids[0, 0] = 289, 290
+    allowed = random_sets(device, 2, 300, 250) if sets else None
+    got = forward(x, labels, ids, total=290, allowed=allowed)
+    alone = forward(x[:, :290], labels, ids, allowed=allowed)
+    for name in got:
+        torch.testing.assert_close(got[name], alone[name], atol=0, rtol=0, equal_nan=True, msg=name)
+    assert got["gathered"][0, 0].isnan()
+    assert got["entropy"].isfinite().all()
+
+
+def test_no_columns_are_no_distribution(device):
+    x, labels, ids = data(device, 2, 5)
+    for options in ({"total": 5, "first": 5}, {}):
+        got = forward(x if options else x[:, :0], labels, ids, **options)
+        assert got["entropy"].isnan().all()
+        assert (got["lse"] == -torch.inf).all()
+    # And nothing to a merge.
+    options = {"outputs": NAMES, "inv_temperature": 1.0, "ids": ids, "total": 5}
+    parts = [row_stats.partials(x, labels, **options), row_stats.partials(x[:, :0], labels, first=5, **options)]
+    merging = {"outputs": NAMES, "total": 5, "ids": ids}
+    alone = row_stats.merge(torch.stack(parts[:1]), labels, **merging)
+    both = row_stats.merge(torch.stack(parts), labels, **merging)
+    assert all(torch.equal(both[n], alone[n]) for n in both)
+
+
 @pytest.mark.parametrize(("split", "vocab"), [(1, 520), (2, 520), (1, 517)])
 def test_rows_do_not_know_each_other(device, split, vocab):
     # Rows of 517 logits begin anywhere, and stay where they are.
