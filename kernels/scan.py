@@ -311,9 +311,10 @@ def gae(
         accumulate: float64, or float32 where that is slow: less exact, and products of decays may underflow.
         block: positions of a chunk.
 
-    A row that the CPU would raise for is NaN in all its used positions, gaps included (in its padding, if it has none): a reward at a gap under "raise"
-    (or, under "previous", before the first trained token), a row reward without trained token, an input at a trained
-    token that is not finite, a lambda out of its range; a length out of its range makes the whole row NaN.
+    A row that the CPU would raise for is NaN in all its used positions, gaps included, or in its padding if it has
+    none: a reward at a gap under "raise" (or, under "previous", before the first trained token), a row reward without
+    trained token, an input at a trained token that is not finite, a lambda out of its range. A length out of its range
+    makes the whole row NaN.
     """
     like = next(x for x in (values, rewards, mask) if x is not None)
     outs = [x for x in (advantages, returns) if x is not None]

@@ -324,9 +324,7 @@ def _rows_of(x, offsets):
     return (x.shape[0], x.shape[1]) if offsets is None else (offsets.numel() - 1, 0)
 
 
-def moments(
-    x, *, offsets=None, index=None, mask=None, lengths=None, valid=None, flawed=None, longest=None, block=None
-):
+def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None, flawed=None, longest=None, block=None):
     """Moments of segments, float64 ``[segments, 6]``: count, sum, mean, sum of squared deviations, lowest, highest.
 
     Args:

@@ -49,8 +49,7 @@ def kernels(who: str, name: str, module: str, device: torch.device) -> Any:
 
 def moved(x: NDArray[Any], device: torch.device) -> torch.Tensor:
     """A host array on the device, which is not waited for."""
-    torch = importlib.import_module("torch")
-    copied: torch.Tensor = torch.from_numpy(x.copy())
+    copied: torch.Tensor = importlib.import_module("torch").from_numpy(x.copy())
     if device.type == "cuda" and x.nbytes > _STAGED:
         copied = copied.pin_memory()
     return copied.to(device, non_blocking=True)
@@ -209,7 +208,9 @@ class DeviceRows:
     def per_row(self, name: str, x: Any) -> torch.Tensor:
         """One number a row."""
         if not self.is_here(x):
-            return moved(floats(self.who, name, x, length=self.rows, why="the number of rows")[0].astype("f8"), self.device)
+            return moved(
+                floats(self.who, name, x, length=self.rows, why="the number of rows")[0].astype("f8"), self.device
+            )
         self._vector(name, x)
         if x.is_complex():
             msg = f"{self.who}(): {name!r} must hold floats, ints or bools, got {self._dtype(x)}"
@@ -222,7 +223,8 @@ class DeviceRows:
         if x is None:
             return None
         if not self.is_here(x):
-            return moved(mask_bytes(self.who, name, x, length=self.rows, why="the number of rows"), self.device)
+            keep = mask_bytes(self.who, name, x, length=self.rows, why="the number of rows")
+            return None if keep is None else moved(keep, self.device)
         self._vector(name, x)
         return self.flags(name, self._plain(name, x)).contiguous()
 
