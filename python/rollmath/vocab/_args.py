@@ -24,12 +24,17 @@ _RANGE = "1e-30 to 1e30"
 def check_logits(who: str, logits: torch.Tensor, least: int = 1) -> None:
     """Raises unless ``logits`` is a float tensor ``[..., V]`` with ``V`` at least 1, or 0 for a rank without tokens."""
     check_floats(who, "logits", logits, "[..., V]")
-    if torch._C._are_functorch_transforms_active():
-        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
-        raise RuntimeError(msg)
+    refuse_transforms(who)
     if logits.dim() == 0 or logits.shape[-1] < least:
         msg = f"{who}(): 'logits' must have shape [..., V] with V of at least {least}, got {tuple(logits.shape)}"
         raise ValueError(msg)
+
+
+def refuse_transforms(who: str) -> None:
+    """Raises under those of ``torch.func``, which would go through the custom gradients in their own ways."""
+    if torch._C._are_functorch_transforms_active():
+        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
+        raise RuntimeError(msg)
 
 
 def check_floats(who: str, name: str, x: Any, shape: str = "") -> None:

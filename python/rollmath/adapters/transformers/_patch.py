@@ -21,6 +21,9 @@ from rollmath.vocab._lm_head import HeadOptions, RowStatsHead, head_options
 _FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 
+#: What a call may say.
+_OPTIONS = ("outputs", "temperature", "mask", "ignore_index", "ids", "check")
+
 
 def patch_lm_head(
     model: Any,
@@ -64,7 +67,7 @@ def patch_lm_head(
         TypeError: no model with an output layer, or one that is neither ``nn.Linear`` nor LoRA around it.
         ValueError: a model that is patched already; a soft-cap or a scale that is not positive.
     """
-    base = _base(model)
+    base = _base("patch_lm_head", model)
     if isinstance(base, _PatchedModel):
         msg = f"patch_lm_head(): 'model' is patched already: {describe(model)}; call unpatch_lm_head() first"
         raise ValueError(msg)
@@ -73,8 +76,8 @@ def patch_lm_head(
     config = base.config.get_text_config() if hasattr(base.config, "get_text_config") else base.config
     cap: Any = _first(config, _CAPS) if softcap == "config" else softcap
     factor: Any = (_first(config, _FACTORS) or 1.0) / (_first(config, _DIVISORS) or 1.0) if scale == "config" else scale
-    head.options_before = getattr(head, "head_options", None)
-    head.head_options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
+    made = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
+    head.options_before, head.head_options = getattr(head, "head_options", None), made
     for x, kind in ((head, _PatchedLoRA if is_lora(head) else _PatchedHead), (base, _PatchedModel)):
         cls: Any = type(x)
         x.__class__ = _subclass(cls, kind)
@@ -87,7 +90,7 @@ def unpatch_lm_head(model: Any) -> Any:
     Raises:
         ValueError: a model that is not patched, or was wrapped by ``fully_shard`` since.
     """
-    base = _base(model)
+    base = _base("unpatch_lm_head", model)
     head = _head(base)
     for x, kind in ((base, _PatchedModel), (head, _PatchedHead)):
         if type(x).__bases__[0] not in {kind, _PatchedLoRA}:
@@ -136,7 +139,7 @@ class _PatchedModel(nn.Module):
         if not isinstance(head, _PatchedHead):
             msg = "forward(): the output layer was replaced after patch_lm_head(); unpatch, and patch the model again"
             raise RuntimeError(msg)
-        options = dict(logprob_options or {})
+        options = _checked(logprob_labels, logprob_options)
         if logprob_labels is None:
             options.setdefault("outputs", ("entropy",))
         with Request(head, {"labels": logprob_labels, **options}) as request:
@@ -145,6 +148,22 @@ class _PatchedModel(nn.Module):
         assert isinstance(stats, RowStats)
         out["logits"] = stats
         return out
+
+
+def _checked(labels: Any, options: Any) -> dict[str, Any]:
+    """The options, by names that there are."""
+    if labels is not None and not isinstance(labels, torch.Tensor):
+        msg = f"forward(): 'logprob_labels' must be an integer tensor, got {describe(labels)}"
+        raise TypeError(msg)
+    if not isinstance(options, (Mapping, type(None))):
+        msg = f"forward(): 'logprob_options' must be a dict of options, got {describe(options)}"
+        raise TypeError(msg)
+    known = dict(options or {})
+    for name in known:
+        if name not in _OPTIONS:
+            msg = f"forward(): 'logprob_options' must have no keys but {', '.join(map(repr, _OPTIONS))}, got {name!r}"
+            raise TypeError(msg)
+    return known
 
 
 @functools.cache
@@ -171,10 +190,10 @@ def _signed(function: Any, like: Any) -> Any:
     return forward
 
 
-def _base(model: Any) -> Any:
+def _base(who: str, model: Any) -> Any:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not hasattr(base, "get_output_embeddings") or not hasattr(base, "config"):
-        msg = f"patch_lm_head(): 'model' must be a causal language model of transformers, got {describe(model)}"
+        msg = f"{who}(): 'model' must be a causal language model of transformers, got {describe(model)}"
         raise TypeError(msg)
     return base
 
