@@ -285,7 +285,12 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         TypeError, match=r"patch_lm_head\(\): 'model' must be a causal language model of transformers, got"
     ):
         patch_lm_head(torch.nn.Linear(2, 2))
+    with pytest.raises(TypeError, match=r"^unpatch_lm_head\(\): 'model' must be a causal language model"):
+        unpatch_lm_head(torch.nn.Linear(2, 2))
     model = made(peer)
+    with pytest.raises(ValueError, match=r"patch_lm_head\(\): 'scale' must be finite and positive, got 0"):
+        patch_lm_head(model, scale=0)
+    assert not hasattr(model.lm_head, "options_before")
     with pytest.raises(ValueError, match=r"unpatch_lm_head\(\): 'model' must be as patch_lm_head\(\) left it"):
         unpatch_lm_head(model)
     patch_lm_head(model)
@@ -297,6 +302,12 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model(tokens, return_dict=False, logprob_labels=labels)
     with pytest.raises(ValueError, match=r"row_stats\(\): 'temperature' must be positive and finite .*, got 0"):
         model(tokens, logprob_labels=labels, logprob_options={"temperature": 0})
+    with pytest.raises(TypeError, match="'logprob_labels' must be an integer tensor, got an object of type list"):
+        model(tokens, logprob_labels=labels.tolist())
+    with pytest.raises(TypeError, match="'logprob_options' must be a dict of options, got an object of type list"):
+        model(tokens, logprob_labels=labels, logprob_options=["entropy"])
+    with pytest.raises(ValueError, match=r"'logprob_options' must have no keys but 'outputs', .*, got 'temp'"):
+        model(tokens, logprob_labels=labels, logprob_options={"temp": 0.7})
     assert model(tokens).logits.shape == (2, 7, V)
     model.set_output_embeddings(torch.nn.Linear(32, V, bias=False))
     with pytest.raises(RuntimeError, match=r"the output layer was replaced after patch_lm_head\(\)"):
@@ -314,12 +325,6 @@ def test_wrong_models_and_calls(peer, tokens, labels):
             patch_lm_head(model)
     with pytest.raises(TypeError, match=r"patch_lm_head\(\): 'scale' must be "):
         patch_lm_head(made(peer), scale="inv_sqrt_d_model")
-
-
-def test_options_have_names(peer, tokens, labels):
-    model = patch_lm_head(made(peer))
-    with pytest.raises(ValueError, match=r"'logprob_options' must have keys among 'outputs', .*, got 'temp'"):
-        model(tokens, logprob_labels=labels, logprob_options={"temp": 0.7})
 
 
 def test_a_model_that_accelerate_prepared(peer, tokens, labels):

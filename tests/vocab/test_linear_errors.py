@@ -18,6 +18,8 @@ def call(hidden=HIDDEN, weight=WEIGHT, labels=LABELS, **options):
     [
         ({"hidden": [[0.0]]}, TypeError, r"'hidden' must be a float tensor \[..., H\], got an object of type list"),
         ({"hidden": torch.zeros(2, 4).long()}, TypeError, r"'hidden' must be a float tensor .* got a 2-D int64"),
+        ({"weight": WEIGHT.to_sparse()}, TypeError, "'weight' must be a dense tensor, got a sparse one"),
+        ({"hidden": HIDDEN.to(torch.float8_e5m2)}, TypeError, "'hidden' must have 16, 32 or 64 bits a number, got"),
         ({"weight": LABELS}, TypeError, r"'weight' must be a float tensor \[V, H\], got a 1-D int64"),
         (
             {"weight": torch.zeros(300)},

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from rollmath._arrays import describe
-from rollmath.vocab._args import check_floats
+from rollmath.vocab._args import check_floats, refuse_transforms
 from rollmath.vocab._linear_plan import STEP, least
 
 
@@ -21,6 +21,7 @@ def check_factors(who: str, hidden: torch.Tensor, weight: torch.Tensor, bias: to
         if x.device != hidden.device:
             msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {x.device}"
             raise ValueError(msg)
+    refuse_transforms(who)
     if weight.dim() != 2 or 0 in weight.shape:
         msg = f"{who}(): 'weight' must have shape [V, H] with both at least 1, got {tuple(weight.shape)}"
         raise ValueError(msg)

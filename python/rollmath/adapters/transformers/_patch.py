@@ -20,6 +20,7 @@ from rollmath.vocab._lm_head import HeadOptions, RowStatsHead, head_options, is_
 #: Where configs keep what their models multiply logits by, and what they divide them by.
 _FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+#: What a call may say.
 _OPTIONS = ("outputs", "temperature", "mask", "ignore_index", "ids", "check")
 
 
@@ -66,7 +67,7 @@ def patch_lm_head(
             accelerate prepared before, whose forward is its own.
         ValueError: a model that is patched already; a soft-cap or a scale that is not positive.
     """
-    base = _base(model)
+    base = _base("patch_lm_head", model)
     if isinstance(base, _PatchedModel):
         msg = f"patch_lm_head(): 'model' is patched already: {describe(model)}; call unpatch_lm_head() first"
         raise ValueError(msg)
@@ -93,7 +94,7 @@ def unpatch_lm_head(model: Any) -> Any:
     Raises:
         ValueError: a model that is not patched, or was wrapped by ``fully_shard`` since.
     """
-    base = _base(model)
+    base = _base("unpatch_lm_head", model)
     heads = _heads(base)
     for x, kind in ((base, _PatchedModel), *((head, _PatchedHead) for head in heads)):
         _check_forward("unpatch_lm_head", "'model'", x)
@@ -144,7 +145,7 @@ class _PatchedModel(nn.Module):
         if not isinstance(head, _PatchedHead):
             msg = "forward(): the output layer was replaced after patch_lm_head(); unpatch, and patch the model again"
             raise RuntimeError(msg)
-        options = _options(logprob_options)
+        options = _checked(logprob_labels, logprob_options)
         if logprob_labels is None:
             options.setdefault("outputs", ("entropy",))
         with Request(head, {"labels": logprob_labels, **options}) as request:
@@ -155,19 +156,25 @@ class _PatchedModel(nn.Module):
         return out
 
 
-def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    options = dict(given or {})
-    for name in options:
-        if name not in _OPTIONS:
-            listed = ", ".join(map(repr, _OPTIONS))
-            msg = f"forward(): 'logprob_options' must have keys among {listed}, got {name!r}"
-            raise ValueError(msg)
-    return options
-
-
 def _become(module: Any, kind: Any) -> None:
     cls: Any = type(module)
     module.__class__ = _subclass(cls, kind)
+
+
+def _checked(labels: Any, options: Any) -> dict[str, Any]:
+    """The options, by names that there are."""
+    if labels is not None and not isinstance(labels, torch.Tensor):
+        msg = f"forward(): 'logprob_labels' must be an integer tensor, got {describe(labels)}"
+        raise TypeError(msg)
+    if not isinstance(options, (Mapping, type(None))):
+        msg = f"forward(): 'logprob_options' must be a dict of options, got {describe(options)}"
+        raise TypeError(msg)
+    known = dict(options or {})
+    for name in known:
+        if name not in _OPTIONS:
+            msg = f"forward(): 'logprob_options' must have no keys but {', '.join(map(repr, _OPTIONS))}, got {name!r}"
+            raise ValueError(msg)
+    return known
 
 
 @functools.cache
@@ -196,10 +203,10 @@ def _signed(function: Any, like: Any) -> Any:
     return forward
 
 
-def _base(model: Any) -> Any:
+def _base(who: str, model: Any) -> Any:
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     if not hasattr(base, "get_output_embeddings") or not hasattr(base, "config"):
-        msg = f"patch_lm_head(): 'model' must be a causal language model of transformers, got {describe(model)}"
+        msg = f"{who}(): 'model' must be a causal language model of transformers, got {describe(model)}"
         raise TypeError(msg)
     return base
 
