@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ._config import FUSION, launching
+from ._config import FUSION, cdiv, launching, power_of_two
 from ._online import EMPTY, LN2, LOG2E, LOWEST
 from ._round import to_dtype
 from ._rows import PEELED, STRIDED, next_aligned, row_offset
@@ -283,7 +283,7 @@ def forward(
             # A lane takes what one load brings,
             vector = 1 if piece.layout == STRIDED.value else widest
             # and all before the first 16 bytes find one.
-            many = min(LANES, max(32, triton.next_power_of_2(triton.cdiv(vocab, vector)))) if lanes is None else lanes
+            many = min(LANES, max(32, power_of_two(cdiv(vocab, vector)))) if lanes is None else lanes
             _kl_forward[(piece.rows,)](
                 x, y, per_row, k, *x_place, *y_place, piece.inner, piece.first, vocab,
                 made["kl"], made["raw"], *mine, *other,
@@ -336,10 +336,10 @@ def backward(
     if rows == 0:
         return out
     if block is None:
-        block = min(BLOCK, max(32, triton.next_power_of_2(vocab)))
-    cells = triton.cdiv(vocab, block)
+        block = min(BLOCK, max(32, power_of_two(vocab)))
+    cells = cdiv(vocab, block)
     if parts is None:
-        parts = triton.cdiv(PROGRAMS, rows) if logits.is_cuda else 1
+        parts = cdiv(PROGRAMS, rows) if logits.is_cuda else 1
     parts = min(parts, cells)
     per_row = inv_temperature if isinstance(inv_temperature, torch.Tensor) else None
     scale = 1.0 if isinstance(inv_temperature, torch.Tensor) else float(inv_temperature)
@@ -349,7 +349,7 @@ def backward(
             (x, *x_place), (y, *y_place), (z, *z_place) = piece.views
             _kl_backward[(piece.rows * parts,)](
                 x, y, z, grad, per_row, scale, scale * LOG2E.value, *x_place, *y_place, *z_place,
-                piece.inner, piece.first, parts, triton.cdiv(cells, parts), vocab, grad.stride(0), *kept,
+                piece.inner, piece.first, parts, cdiv(cells, parts), vocab, grad.stride(0), *kept,
                 REVERSE=reverse, LAYOUT=piece.layout, BLOCK=block, num_warps=max(1, min(WARPS, block // 512)), **FUSION,
             )  # fmt: skip
     return out

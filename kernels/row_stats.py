@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 
 import torch
-import triton
 
-from ._config import FUSION, Config, config_of, launching, parts_of
+from ._config import FUSION, Config, cdiv, config_of, launching, parts_of, power_of_two
 from ._merge_kernel import merge_kernel
 from ._row_kernel import row_kernel
 from ._rows import STRIDED
@@ -235,7 +234,7 @@ def _launch(
     given = labels, ids, None if mask is None else mask.view(torch.uint8), per_row
     limits = first, total, ignore, 0 if ids is None else ids.shape[1]
     results = *_pointers(made if partial is None else {}), partial, 0 if partial is None else partial.shape[-1]
-    room = 1 if ids is None else min(128, triton.next_power_of_2(ids.shape[1]))
+    room = 1 if ids is None else min(128, power_of_two(ids.shape[1]))
     with launching(logits.device):
         for piece in slices(logits.detach()[..., :vocab]):
             (view,) = piece.views
@@ -252,9 +251,9 @@ def _launch(
             chosen = config_of(vocab, vector) if config is None else config
             # What comes before the first aligned load has one lane for each logit.
             assert chosen.lanes >= vector
-            tiles = triton.cdiv(vocab, chosen.lanes * vector)
+            tiles = cdiv(vocab, chosen.lanes * vector)
             row_kernel[(piece.rows * parts,)](
-                view.tensor, *given, *numbers, *place, triton.cdiv(tiles, parts), parts, count, *limits, *results,
+                view.tensor, *given, *numbers, *place, cdiv(tiles, parts), parts, count, *limits, *results,
                 **want, WANT_ARGMAX="argmax" in wanted, LAYOUT=piece.layout, C=chosen.lanes, R=vector, KB=room,
                 STAGES=chosen.stages, num_warps=chosen.warps, **FUSION,
             )  # fmt: skip
@@ -271,10 +270,10 @@ def _merge(
     if rows == 0:
         return
     parts, _, columns = partial.shape
-    room = triton.next_power_of_2(parts)
+    room = power_of_two(parts)
     block = max(1, min(64, 512 // room))
     with launching(partial.device):
-        merge_kernel[(triton.cdiv(rows, block),)](
+        merge_kernel[(cdiv(rows, block),)](
             partial,
             labels,
             ids,

@@ -1,4 +1,4 @@
-"""Where rows begin: pieces of any strides, alignment, and offsets in 64 bits."""
+"""Where rows begin: offsets in 64 bits, and alignment that the compiler sees."""
 
 import pytest
 
@@ -8,7 +8,7 @@ triton = pytest.importorskip("triton")
 import triton.language as tl  # noqa: E402
 
 from rollmath.kernels._config import FUSION, launching  # noqa: E402
-from rollmath.kernels._rows import ALIGNED, PEELED, STRIDED, next_aligned, row_offset  # noqa: E402
+from rollmath.kernels._rows import next_aligned, row_offset  # noqa: E402
 
 
 @triton.jit(do_not_specialize=["start", "inner", "outer_stride", "inner_stride"])

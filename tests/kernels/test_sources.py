@@ -72,6 +72,26 @@ def test_every_launch_says_whether_it_fuses(path):
                 assert says, f"{path.name}:{node.lineno}: {launched} without enable_fp_fusion"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_launch_is_on_the_device_of_the_tensors(path):
+    # Triton launches on the current device, which another one of several need not be.
+    tree = ast.parse(path.read_text())
+
+    def launches(node):
+        return {
+            n.lineno
+            for n in ast.walk(node)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Subscript) and isinstance(n.func.slice, ast.Tuple)
+        }
+
+    guarded = [
+        launches(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With) and "launching(" in ast.unparse(node.items[0])
+    ]
+    assert launches(tree) == set().union(*guarded), path.name
+
+
 def functions(path):
     return {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
 

@@ -90,7 +90,7 @@ def test_a_variable_around_the_class_and_an_attribute_of_it():
     assert 12.0 in constants(Own())
     slope = 5.0
     assert 20.0 in constants(Own())
-    Own.token_loss = lambda self, tokens: loss_of(tokens, 7.0)  # noqa: ARG005
+    Own.token_loss = lambda self, tokens: loss_of(tokens, 7.0)
     assert 7.0 in constants(Own())
 
 

@@ -239,6 +239,24 @@ def collectives(world: int, rank: int) -> dict[str, list[str]]:
     return found
 
 
+def compiled(world: int, rank: int) -> dict[str, bool]:
+    """Whether results under torch.compile are those of eager mode."""
+    batch, found = Batch(torch.float32), {}
+    mesh = init_device_mesh("cpu", (world,))
+    first, _, _ = place("even", world, rank)
+    whole = distribute_tensor(batch.logits, mesh, [Shard(1)])
+    for name, x, shard in (
+        ("shard", whole.to_local(), VocabShard(None, first, V)),
+        ("dtensor", whole, None),
+    ):
+
+        def step(x: torch.Tensor, shard: Any = shard) -> torch.Tensor:
+            return 2 * logprobs(x * 1, batch.labels, ignore_index=-100, shard=shard)
+
+        found[name] = bool(torch.equal(torch.compile(step, backend="eager")(x).nan_to_num(), step(x).nan_to_num()))
+    return found
+
+
 def errors(world: int, rank: int) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Calls that are wrong on rank 1 alone, or on all ranks together."""
     batch = Batch(torch.float32)
@@ -303,6 +321,7 @@ def work(rank: int, world: int, folder: str) -> None:
         "bits": {name: bits for name, _, bits in found},
         "collectives": collectives(world, rank),
         "dtensors": dict(dtensors(world)),
+        "compiled": compiled(world, rank) if world == 2 else {},
         "errors": {name: caught(call) for name, call in errors(world, rank)} if world < 4 else {},
     }
     Path(folder, f"{world}-{rank}.json").write_text(json.dumps(report))

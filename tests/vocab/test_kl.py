@@ -60,8 +60,7 @@ def test_given_ids_agree_with_the_oracle(oracle, seed, direction, k, tail):
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("temperature", [1.0, 0.7, "rows"])
-@pytest.mark.parametrize("top_k", [None, 1, 3, 6])
-@pytest.mark.parametrize("tail", [True, False])
+@pytest.mark.parametrize(("top_k", "tail"), [(None, True), (1, True), (3, True), (3, False), (6, True), (6, False)])
 def test_gradcheck(direction, temperature, top_k, tail):
     x, ref = rows(1, n=3, width=6)
     t = torch.tensor([0.5, 1.0, 3.0], dtype=torch.float64) if temperature == "rows" else temperature
@@ -276,12 +275,12 @@ class _Largest(TorchDispatchMode):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_no_copy_of_the_logits(monkeypatch, direction, top_k):
-    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 64 << 10)
-    x, ref = torch.randn(2, 8, 65, 500).bfloat16()
+    monkeypatch.setattr("rollmath.vocab._chunks._CPU_BYTES", 16 << 10)
+    x, ref = torch.randn(2, 3, 17, 500).bfloat16()
     leaf, other = x[:, :-1].detach().requires_grad_(), ref[:, :-1]
     with _Largest(x, ref) as forward:
         value = vocab.kl(leaf, other, direction=direction, top_k=top_k)
-    assert forward.nbytes <= 64 << 10
+    assert forward.nbytes <= 16 << 10
     with _Largest(x, ref) as backward:
         value.sum().backward()
     assert backward.nbytes == leaf.numel() * 2

@@ -116,6 +116,11 @@ def test_dtensor_logits(reports, world):
         assert {case: off for case, off in report["dtensors"].items() if not off <= LIMITS["float64"]} == {}
 
 
+def test_the_compiler_leaves_them_to_eager_mode(reports):
+    for report in reports[2]:
+        assert report["compiled"] == {"shard": True, "dtensor": True}
+
+
 @pytest.mark.parametrize("case", ERRORS)
 def test_a_wrong_call_is_the_same_error_on_all_ranks(reports, case):
     pattern = ".*".join(re.escape(part) for part in ERRORS[case].split("..."))
@@ -242,7 +247,7 @@ def test_the_whole_of_a_graph_is_refused_and_a_part_left_to_eager_mode():
 
     assert torch.equal(torch.compile(step, backend="eager")(logits), step(logits))
     torch._dynamo.reset()
-    with pytest.raises(torch._dynamo.exc.Unsupported, match="'shard' does not go through"):
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="disable"):
         torch.compile(step, backend="eager", fullgraph=True)(logits)
 
 
@@ -266,26 +271,31 @@ def test_shards_of_a_device(device, monkeypatch, backend, dtype, restricted):
     mask = torch.tensor([False] + [True] * 5)
     upstream = {name: torch.randn(6, 2) if name == "gathered" else torch.randn(6) for name in RowStats._fields}
 
-    def run(x, sets, **more):
-        x = x.to(more.pop("place")).requires_grad_()
+    def run(x, sets, place, *, backward=True, **more):
+        x = x.to(place).requires_grad_(backward)
         rows = {"labels": labels.to(x.device), "ids": ids.to(x.device), "mask": mask.to(x.device)}
         rows["allowed"] = sets and sets.to(x.device)
         stats = row_stats(x, **rows, **options, **more)._asdict()
-        loss = sum((y * upstream[name].to(y)).sum() for name, y in stats.items() if name != "argmax")
-        loss.backward()
+        if not backward:
+            return None
+        sum((y * upstream[name].to(y)).sum() for name, y in stats.items() if name != "argmax").backward()
         return {name: y.detach().cpu() for name, y in stats.items()}, x.grad.cpu()
 
     shards = [(0, 7, 0), (7, 7, 0), (7, 20, 0), (20, 40, 3)]
     sets = TokenSets.of_mask(allowed) if restricted else None
-    want, whole = run(logits.double(), sets, place="cpu")
-    found = []
-    for gather in (lambda part, _: (found.append(part), part)[1], lambda *_: torch.cat(found)):
+    want, whole = run(logits.double(), sets, "cpu")
+    sent, made = [], []
+
+    def collect(part, _):
+        sent.append(part)
+        return part
+
+    for gather, calls in ((collect, []), (lambda *_: torch.cat(sent), made)):
         monkeypatch.setattr(_shard_rows, "gather", gather)
-        made = []
         for first, stop, padding in shards:
             part = torch.cat([logits[:, first:stop], torch.full((6, padding), torch.nan, dtype=dtype)], 1)
-            shard = VocabShard(None, first, 40)
-            made.append(run(part, sets, place=device, shard=shard, check=False, backend=backend))
+            shard = {"shard": VocabShard(None, first, 40), "check": False, "backend": backend}
+            calls.append(run(part, sets, device, backward=calls is made, **shard))
     rows = want["lse"].isfinite()
     for (first, stop, padding), (stats, grad) in zip(shards, made, strict=True):
         for name, x in stats.items():

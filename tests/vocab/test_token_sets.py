@@ -67,9 +67,7 @@ def test_errors_of_the_constructors():
         TokenSets.of_mask(torch.tensor([1, 0]))
     with pytest.raises(TypeError, match=r"of_lists\(\): row 1 must hold whole numbers, got an object of type float"):
         TokenSets.of_lists([[1], [0.5]])
-    with pytest.raises(
-        TypeError, match=r"of_lists\(\): 'lists' must hold a list for each row, but row 0 is an object of"
-    ):
+    with pytest.raises(TypeError, match=r"of_lists\(\): 'lists' must hold a list for each row, but row 0 is an obj"):
         TokenSets.of_lists([1, 2])
     with pytest.raises(ValueError, match="distinct, got 3 twice in flat row 0"):
         TokenSets.of_lists([[3, 1, 3]])

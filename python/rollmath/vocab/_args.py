@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,16 +24,13 @@ _RANGE = "1e-30 to 1e30"
 def check_logits(who: str, logits: torch.Tensor, least: int = 1) -> None:
     """Raises unless ``logits`` is a float tensor ``[..., V]`` with ``V`` at least 1, or 0 for a rank without tokens."""
     check_floats(who, "logits", logits, "[..., V]")
-    if torch._C._are_functorch_transforms_active():
-        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
-        raise RuntimeError(msg)
     if logits.dim() == 0 or logits.shape[-1] < least:
         msg = f"{who}(): 'logits' must have shape [..., V] with V of at least {least}, got {tuple(logits.shape)}"
         raise ValueError(msg)
 
 
 def check_floats(who: str, name: str, x: Any, shape: str = "") -> None:
-    """Raises unless ``x`` is a dense tensor of floats of 16 bits or more."""
+    """Raises unless ``x`` is a dense tensor of floats of 16 bits or more, outside of ``torch.func``."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         msg = f"{who}(): {name!r} must be a float tensor{shape and ' '}{shape}, got {describe(x)}"
         raise TypeError(msg)
@@ -44,6 +40,9 @@ def check_floats(who: str, name: str, x: Any, shape: str = "") -> None:
     if x.dtype not in _FLOATS:
         msg = f"{who}(): {name!r} must have 16, 32 or 64 bits a number, got {describe(x)}"
         raise TypeError(msg)
+    if torch._C._are_functorch_transforms_active():
+        msg = f"{who}(): does not run under the transforms of torch.func (vmap, grad, jvp); call it outside of them"
+        raise RuntimeError(msg)
 
 
 def check_labels(who: str, labels: Any, beside: torch.Tensor, of: str = "logits") -> torch.Tensor:

@@ -96,11 +96,11 @@ class Local:
         return out
 
 
-def refuse_dtensors(who: str, **given: Any) -> None:
-    """Raises if something beside plain logits is a DTensor."""
+def refuse_dtensors(who: str, where: str, fix: str, **given: Any) -> None:
+    """Raises if something is a DTensor."""
     for name, x in given.items():
         if is_dtensor(x):
-            msg = f"{who}(): {name!r} must be a plain tensor beside plain 'logits', got a DTensor; call .to_local()"
+            msg = f"{who}(): {name!r} must be a plain tensor{where}, got a DTensor; call {fix}"
             raise TypeError(msg)
 
 

@@ -10,6 +10,7 @@ from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import flag, whole
 from rollmath.vocab._args import check_floats, check_ids, check_logits, check_temperature
 from rollmath.vocab._backend import check_backend
+from rollmath.vocab._dtensor import refuse_dtensors
 from rollmath.vocab._kl_kernels import exact
 from rollmath.vocab._kl_reference import Some, top_of
 
@@ -70,6 +71,7 @@ def kl(
     (tensor([0.1109]), tensor([0.1201]))
     """
     who = "kl"
+    refuse_dtensors(who, "", ".full_tensor()", logits=logits, ref_logits=ref_logits)
     check_logits(who, logits)
     _check_constant(who, "ref_logits", ref_logits, tuple(logits.shape), "logits.shape", logits)
     choice(who, "direction", direction, DIRECTIONS)
@@ -142,6 +144,7 @@ def top_k_kl(
     tensor([0.0116])
     """
     who = "top_k_kl"
+    refuse_dtensors(who, "", ".full_tensor()", logits=logits, ids=ids, ref_logprobs=ref_logprobs)
     check_logits(who, logits)
     flat = check_ids(who, ids, logits)
     _check_constant(who, "ref_logprobs", ref_logprobs, tuple(ids.shape), "ids.shape", logits)

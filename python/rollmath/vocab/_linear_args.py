@@ -17,6 +17,7 @@ def check_factors(who: str, hidden: torch.Tensor, weight: torch.Tensor, bias: to
         if name == "bias" and x is None:
             continue
         check_floats(who, name, x, shape)
+        assert x is not None
         if x.device != hidden.device:
             msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {x.device}"
             raise ValueError(msg)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 
@@ -36,11 +37,43 @@ from rollmath.vocab._values import must_look
 if TYPE_CHECKING:
     from rollmath.vocab._shard import VocabShard
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 #: Bytes of the logits that exist at a time.
 WORKSPACE = 256 << 20
 
 
+def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, which torch.compile leaves as it is."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        if torch.compiler.is_compiling():
+            # Not before: it imports the compiler.
+            disabled: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            return disabled(*args, **options)
+        return function(*args, **options)
+
+    return call
+
+
+@uncompiled
 def linear_rows(
+    who: str, factors: Sequence[torch.Tensor], labels: torch.Tensor | None, *, outputs: Sequence[str], **options: Any
+) -> RowStats:
+    """As ``linear_row_stats``, of ``hidden`` and ``weight`` and further pairs ``[N, r]``, ``[V, r]`` in ``factors``.
+
+    ``scale`` multiplies the logits before soft-cap and temperature. ``torch.compile`` leaves the call to eager mode.
+    """
+    call: Any = _linear_rows
+    if torch.compiler.is_compiling():
+        call = torch.compiler.disable(_linear_rows)  # type: ignore[no-untyped-call]
+    made: RowStats = call(who, factors, labels, outputs=outputs, **options)
+    return made
+
+
+def _linear_rows(
     who: str,
     factors: Sequence[torch.Tensor],
     labels: torch.Tensor | None,
@@ -59,10 +92,6 @@ def linear_rows(
     check: bool | None = None,
     backend: str = "auto",
 ) -> RowStats:
-    """As ``linear_row_stats``, of ``hidden`` and ``weight`` and further pairs ``[N, r]``, ``[V, r]`` in ``factors``.
-
-    ``scale`` multiplies the logits before soft-cap and temperature.
-    """
     (hidden, weight, *more), bias, shard = local_factors(who, factors, bias, shard)
     device = hidden.device if isinstance(hidden, torch.Tensor) else torch.device("cpu")
     look = must_look(None if check is None else flag(who, "check", check), device)
@@ -130,7 +159,7 @@ def linear_rows(
         check_shard(who, shard, "hidden", device)
     job = prepare() if shard is None or not look else together(who, shard, weight.shape[0], prepare, _same)
     flat = [x if i % 2 else x.reshape(job.rows, x.shape[-1]) for i, x in enumerate((hidden, weight, *more))]
-    made = dict(zip(job.outputs, apply(job, bias, *flat), strict=True))
+    made = dict(zip(job.outputs, LinearRows.apply(job, bias, *flat), strict=True))
     return RowStats(*(_shaped(made[n], hidden.shape[:-1]) if n in made else None for n in RowStats._fields))
 
 
@@ -170,15 +199,6 @@ def _shaped(x: torch.Tensor, rows: torch.Size) -> torch.Tensor:
     """With the axes of the rows. No view: ``fully_shard`` warns of modules that return one."""
     shaped: torch.Tensor = torch.ops.aten._unsafe_view(x, [*rows, *x.shape[1:]])
     return shaped
-
-
-def apply(job: Job, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
-    """The function of autograd; torch.compile leaves it as it is."""
-    call: Any = LinearRows.apply
-    if torch.compiler.is_compiling():
-        call = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
-    made: tuple[torch.Tensor, ...] = call(job, *tensors)
-    return made
 
 
 def _bytes(hidden: torch.Tensor, factor: torch.dtype, logits: torch.dtype, more: Sequence[torch.Tensor]) -> int:

@@ -45,7 +45,8 @@ def logprobs(
             hold ids of all of it. A DTensor knows its own, and its gradient is placed as it is; the results are plain
             tensors of the rows of this rank, or, if ``labels`` is a DTensor, DTensors placed as it is.
         check: whether the values of labels, sets and temperatures are checked. By default on the CPU only; on another
-            device ``True`` waits for it. A row with a wrong label or temperature gets NaN where nobody checks.
+            device ``True`` waits for it. A row with a wrong label or temperature gets NaN where nobody checks. An empty
+            set and a label outside of its set are errors under ``True`` alone: by default they are NaN and -inf.
         inplace_backward: whether the gradient is written into the memory of the logits, which are garbage afterwards.
             Legal if nothing else reads them: no second loss on the same logits, no later look at them; if another
             function saved them for its own gradient, autograd raises. Not for leaves, and not under ``torch.compile``.

@@ -33,7 +33,17 @@ from rollmath.vocab._torch_merge import NAMES, Stats
 from rollmath.vocab._values import check_values, must_look
 
 
-def reduce(
+def reduce(who: str, logits: torch.Tensor, labels: torch.Tensor | None, outputs: Any, **options: Any) -> Stats:
+    """The outputs in the shape of the rows. Of DTensor logits, those of this rank, and placed as the labels are."""
+    call: Any = _reduce
+    if torch.compiler.is_compiling() and (options["shard"] is not None or is_dtensor(logits)):
+        # The compiler does not look into process groups.
+        call = torch.compiler.disable(_reduce)  # type: ignore[no-untyped-call]
+    made: Stats = call(who, logits, labels, outputs, **options)
+    return made
+
+
+def _reduce(
     who: str,
     logits: torch.Tensor,
     labels: torch.Tensor | None,
@@ -50,7 +60,6 @@ def reduce(
     inplace_backward: bool,
     backend: str,
 ) -> Stats:
-    """The outputs in the shape of the rows. Of DTensor logits, those of this rank, and placed as the labels are."""
     local = None
     if is_dtensor(logits):
         if flag(who, "inplace_backward", inplace_backward):
@@ -65,7 +74,7 @@ def reduce(
     look = must_look(None if check is None else flag(who, "check", check), device)
     given = (who, logits, labels, outputs, temperature, softcap, mask, ignore_index, ids, allowed, shard, backend)
     if torch.compiler.is_compiling():
-        inputs, options = _prepare(*given, inplace=inplace_backward, look=False)
+        inputs, options = _prepare(*given, inplace=inplace_backward, look=0)
         made = _compiled(who, logits, inputs, options, look=look)
     else:
         prepare = partial(_prepare, *given, inplace=inplace_backward, look=look)
@@ -95,11 +104,12 @@ def _prepare(
     backend: str,
     *,
     inplace: bool,
-    look: bool,
+    look: int,
 ) -> tuple[Inputs, Options]:
     """All that may be wrong is found here."""
     check_logits(who, logits, 1 if shard is None else 0)
-    refuse_dtensors(who, labels=labels, temperature=temperature, mask=mask, ids=ids)
+    rows = {"labels": labels, "temperature": temperature, "mask": mask, "ids": ids}
+    refuse_dtensors(who, " beside plain 'logits'", ".to_local()", **rows)
     names = check_outputs(who, outputs, NAMES, labels, ids)
     inverse, per_row = check_inverse(who, temperature, logits)
     given = None if labels is None else check_labels(who, labels, logits)
@@ -122,7 +132,7 @@ def _prepare(
     )
     if look:
         check_temperatures(who, temperature)
-        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total)
+        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total, look)
     return inputs, options
 
 
@@ -152,10 +162,7 @@ def _eager(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
     return {name: stats[name] for name in options.outputs}
 
 
-def _compiled(who: str, logits: torch.Tensor, inputs: Inputs, options: Options, *, look: bool) -> Stats:
-    if options.shard is not None:
-        msg = f"{who}(): 'shard' does not go through torch.compile; call it outside of the compiled function"
-        raise ValueError(msg)
+def _compiled(who: str, logits: torch.Tensor, inputs: Inputs, options: Options, *, look: int) -> Stats:
     numbers = (options.inv_temperature, options.softcap, options.ignore_index, options.backend)
     made = row_stats_op(logits, *inputs.tensors(), list(options.outputs), *numbers, look, who)
     stats = dict(zip(kept(options.outputs), made, strict=True))
