@@ -90,7 +90,7 @@ def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns:
     except Exception as error:
         import triton  # noqa: PLC0415  it is there, or nothing was launched
 
-        if not isinstance(error, triton.CompilationError):
+        if not isinstance(error, (triton.CompilationError, triton.OutOfResources)):
             raise
         return _REFUSED.setdefault(source.text, f"Triton does not compile it: {error}")
 
