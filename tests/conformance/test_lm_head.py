@@ -299,7 +299,7 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model(tokens, logprob_labels=labels.tolist())
     with pytest.raises(TypeError, match="'logprob_options' must be a dict of options, got an object of type list"):
         model(tokens, logprob_labels=labels, logprob_options=["entropy"])
-    with pytest.raises(TypeError, match="'logprob_options' must have no keys but 'outputs', .*, got 'temp'"):
+    with pytest.raises(TypeError, match=r"'logprob_options' must have no keys but 'outputs', .*, got 'temp'"):
         model(tokens, logprob_labels=labels, logprob_options={"temp": 0.7})
     assert model(tokens).logits.shape == (2, 7, V)
     model.set_output_embeddings(torch.nn.Linear(32, V, bias=False))
