@@ -13,7 +13,7 @@ SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo
 PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers kernels-aot test-old-triton conformance bench bench-quick lint format docs wheel clean
+.PHONY: help demo test test-peers kernels-aot test-old-triton conformance bench bench-quick bench-gpu lint format docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ bench: .make/peers wheel  ## all benchmarks; appends rows to bench/results/ (BEN
 
 bench-quick: .make/dev  ## small sizes: does every benchmark run, and do all outputs agree?
 	$(BIN)/python -m bench --quick
+
+bench-gpu:  ## on a machine with a GPU and rollmath installed: check against float64, time, compare, judge (GPU="--only rows")
+	$(PYTHON) -m bench.gpu $(GPU)
 
 wheel: .make/dev  ## build dist/*.whl and the sdist
 	$(BIN)/maturin build --release --locked --sdist --out dist

@@ -66,6 +66,8 @@ def test_row_stats(measure, quick, provider, threads):
     x, y, (log_p, entropy) = logits(*((32, 1000) if quick else (2048, 151936)))
     shape = f"{len(x)} x {x.shape[1]}"
     outputs = 1 if provider == ALONE else 2
+    # The entropy of verl 0.9.1, a difference of two large numbers, is off by 4e-4 here.
+    tolerance = 1e-3 if provider == "verl" else 2e-5
 
     def view(got):
         return tuple(part.reshape(-1) for part in got[:outputs])
@@ -75,6 +77,6 @@ def test_row_stats(measure, quick, provider, threads):
         call = make(provider, x, y)
         measure(
             "row_stats", provider, call, shape=shape, dtype="float32", expected=(log_p, entropy)[:outputs], view=view,
-            rtol=2e-5, threads=threads,
+            rtol=tolerance, threads=threads,
         )  # fmt: skip
         measure.peak("row_stats_peak", provider, call, shape=shape, dtype="float32", threads=threads)

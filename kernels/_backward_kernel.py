@@ -6,18 +6,18 @@ import triton.language as tl
 from ._gradient import derivative, incoming, terms
 from ._online import LOG2E
 from ._round import to_dtype
-from ._rows import PEELED, STRIDED, row_offset
+from ._rows import PEELED, STRIDED, next_aligned, row_offset
 from ._spikes import at_token, entry
 
 #: What a gradient can flow into.
 OUTPUTS = ("logprob", "entropy", "lse", "sum_p_squared", "var_logprob", "p_max", "mean_logprob", "gathered")
 
 _VARYING = [f"{x}_{part}" for x in ("x", "out") for part in ("start", "outer", "step", "columns")]
-_VARYING += ["inner", "row_0", "parts", "tiles", "first", "total", "K", "picks", "ignore_index"]
+_VARYING += ["inner", "row_0", "parts", "tiles", "first", "total", "K", "picks", "listed", "ignore_index"]
 _VARYING += [f"{name}_row" for name in OUTPUTS] + ["gathered_column"]
-# Numbers of a row are read alone: whether they lie at 16 bytes is no reason to compile again.
 #: What the gradient is made of.
 SAVED = ("shift", "log2_l", "logprob", "entropy", "sum_p_squared", "var_logprob", "p_max", "argmax", "gathered")
+# Numbers of a row are read alone: whether they lie at 16 bytes is no reason to compile again.
 _VARYING += [name.upper() for name in SAVED] + [f"G_{name.upper()}" for name in OUTPUTS]
 _VARYING += ["MASK", "LABELS", "IDS", "SETS", "OFFSETS", "ROOM", "INV_T"]
 
@@ -73,7 +73,7 @@ def _zeros(out_at, low, high, stride, BESIDE: tl.constexpr, BLOCK: tl.constexpr)
 def _backward(
     X, OUT, MASK, LABELS, IDS, SETS, OFFSETS, ROOM, INV_T, scale, k, cap, inv_cap, ignore_index,
     x_start, x_outer, x_step, x_columns, out_start, out_outer, out_step, out_columns,
-    inner, row_0, parts, tiles, V, first, total, K, picks,
+    inner, row_0, parts, tiles, V, first, total, K, picks, listed,
     SHIFT, LOG2_L, LOGPROB, ENTROPY, SUM_P_SQUARED, VAR_LOGPROB, P_MAX, ARGMAX, GATHERED,
     G_LOGPROB, G_ENTROPY, G_LSE, G_SUM_P_SQUARED, G_VAR_LOGPROB, G_P_MAX, G_MEAN_LOGPROB, G_GATHERED,
     logprob_row, entropy_row, lse_row, sum_p_squared_row, var_logprob_row, p_max_row, mean_logprob_row,
@@ -92,8 +92,8 @@ def _backward(
     part = (at % parts).to(tl.int32)
     at = at // parts
     row = row_0 + at
-    x_start = row_offset(at, x_start, inner, x_outer, x_step, STRIDED, R)
-    out_start = row_offset(at, out_start, inner, out_outer, out_step, STRIDED, R)
+    x_start = row_offset(at, x_start, inner, x_outer, x_step)
+    out_start = row_offset(at, out_start, inner, out_outer, out_step)
 
     # What flows in, and whether anything does. A NaN does.
     g_logprob = incoming(G_LOGPROB, row, logprob_row)
@@ -131,10 +131,9 @@ def _backward(
         out_at = OUT + out_start
         before = 0
     else:
-        # Written so that the compiler sees that it is a multiple of R.
-        x_base = (x_start + (R - 1)) // R * R
+        x_base = next_aligned(x_start, R)
         x_at = X + x_base
-        out_at = OUT + (out_start + (R - 1)) // R * R
+        out_at = OUT + next_aligned(out_start, R)
         before = 0
         if LAYOUT == PEELED:
             before = (x_base - x_start).to(tl.int32)
@@ -155,8 +154,9 @@ def _backward(
         log2_l = tl.where(log2_l == float("-inf"), float("nan"), log2_l)
         count = total
         if SETS is not None:
-            set_low = tl.load(OFFSETS + row)
-            set_high = tl.load(OFFSETS + row + 1)
+            # Offsets that were not checked read nothing outside the list.
+            set_low = tl.maximum(tl.load(OFFSETS + row).to(tl.int64), 0)
+            set_high = tl.minimum(tl.load(OFFSETS + row + 1).to(tl.int64), listed)
             if MEAN:
                 count = set_low.to(tl.int32) * 0
                 for start in tl.range(set_low, set_high, SET_BLOCK):

@@ -60,6 +60,16 @@ def _parsed(text: str) -> Config:
     return Config(*parts)
 
 
+def cdiv(a: int, b: int) -> int:
+    """``a / b`` rounded up. Those of Triton take ten times as long, and a launch asks several times."""
+    return -(-a // b)
+
+
+def power_of_two(n: int) -> int:
+    """The smallest power of two that is not below ``n``."""
+    return 1 << max(0, n - 1).bit_length()
+
+
 @cache
 def _processors(index: int) -> int:
     return torch.cuda.get_device_properties(index).multi_processor_count

@@ -5,6 +5,9 @@ import triton.language as tl
 
 from ._online import LN2
 
+# More than any token id that a float32 holds exactly: the argmax of a part without tokens.
+NOWHERE: tl.constexpr = tl.constexpr(16777216)
+
 
 @triton.jit
 def log2_of(l):
@@ -85,7 +88,7 @@ def store_partial(P, inside, top, c, l, w, s, v, t, count, argmax, label):
     tl.store(P + 3, s, mask=inside)
     tl.store(P + 4, v, mask=inside)
     tl.store(P + 5, t, mask=inside)
-    tl.store(P + 6, argmax, mask=inside)
+    tl.store(P + 6, tl.where(count == 0.0, NOWHERE, argmax), mask=inside)
     tl.store(P + 7, label, mask=inside)
     tl.store(P + 8, top, mask=inside)
     tl.store(P + 9, count, mask=inside)

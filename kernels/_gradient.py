@@ -102,7 +102,7 @@ def capped_and_slope(x, cap, inv_cap):
     far = (1.0 - q) * r
     far = tl.where(u < 0.0, -far, far)
     y = cap * tl.where(a < 0.5, small_tanh(u), far)
-    return tl.where(a == float("inf"), x, y), (4.0 * q) * (r * r)
+    return tl.where(tl.abs(x) == float("inf"), x, y), (4.0 * q) * (r * r)
 
 
 @triton.jit

@@ -3,14 +3,13 @@
 import triton
 import triton.language as tl
 
-from ._finish import finish, log2_of, log_probability, store_partial
+from ._finish import NOWHERE, finish, log2_of, log_probability, store_partial
 from ._online import EMPTY, LN2, LOWEST
 
-# More than any token id that a float32 holds exactly.
-NOWHERE: tl.constexpr = tl.constexpr(16777216)
 
-
-@triton.jit(do_not_specialize=["rows", "parts", "partial_stride", "total", "ignore", "K"])
+@triton.jit(
+    do_not_specialize=["PARTIAL", "Y", "IDS", "MASK", "rows", "parts", "partial_stride", "total", "ignore", "K"]
+)
 def merge_kernel(
     PARTIAL,
     Y,

@@ -5,9 +5,15 @@ import triton.language as tl
 
 from ._finish import finish, log2_of, log_probability, store_partial
 from ._online import LOG2E, behind, fold, guess, soft_capped, start, step
-from ._rows import PEELED, STRIDED, row_offset
+from ._rows import ALIGNED, PEELED, STRIDED, next_aligned, row_offset
 
+# What may change from call to call without a compilation; numbers of a row are read alone, so that where they lie does
+# not matter either.
 _NEVER_SPECIALIZED = [
+    "Y",
+    "IDS",
+    "MASK",
+    "INV_T",
     "base_row",
     "rows_start",
     "inner",
@@ -102,7 +108,9 @@ def row_kernel(
     part = program - piece_row * parts
     row = piece_row.to(tl.int64) + base_row
     column_stride = column_stride.to(tl.int64)
-    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride, LAYOUT, R)
+    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride)
+    if LAYOUT == ALIGNED:
+        at_row = next_aligned(at_row, R)
     live = row >= 0
     if MASK is not None:
         live = tl.load(MASK + row) != 0
@@ -123,7 +131,7 @@ def row_kernel(
     if LAYOUT == PEELED:
         # Up to the first multiple of 16 bytes each lane takes one logit. A short row may end before it.
         begin = at_row + lo
-        aligned = (begin + (R - 1)) // R * R
+        aligned = next_aligned(begin, R)
         head = tl.minimum((aligned - begin).to(tl.int32), hi - lo)
         origin = lo + head
         p = X + aligned
@@ -134,7 +142,10 @@ def row_kernel(
     n = hi - origin
 
     if WANT_VARIANCE or WANT_TOTAL:
-        near = X + at_row + lo * column_stride + _apart(off, column_stride, LAYOUT)
+        near = p
+        if LAYOUT == PEELED:
+            near = X + begin
+        near += _apart(off, column_stride, LAYOUT)
         h, ref = guess(_logits(near, off < hi - lo, cap, inv_cap, CAPPED), k, WANT_VARIANCE)
     if LAYOUT == PEELED:
         few_inside = (lane < head)[:, None]
@@ -168,9 +179,9 @@ def row_kernel(
     if WANT_ARGMAX:
         # Each lane knows where the R logits began in which it saw its maximum first; they are looked at again.
         column = at[:, None] + tl.arange(0, R)[None, :]
-        inside = column < hi
+        inside = (column < hi) & (lane_m == m)[:, None]
         x = _logits(X + at_row + column.to(tl.int64) * column_stride, inside, cap, inv_cap, CAPPED)
-        found = tl.min(tl.where(inside & (x == m) & (lane_m == m)[:, None], column, 0x7FFFFFFF), 1)
+        found = tl.min(tl.where(inside & (x == m), column, 0x7FFFFFFF), 1)
         found = tl.min(found, 0)
         argmax = first + tl.where(found == 0x7FFFFFFF, lo, found)
 

@@ -5,7 +5,7 @@ import triton.language as tl
 
 from ._finish import finish, log2_of, log_probability, store_partial
 from ._online import LOG2E, behind, fold, guess, soft_capped, start, step
-from ._rows import STRIDED, row_offset
+from ._rows import row_offset
 
 _NOWHERE: tl.constexpr = tl.constexpr(0x7FFFFFFF)
 
@@ -24,6 +24,7 @@ def _tile(X, TOKENS, at_row, column_stride, index, end, first, V, cap, inv_cap, 
 
 @triton.jit(
     do_not_specialize=[
+        "Y", "IDS", "MASK", "INV_T", "TOKENS", "OFFSETS",
         "base_row", "rows_start", "inner", "outer_stride", "inner_stride", "column_stride", "length", "first", "total",
         "ignore", "K", "partial_stride",
     ]
@@ -77,7 +78,7 @@ def set_kernel(
     """Statistics of row ``i`` over ``TOKENS[OFFSETS[i]:OFFSETS[i + 1]]``."""
     piece_row = tl.program_id(0)
     row = piece_row.to(tl.int64) + base_row
-    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride, STRIDED, R)
+    at_row = row_offset(piece_row, rows_start, inner, outer_stride, inner_stride)
     column_stride = column_stride.to(tl.int64)
     live = row >= 0
     if MASK is not None:

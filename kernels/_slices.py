@@ -92,6 +92,7 @@ def _base(x: torch.Tensor) -> tuple[torch.Tensor, int]:
     """``x`` as a pointer to a boundary of 16 bytes, if its storage has one before it, and the elements from there."""
     size = x.element_size()
     shift = x.data_ptr() % 16 // size
+    # Memory of another library may begin anywhere, and nothing before it may be named.
     if x.data_ptr() % size or not shift or x.storage_offset() < shift:
         return x, 0
     return x.as_strided((1,), (1,), x.storage_offset() - shift), shift

@@ -5,8 +5,7 @@ another, and row ``i`` is ``offsets[i] .. offsets[i + 1]``. Positions are counte
 16 elements where all arrays of a launch share it, so that loads are wide though rows begin anywhere.
 """
 
-import ctypes
-import math
+import struct
 
 import torch
 import triton
@@ -23,7 +22,7 @@ def bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED: tl.constexpr):
     """``(base, head, used, slot, flawed)`` of a row.
 
     Its positions are ``head <= p < used`` after ``base``, its memory goes on to ``slot``; ``flawed`` is 1 for a length
-    that the row cannot have.
+    that the row cannot have, which is taken for the whole row, so that all of it can show it.
     """
     flawed = 0
     if OFFSETS is not None:
@@ -36,8 +35,8 @@ def bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED: tl.constexpr):
         n = size
         if LENGTHS is not None:
             asked = tl.load(LENGTHS + row).to(tl.int64)
-            n = tl.minimum(tl.maximum(asked, 0), size)
-            flawed = (asked != n).to(tl.int32)
+            flawed = ((asked < 0) | (asked > size)).to(tl.int32)
+            n = tl.where(flawed != 0, size, asked)
     if VALID is not None:
         takes_part = tl.load(VALID + row) != 0
         n = tl.where(takes_part, n, 0)
@@ -104,25 +103,32 @@ def zero_fill(at, chunks, head, slot, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def nan_fill(at, flawed, head, used, BLOCK: tl.constexpr):
+def shown(head, used, slot):
+    """Where the NaN of a flawed row ends: a row without positions shows it in its padding."""
+    return tl.where(used > head, used, slot)
+
+
+@triton.jit
+def nan_fill(at, flawed, head, used, slot, BLOCK: tl.constexpr):
     """NaN in a flawed row."""
     if at is not None:
-        for k in range(tl.where(flawed != 0, tl.cdiv(used, BLOCK), 0)):
+        end = shown(head, used, slot)
+        for k in range(tl.where(flawed != 0, tl.cdiv(end, BLOCK), 0)):
             p = k * BLOCK + tl.arange(0, BLOCK)
             nan = tl.full([BLOCK], float("nan"), tl.float32).to(at.dtype.element_ty)
-            tl.store(at + p, nan, mask=(p >= head) & (p < used))
+            tl.store(at + p, nan, mask=(p >= head) & (p < end))
 
 
 @triton.jit
-def wide(hi, lo, ACC: tl.constexpr):
-    """A number that was passed as two float32, because launches round a float to one."""
-    return tl.full([], hi, ACC) + tl.full([], lo, ACC)
+def number(pattern, ACC: tl.constexpr):
+    """A number that was passed as the bits of a float64, because launches round a float to float32."""
+    return tl.full([], pattern, tl.int64).to(tl.float64, bitcast=True).to(ACC)
 
 
 @triton.jit
-def fraction(AT, row, hi, lo, ACC: tl.constexpr):
+def fraction(AT, row, pattern, ACC: tl.constexpr):
     """A decay of the row, and 1 if it is not in [0, 1]; a number for all rows was looked at by the caller."""
-    x = wide(hi, lo, ACC)
+    x = number(pattern, ACC)
     if AT is not None:
         x = tl.load(AT + row).to(ACC)
     return x, (~((x >= 0) & (x <= 1))).to(tl.int32)
@@ -161,10 +167,9 @@ def is_finite(x):
     return tl.abs(x) < float("inf")
 
 
-def halves(x):
-    """``x`` as two float32 numbers that add up to it (to 48 bits)."""
-    hi = ctypes.c_float(x).value
-    return hi, ctypes.c_float(x - hi).value if math.isfinite(hi) else 0.0
+def bits(x):
+    """A number as the bits of a float64."""
+    return struct.unpack("<q", struct.pack("<d", x))[0]
 
 
 def flags(x):
@@ -174,7 +179,12 @@ def flags(x):
 
 def dense(x):
     """With unit stride along a row; a copy only where it is not so."""
-    return x if x is None or x.dim() < 2 or x.stride(-1) == 1 or x.shape[-1] < 2 else x.contiguous()
+    return x if x is None or x.stride(-1) == 1 or x.shape[-1] < 2 else x.contiguous()
+
+
+def column(x):
+    """One number or flag a row, as kernels read it: one after another."""
+    return x if x is None else flags(x).contiguous()
 
 
 def share(*tokens):
@@ -188,8 +198,8 @@ def row_stride(x):
 
 
 def numbers(x):
-    """A number for all rows as ``(None, hi, lo)``, one a row as ``(tensor, 0, 0)``; None is 0."""
-    return (x, 0.0, 0.0) if isinstance(x, torch.Tensor) else (None, *halves(0.0 if x is None else x))
+    """A number for all rows as ``(None, bits)``, one a row as ``(tensor, 0)``; None is 0."""
+    return (column(x), 0) if isinstance(x, torch.Tensor) else (None, bits(0.0 if x is None else x))
 
 
 def tile(longest, most, *tokens, block=None):

@@ -13,10 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
-from ._config import FUSION, launching
+from ._config import FUSION, cdiv, launching, power_of_two
 from ._online import EMPTY, LN2, LOG2E, LOWEST
 from ._round import to_dtype
-from ._rows import PEELED, STRIDED, row_offset
+from ._rows import PEELED, STRIDED, next_aligned, row_offset
 from ._slices import like, slices
 
 # Stands for a logarithm of 0, where a factor of 0 must not meet infinity.
@@ -33,18 +33,19 @@ _VARYING += ["G", "INV_T", "KL", "RAW", "TOP", "LOG2_L", "TOP2", "LOG2_L2"]
 
 
 @triton.jit
+def _begin(start, LAYOUT: tl.constexpr, R: tl.constexpr):
+    """Where whole loads begin."""
+    if LAYOUT == STRIDED:
+        return start
+    else:
+        return next_aligned(start, R)
+
+
+@triton.jit
 def _from(base, column, stride, LAYOUT: tl.constexpr):
     if LAYOUT == STRIDED:
         column = column.to(tl.int64) * stride
     return base + column
-
-
-@triton.jit
-def _aligned(start, LAYOUT: tl.constexpr, R: tl.constexpr):
-    """The next multiple of R, written so that the compiler sees that it is one."""
-    if LAYOUT != STRIDED:
-        start = (start + (R - 1)) // R * R
-    return start
 
 
 @triton.jit
@@ -82,8 +83,8 @@ def _kl_forward(
     RY: tl.constexpr = 128 // Y.dtype.element_ty.primitive_bitwidth
     at = tl.program_id(0).to(tl.int64)
     row = row_0 + at
-    x_start = row_offset(at, x_start, inner, x_outer, x_step, STRIDED, RX)
-    y_start = row_offset(at, y_start, inner, y_outer, y_step, STRIDED, RY)
+    x_start = row_offset(at, x_start, inner, x_outer, x_step)
+    y_start = row_offset(at, y_start, inner, y_outer, y_step)
     if INV_T is not None:
         k = tl.load(INV_T + row) * LOG2E
 
@@ -93,7 +94,7 @@ def _kl_forward(
     m = tl.full((C,), EMPTY, tl.float32)
     s = tl.zeros((C,), tl.float32)
     m2, s2, w, far = m, s, s, tl.full((C,), float("-inf"), tl.float32)
-    x_base = _aligned(x_start, LAYOUT, RX)
+    x_base = _begin(x_start, LAYOUT, RX)
     n = V
     if LAYOUT == PEELED:
         # Up to the first multiple of 16 bytes each lane takes one logit. A short row may end before it.
@@ -104,7 +105,7 @@ def _kl_forward(
         few_y = tl.load(Y + y_start + lane[:, None], mask=few, other=float("-inf")).to(tl.float32)
         m, s, m2, s2, w, far = _step(m, s, m2, s2, w, far, few_x, few_y, k)
     x_at = X + x_base
-    y_at = Y + _aligned(y_start, LAYOUT, RY)
+    y_at = Y + _begin(y_start, LAYOUT, RY)
     whole = n // (C * R) * (C * R)
     for j in tl.range(0, whole, C * R):
         x = tl.load(_from(x_at, j + off, x_columns, LAYOUT)).to(tl.float32)
@@ -122,7 +123,8 @@ def _kl_forward(
     w = tl.sum(tl.fma(s, dc - dc2, w) * a, 0)
     total, total2 = tl.sum(s * a, 0), tl.sum(s2 * tl.exp2(dc2), 0)
     log2_l, log2_l2 = tl.log2(total), tl.log2(total2)
-    value = LN2 * (w / total + (log2_l2 - log2_l))
+    # The logarithm of the quotient: the difference of two logarithms has only the digits of the larger ones.
+    value = LN2 * (w / total + tl.log2(total2 / total))
     infinite = tl.exp2((tl.max(far, 0) - top) * k) > 0.0
     # Added, so that NaN stays NaN.
     value += tl.where(infinite, float("inf"), 0.0)
@@ -174,13 +176,13 @@ def _kl_backward(
     part = (at % parts).to(tl.int32)
     at = at // parts
     row = row_0 + at
-    x_start = row_offset(at, x_start, inner, x_outer, x_step, STRIDED, RX)
-    y_start = row_offset(at, y_start, inner, y_outer, y_step, STRIDED, RY)
-    out_start = row_offset(at, out_start, inner, out_outer, out_step, STRIDED, RX)
-    x_base = _aligned(x_start, LAYOUT, RX)
+    x_start = row_offset(at, x_start, inner, x_outer, x_step)
+    y_start = row_offset(at, y_start, inner, y_outer, y_step)
+    out_start = row_offset(at, out_start, inner, out_outer, out_step)
+    x_base = _begin(x_start, LAYOUT, RX)
     x_at = X + x_base
-    y_at = Y + _aligned(y_start, LAYOUT, RY)
-    out_at = OUT + _aligned(out_start, LAYOUT, RX)
+    y_at = Y + _begin(y_start, LAYOUT, RY)
+    out_at = OUT + _begin(out_start, LAYOUT, RX)
 
     # Columns are counted from where 16 bytes begin: this program has those from ``edge`` to ``high``, of which steps of
     # BLOCK start at ``low``.
@@ -281,7 +283,7 @@ def forward(
             # A lane takes what one load brings,
             vector = 1 if piece.layout == STRIDED.value else widest
             # and all before the first 16 bytes find one.
-            many = min(LANES, max(32, triton.next_power_of_2(triton.cdiv(vocab, vector)))) if lanes is None else lanes
+            many = min(LANES, max(32, power_of_two(cdiv(vocab, vector)))) if lanes is None else lanes
             _kl_forward[(piece.rows,)](
                 x, y, per_row, k, *x_place, *y_place, piece.inner, piece.first, vocab,
                 made["kl"], made["raw"], *mine, *other,
@@ -334,20 +336,20 @@ def backward(
     if rows == 0:
         return out
     if block is None:
-        block = min(BLOCK, max(32, triton.next_power_of_2(vocab)))
-    cells = triton.cdiv(vocab, block)
+        block = min(BLOCK, max(32, power_of_two(vocab)))
+    cells = cdiv(vocab, block)
     if parts is None:
-        parts = triton.cdiv(PROGRAMS, rows) if logits.is_cuda else 1
+        parts = cdiv(PROGRAMS, rows) if logits.is_cuda else 1
     parts = min(parts, cells)
     per_row = inv_temperature if isinstance(inv_temperature, torch.Tensor) else None
-    scale = 1.0 if isinstance(inv_temperature, torch.Tensor) else inv_temperature
+    scale = 1.0 if isinstance(inv_temperature, torch.Tensor) else float(inv_temperature)
     kept = [saved[name] for name in ("raw", "top", "log2_l", "ref_top", "ref_log2_l")]
     with launching(logits.device):
         for piece in slices(logits.detach(), ref_logits.detach(), out.detach()):
             (x, *x_place), (y, *y_place), (z, *z_place) = piece.views
             _kl_backward[(piece.rows * parts,)](
                 x, y, z, grad, per_row, scale, scale * LOG2E.value, *x_place, *y_place, *z_place,
-                piece.inner, piece.first, parts, triton.cdiv(cells, parts), vocab, grad.stride(0), *kept,
+                piece.inner, piece.first, parts, cdiv(cells, parts), vocab, grad.stride(0), *kept,
                 REVERSE=reverse, LAYOUT=piece.layout, BLOCK=block, num_warps=max(1, min(WARPS, block // 512)), **FUSION,
             )  # fmt: skip
     return out

@@ -12,6 +12,20 @@ def lane_max(x):
 
 
 @triton.jit
+def add(total, lost, x):
+    """``total + x``, and what all roundings have lost, exact where ``x`` is not the larger one."""
+    after = total + x
+    return after, lost + (x - (after - total))
+
+
+@triton.jit
+def lane_sum(total, lost):
+    """Sum of the lanes of :func:`add`."""
+    # Where a sum is infinite, what was lost is NaN.
+    return tl.sum(total + tl.where(lost == lost, lost, 0.0), 0)
+
+
+@triton.jit
 def block_max(x, live):
     """Largest of the ``x`` that are live; -inf of none, NaN if one is."""
     return lane_max(tl.where(live, x, -float("inf")))

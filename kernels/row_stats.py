@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 
 import torch
-import triton
 
-from ._config import FUSION, Config, config_of, launching, parts_of
+from ._config import FUSION, Config, cdiv, config_of, launching, parts_of, power_of_two
 from ._merge_kernel import merge_kernel
 from ._row_kernel import row_kernel
-from ._rows import rows_of
+from ._rows import STRIDED
 from ._set_kernel import set_kernel
+from ._slices import slices
 
 #: What :func:`forward` can be asked for.
 NAMES = (
@@ -72,7 +72,7 @@ def forward(
         allowed: ``(ids, offsets)``: the tokens of row i are ``ids[offsets[i]:offsets[i + 1]]``, in any order and each
             once; all outputs are those of the distribution over these alone.
         first: the token of column 0.
-        total: the size of the vocabulary, ``first + V`` if not given.
+        total: the size of the vocabulary, ``first + V`` if not given; columns beyond it are no tokens and not read.
         split: into how many parts of whole tiles a row is cut, each a program of its own; None decides by the number
             of rows, their length and the device (:func:`rollmath.kernels._config.parts_of`), 1 never cuts.
         config: sizes of the launch.
@@ -214,7 +214,8 @@ def _launch(
     config: Config | None,
 ) -> None:
     mask, ignore, ids, count, total = options
-    vocab = logits.shape[-1]
+    # Columns from `total` on are padding of the last shard.
+    vocab = max(0, min(logits.shape[-1], total - first))
     per_row = inv_temperature if isinstance(inv_temperature, torch.Tensor) else None
     for x in (labels, mask, ids, per_row):
         assert x is None or (x.shape[0] == count and x.is_contiguous() and x.device == logits.device)
@@ -233,25 +234,27 @@ def _launch(
     given = labels, ids, None if mask is None else mask.view(torch.uint8), per_row
     limits = first, total, ignore, 0 if ids is None else ids.shape[1]
     results = *_pointers(made if partial is None else {}), partial, 0 if partial is None else partial.shape[-1]
-    room = 1 if ids is None else min(128, triton.next_power_of_2(ids.shape[1]))
+    room = 1 if ids is None else min(128, power_of_two(ids.shape[1]))
     with launching(logits.device):
-        for piece in rows_of(logits):
-            strides = piece.outer_stride, piece.inner_stride, piece.column_stride
-            place = piece.first_row, piece.start, piece.inner, *strides, vocab
+        for piece in slices(logits.detach()[..., :vocab]):
+            (view,) = piece.views
+            place = piece.first, view.start, piece.inner, view.outer, view.step, view.columns, vocab
             if allowed is not None:
                 lanes, warps = (128, 4) if config is None else config[:2]
-                set_kernel[(piece.count,)](
-                    piece.base, *given, *allowed, *numbers, *place, allowed[0].numel(), *limits, *results, **want,
+                set_kernel[(piece.rows,)](
+                    view.tensor, *given, *allowed, *numbers, *place, allowed[0].numel(), *limits, *results, **want,
                     C=lanes, R=4, KB=min(room, 16), num_warps=warps, **FUSION,
                 )  # fmt: skip
                 continue
-            chosen = config_of(vocab, piece.vector) if config is None else config
+            # 64-bit addresses of eight elements a lane would not fit in the registers.
+            vector = 1 if piece.layout == STRIDED.value else view.lanes
+            chosen = config_of(vocab, vector) if config is None else config
             # What comes before the first aligned load has one lane for each logit.
-            assert chosen.lanes >= piece.vector
-            tiles = triton.cdiv(vocab, chosen.lanes * piece.vector)
-            row_kernel[(piece.count * parts,)](
-                piece.base, *given, *numbers, *place, triton.cdiv(tiles, parts), parts, count, *limits, *results,
-                **want, WANT_ARGMAX="argmax" in wanted, LAYOUT=piece.layout, C=chosen.lanes, R=piece.vector, KB=room,
+            assert chosen.lanes >= vector
+            tiles = cdiv(vocab, chosen.lanes * vector)
+            row_kernel[(piece.rows * parts,)](
+                view.tensor, *given, *numbers, *place, cdiv(tiles, parts), parts, count, *limits, *results,
+                **want, WANT_ARGMAX="argmax" in wanted, LAYOUT=piece.layout, C=chosen.lanes, R=vector, KB=room,
                 STAGES=chosen.stages, num_warps=chosen.warps, **FUSION,
             )  # fmt: skip
 
@@ -267,10 +270,10 @@ def _merge(
     if rows == 0:
         return
     parts, _, columns = partial.shape
-    room = triton.next_power_of_2(parts)
+    room = power_of_two(parts)
     block = max(1, min(64, 512 // room))
     with launching(partial.device):
-        merge_kernel[(triton.cdiv(rows, block),)](
+        merge_kernel[(cdiv(rows, block),)](
             partial,
             labels,
             ids,

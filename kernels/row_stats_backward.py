@@ -6,10 +6,9 @@ they are dealt out.
 """
 
 import torch
-import triton
 
 from ._backward_kernel import OUTPUTS, SAVED, _backward
-from ._config import FUSION, launching
+from ._config import FUSION, cdiv, launching, power_of_two
 from ._online import LOG2E
 from ._slices import like, slices
 
@@ -91,12 +90,12 @@ def backward(
     count = 0 if ids is None else ids.shape[1]
     picks = 1 if grads.get("p_max") is None and ids is None else count + 2
     if block is None:
-        block = min(BLOCK, max(32, triton.next_power_of_2(width)))
-    cells = triton.cdiv(width, block)
+        block = min(BLOCK, max(32, power_of_two(width)))
+    cells = cdiv(width, block)
     if parts is None:
-        parts = triton.cdiv(PROGRAMS, rows) if logits.is_cuda else 1
+        parts = cdiv(PROGRAMS, rows) if logits.is_cuda else 1
     parts = min(parts, cells)
-    scale = 1.0 if isinstance(inv_temperature, torch.Tensor) else inv_temperature
+    scale = 1.0 if isinstance(inv_temperature, torch.Tensor) else float(inv_temperature)
     cap = 1.0 if softcap is None else float(softcap)
     sets, offsets = (None, None) if allowed is None else allowed
     room = None
@@ -108,12 +107,12 @@ def backward(
             _backward[(piece.rows * parts,)](
                 x, y, None if mask is None else mask.view(torch.uint8), labels, ids, sets, offsets, room,
                 per_row, scale, scale * LOG2E.value, cap, 1 / cap, ignore_index,
-                *x_strides, *y_strides, piece.inner, piece.first, parts, triton.cdiv(cells, parts), width,
-                first, total, count, picks,
+                *x_strides, *y_strides, piece.inner, piece.first, parts, cdiv(cells, parts), width,
+                first, total, count, picks, 0 if sets is None else sets.numel(),
                 *_needed(saved, grads), *given, *(0 if g is None else g.stride(0) for g in given),
                 0 if g_gathered is None else g_gathered.stride(1),
                 SOFTCAP=softcap is not None, LAYOUT=piece.layout, BLOCK=block, SET_BLOCK=min(block, 512),
-                LIST=min(16, triton.next_power_of_2(picks)), num_warps=max(1, min(WARPS, block // 512)), **FUSION,
+                LIST=min(32, power_of_two(picks)), num_warps=max(1, min(WARPS, block // 512)), **FUSION,
             )  # fmt: skip
     return out
 

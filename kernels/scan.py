@@ -17,18 +17,21 @@ import torch
 import triton
 import triton.language as tl
 
+from ._config import launching
 from ._tokens import (
     ACCUMULATE,
     EXACT,
+    bits,
     bounds,
+    column,
     dense,
     end_value,
     flags,
     fraction,
-    halves,
     is_finite,
     last_trained,
     nan_fill,
+    number,
     numbers,
     read,
     row_reward,
@@ -36,7 +39,6 @@ from ._tokens import (
     share,
     start,
     tile,
-    wide,
     within,
     write,
     zero_fill,
@@ -173,13 +175,14 @@ def _chunk(
     return carry, carry_ret, bad, first_trained, first_reward
 
 
-@triton.jit(do_not_specialize=["width", "gamma", "gamma_lo", "lam", "lam_lo", "lam_ret", "lam_ret_lo"])
+@triton.jit(do_not_specialize=["width", "gamma", "lam", "lam_ret"])
 def _gae(
     REWARDS,
     VALUES,
     MASK,
     ADVANTAGES,
     RETURNS,
+    FLAWED,
     OFFSETS,
     LENGTHS,
     VALID,
@@ -193,11 +196,8 @@ def _gae(
     mask_stride,
     width,
     gamma,
-    gamma_lo,
     lam,
-    lam_lo,
     lam_ret,
-    lam_ret_lo,
     GAPS: tl.constexpr,
     ON_GAP: tl.constexpr,
     LAST: tl.constexpr,
@@ -210,9 +210,9 @@ def _gae(
 ):
     row = tl.program_id(0).to(tl.int64)
     base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
-    g = wide(gamma, gamma_lo, ACC)
-    by, wrong = fraction(LAM, row, lam, lam_lo, ACC)
-    by_ret, wrong_ret = fraction(LAM_RETURNS, row, lam_ret, lam_ret_lo, ACC)
+    g = number(gamma, ACC)
+    by, wrong = fraction(LAM, row, lam, ACC)
+    by_ret, wrong_ret = fraction(LAM_RETURNS, row, lam_ret, ACC)
     r_at = start(REWARDS, base, row, reward_stride, SHARED) if REWARDS is not None else None
     v_at = start(VALUES, base, row, value_stride, SHARED) if VALUES is not None else None
     m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
@@ -222,7 +222,7 @@ def _gae(
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
     r_row, homeless = row_reward(ROW_REWARDS, VALID, row, last >= head, ON_GAP, ACC)
-    flawed |= (used > head).to(tl.int32) & (wrong | wrong_ret | homeless)
+    flawed |= homeless | ((used > head).to(tl.int32) & (wrong | wrong_ret))
     end_at = last
     if GAPS == "ignore":
         end_at = used - 1
@@ -254,8 +254,10 @@ def _gae(
         flawed |= (tl.min(first_reward, 0) < tl.min(first_trained, 0)).to(tl.int32)
     # Other threads may have stored what is replaced now.
     tl.debug_barrier()
-    nan_fill(a_at, flawed, head, used, BLOCK)
-    nan_fill(g_at, flawed, head, used, BLOCK)
+    nan_fill(a_at, flawed, head, used, slot, BLOCK)
+    nan_fill(g_at, flawed, head, used, slot, BLOCK)
+    if FLAWED is not None:
+        tl.store(FLAWED + row, flawed)
 
 
 def gae(
@@ -276,6 +278,7 @@ def gae(
     truncated=None,
     advantages=None,
     returns=None,
+    flawed=None,
     longest=None,
     accumulate=torch.float64,
     block=None,
@@ -303,54 +306,61 @@ def gae(
         truncated: bools or bytes, ``[rows]``.
         advantages: where to write, float32 or float64.
         returns: likewise.
+        flawed: where to note which rows are NaN, int32 ``[rows]``, or None.
         longest: the longest packed row, if it is known; it chooses the block alone.
         accumulate: float64, or float32 where that is slow: less exact, and products of decays may underflow.
         block: positions of a chunk.
 
-    A row that the CPU would raise for is NaN in all its used positions, gaps included: a reward at a gap under "raise"
-    (or, under "previous", before the first trained token), a row reward without trained token, an input at a trained
-    token that is not finite, a length or a lambda out of its range.
+    A row that the CPU would raise for is NaN in all its used positions, gaps included, or in its padding if it has
+    none: a reward at a gap under "raise" (or, under "previous", before the first trained token), a row reward without
+    trained token, an input at a trained token that is not finite, a lambda out of its range. A length out of its range
+    makes the whole row NaN.
     """
     like = next(x for x in (values, rewards, mask) if x is not None)
     outs = [x for x in (advantages, returns) if x is not None]
     assert all(x.is_contiguous() and x.shape == like.shape for x in outs), "outputs are contiguous, like the inputs"
     assert all(x is None or x.shape == like.shape for x in (rewards, values, mask)), "token arrays have one shape"
     rows = like.shape[0] if offsets is None else offsets.numel() - 1
+    assert flawed is None or flawed.numel() == rows, "a flag a row"
     if rows == 0 or like.numel() == 0:
+        if flawed is not None:
+            flawed.zero_()
         return
     rewards, values, mask = dense(rewards), dense(values), dense(flags(mask))
     width = like.shape[1] if offsets is None else 0
     size, each, warps = tile(longest or width or 2048, 8, rewards, values, mask, block=block)
-    _gae[(rows,)](
-        rewards,
-        values,
-        mask,
-        advantages,
-        returns,
-        offsets,
-        lengths,
-        flags(valid),
-        row_rewards,
-        *numbers(lam)[:1],
-        *numbers(lam_returns)[:1],
-        bootstrap if isinstance(bootstrap, torch.Tensor) else None,
-        flags(truncated),
-        row_stride(rewards),
-        row_stride(values),
-        row_stride(mask),
-        width,
-        *halves(gamma),
-        *numbers(lam)[1:],
-        *numbers(lam_returns)[1:],
-        GAPS=gaps,
-        ON_GAP=reward_on_gap,
-        LAST=isinstance(bootstrap, str) and bootstrap == "last",
-        TWO=lam_returns is not None,
-        SHARED=share(rewards, values, mask),
-        ACC=ACCUMULATE[accumulate][0],
-        BITS=ACCUMULATE[accumulate][1],
-        BLOCK=size,
-        EACH=each,
-        num_warps=warps,
-        **EXACT,
-    )
+    with launching(like.device):
+        _gae[(rows,)](
+            rewards,
+            values,
+            mask,
+            advantages,
+            returns,
+            flawed,
+            column(offsets),
+            column(lengths),
+            column(valid),
+            column(row_rewards),
+            *numbers(lam)[:1],
+            *numbers(lam_returns)[:1],
+            column(bootstrap) if isinstance(bootstrap, torch.Tensor) else None,
+            column(truncated),
+            row_stride(rewards),
+            row_stride(values),
+            row_stride(mask),
+            width,
+            bits(gamma),
+            *numbers(lam)[1:],
+            *numbers(lam_returns)[1:],
+            GAPS=gaps,
+            ON_GAP=reward_on_gap,
+            LAST=isinstance(bootstrap, str) and bootstrap == "last",
+            TWO=lam_returns is not None,
+            SHARED=share(rewards, values, mask),
+            ACC=ACCUMULATE[accumulate][0],
+            BITS=ACCUMULATE[accumulate][1],
+            BLOCK=size,
+            EACH=each,
+            num_warps=warps,
+            **EXACT,
+        )

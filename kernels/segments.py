@@ -10,7 +10,24 @@ import torch
 import triton
 import triton.language as tl
 
-from ._tokens import EXACT, bounds, dense, flags, halves, is_finite, read, row_stride, share, start, wide, within, write
+from ._config import launching
+from ._tokens import (
+    EXACT,
+    bits,
+    bounds,
+    column,
+    dense,
+    flags,
+    is_finite,
+    number,
+    read,
+    row_stride,
+    share,
+    shown,
+    start,
+    within,
+    write,
+)
 
 #: Columns of the moments of a segment.
 MOMENTS = ("count", "sum", "mean", "squares", "low", "high")
@@ -80,10 +97,24 @@ def _moments_of(x_at, m_at, INDEX, head, used, BLOCK: tl.constexpr):
 
 @triton.jit(do_not_specialize=["width"])
 def _moments(
-    X, MASK, INDEX, OFFSETS, LENGTHS, VALID, OUT, stride, mask_stride, width, SHARED: tl.constexpr, BLOCK: tl.constexpr
+    X,
+    MASK,
+    INDEX,
+    OFFSETS,
+    LENGTHS,
+    VALID,
+    FLAWED,
+    OUT,
+    stride,
+    mask_stride,
+    width,
+    SHARED: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     base, head, used, _, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
+    if FLAWED is not None:
+        flawed |= tl.load(FLAWED + row)
     x_at = X
     m_at = MASK
     i_at = INDEX
@@ -93,7 +124,7 @@ def _moments(
     else:
         i_at = INDEX + base
     n, s, mean, q, low, high = _moments_of(x_at, m_at, i_at, head, used, BLOCK)
-    # A length that the row cannot have.
+    # Also where nothing is trained, so that it shows.
     s = tl.where(flawed != 0, float("nan"), s)
     mean = tl.where(flawed != 0, float("nan"), mean)
     n = tl.where((flawed != 0) & (n == 0), 1.0, n)
@@ -119,14 +150,13 @@ def _divisor(std, eps, PLACE: tl.constexpr):
     return d
 
 
-@triton.jit(do_not_specialize=["rows", "eps", "eps_lo"])
+@triton.jit(do_not_specialize=["rows", "eps"])
 def _merge(
     PARTS,
     WEIGHTS,
     OUT,
     rows,
     eps,
-    eps_lo,
     SHIFT: tl.constexpr,
     SCALE: tl.constexpr,
     DDOF: tl.constexpr,
@@ -171,7 +201,7 @@ def _merge(
         d = tl.load(PARTS + i * 6 + 2, mask=seen, other=0.0) - mean
         squares += tl.where(seen, tl.fma(w * d, d, q), 0.0)
     q = tl.sum(squares, 0)
-    e = wide(eps, eps_lo, tl.float64)
+    e = number(eps, tl.float64)
     divisor = tl.full([], 1, tl.float64)
     if SCALE:
         enough = n > DDOF
@@ -194,6 +224,7 @@ def _affine(
     OFFSETS,
     LENGTHS,
     VALID,
+    FLAWED,
     MAP,
     OUT,
     stride,
@@ -205,26 +236,32 @@ def _affine(
 ):
     """``(x - mean) / divisor + add`` at trained tokens, 0 elsewhere; several programs share a row."""
     row = (tl.program_id(0) // parts).to(tl.int64)
-    base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)  # noqa: RUF059
+    base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
+    if FLAWED is not None:
+        flawed |= tl.load(FLAWED + row)
     x_at = start(X, base, row, stride, SHARED)
     m_at = start(MASK, base, row, mask_stride, SHARED) if MASK is not None else None
     o_at = start(OUT, base, row, width, True)
     mean = tl.load(MAP)
     divisor = tl.load(MAP + 1)
     add = tl.load(MAP + 2)
+    # A flawed row is NaN, gaps included, as after a scan.
+    mean = tl.where(flawed != 0, float("nan"), mean)
+    elsewhere = tl.where(flawed != 0, float("nan"), 0.0).to(tl.float64)
     for k in range(tl.program_id(0) % parts, tl.cdiv(slot, BLOCK), parts):
         p = k * BLOCK + tl.arange(0, BLOCK)
         if (k * BLOCK >= head) & (k * BLOCK + BLOCK <= used):
             x, kept, _ = _values(x_at, m_at, None, k, head, used, True, BLOCK)
-            y = tl.where(kept, (x - mean) / divisor + add, 0.0)
+            y = tl.where(kept, (x - mean) / divisor + add, elsewhere)
             write(o_at, p, y, kept, True)
         else:
             x, kept, _ = _values(x_at, m_at, None, k, head, used, False, BLOCK)
-            y = tl.where(kept, (x - mean) / divisor + add, 0.0)
+            rest = tl.where(p < shown(head, used, slot), elsewhere, 0.0)
+            y = tl.where(kept, (x - mean) / divisor + add, rest)
             write(o_at, p, y, within(p, head, slot, False), False)
 
 
-@triton.jit(do_not_specialize=["eps", "eps_lo"])
+@triton.jit(do_not_specialize=["eps"])
 def _normalize(
     X,
     INDEX,
@@ -232,7 +269,6 @@ def _normalize(
     VALID,
     OUT,
     eps,
-    eps_lo,
     SCALE: tl.constexpr,
     DDOF: tl.constexpr,
     PLACE: tl.constexpr,
@@ -254,7 +290,7 @@ def _normalize(
     else:
         i_at = INDEX + first
     n, s, mean, q, low, high = _moments_of(x_at, v_at, i_at, 0, used, BLOCK)
-    e = wide(eps, eps_lo, tl.float64)
+    e = number(eps, tl.float64)
     std = tl.sqrt(q / tl.maximum(n - DDOF, 1.0))
     equal = (low == high) & is_finite(s)
     for k in range(tl.cdiv(used, BLOCK)):
@@ -288,7 +324,7 @@ def _rows_of(x, offsets):
     return (x.shape[0], x.shape[1]) if offsets is None else (offsets.numel() - 1, 0)
 
 
-def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None, longest=None, block=None):
+def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None, flawed=None, longest=None, block=None):
     """Moments of segments, float64 ``[segments, 6]``: count, sum, mean, sum of squared deviations, lowest, highest.
 
     Args:
@@ -298,6 +334,7 @@ def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None,
         mask: bools or ints, like ``x``; the others have no part.
         lengths: ints ``[rows]``, used columns of padded rows; one that a row cannot have gives NaN.
         valid: bools or bytes ``[segments]``; the others are empty.
+        flawed: int32 ``[segments]``, as ``scan.gae`` notes them: not 0 gives NaN, and a count of at least 1.
         longest: the longest segment, if it is known; it chooses the block alone.
         block: positions of a chunk.
 
@@ -312,10 +349,11 @@ def moments(x, *, offsets=None, index=None, mask=None, lengths=None, valid=None,
     x, mask = dense(x), dense(flags(mask))
     size = block or (256 if (longest or width or 1024) <= 256 else 1024)
     shared = share(x, mask) and index is None
-    _moments[(rows,)](
-        x, mask, index, offsets, lengths, flags(valid), out, row_stride(x), row_stride(mask), width,
-        SHARED=shared, BLOCK=size, num_warps=8, **EXACT,
-    )  # fmt: skip
+    with launching(x.device):
+        _moments[(rows,)](
+            x, mask, column(index), column(offsets), column(lengths), column(valid), flawed, out, row_stride(x),
+            row_stride(mask), width, SHARED=shared, BLOCK=size, num_warps=8, **EXACT,
+        )  # fmt: skip
     return out
 
 
@@ -327,15 +365,19 @@ def merge(parts, *, weights=None, shift_mean=True, scale=True, ddof=1, eps=1e-8,
     finite, and weights below 0, give NaN.
     """
     out = torch.empty(3, dtype=torch.float64, device=parts.device)
-    _merge[(1,)](
-        parts, weights, out, parts.shape[0], *halves(eps),
-        SHIFT=int(shift_mean), SCALE=bool(scale), DDOF=ddof, PLACE=eps_place, BLOCK=1024, num_warps=8, **EXACT,
-    )  # fmt: skip
+    with launching(parts.device):
+        _merge[(1,)](
+            parts, column(weights), out, parts.shape[0], bits(eps),
+            SHIFT=int(shift_mean), SCALE=bool(scale), DDOF=ddof, PLACE=eps_place, BLOCK=1024, num_warps=8, **EXACT,
+        )  # fmt: skip
     return out
 
 
-def affine(x, by, out, *, offsets=None, mask=None, lengths=None, valid=None, longest=None, block=None):
-    """Writes ``(x - mean) / divisor + add`` at trained tokens and 0 elsewhere; ``out`` may be ``x``."""
+def affine(x, by, out, *, offsets=None, mask=None, lengths=None, valid=None, flawed=None, longest=None, block=None):
+    """Writes ``(x - mean) / divisor + add`` at trained tokens and 0 elsewhere; ``out`` may be ``x``.
+
+    NaN in rows that are ``flawed``, or have a length that they cannot have.
+    """
     assert out.is_contiguous(), "a contiguous output"
     assert out.shape == x.shape, "an output like the values"
     assert mask is None or mask.shape == x.shape, "a mask like the values"
@@ -346,10 +388,11 @@ def affine(x, by, out, *, offsets=None, mask=None, lengths=None, valid=None, lon
     size = block or 1024
     # About as many programs as chunks, up to eight for a row.
     parts = min(8, triton.cdiv(longest or width or size, size))
-    _affine[(rows * parts,)](
-        x, mask, offsets, lengths, flags(valid), by, out, row_stride(x), row_stride(mask), width, parts,
-        SHARED=share(x, mask), BLOCK=size, num_warps=8, **EXACT,
-    )  # fmt: skip
+    with launching(x.device):
+        _affine[(rows * parts,)](
+            x, mask, column(offsets), column(lengths), column(valid), flawed, by, out, row_stride(x), row_stride(mask),
+            width, parts, SHARED=share(x, mask), BLOCK=size, num_warps=8, **EXACT,
+        )  # fmt: skip
 
 
 def normalize(
@@ -378,8 +421,9 @@ def normalize(
     groups = offsets.numel() - 1
     if groups == 0:
         return
-    _normalize[(groups,)](
-        x.contiguous(), index, offsets, flags(valid), out, *halves(eps),
-        SCALE=bool(scale), DDOF=ddof, PLACE=eps_place, SINGLETON=singleton, ZERO=zero_spread, BLOCK=block,
-        num_warps=1 if block <= 256 else 4, **EXACT,
-    )  # fmt: skip
+    with launching(x.device):
+        _normalize[(groups,)](
+            x.contiguous(), column(index), column(offsets), column(valid), out, bits(eps),
+            SCALE=bool(scale), DDOF=ddof, PLACE=eps_place, SINGLETON=singleton, ZERO=zero_spread, BLOCK=block,
+            num_warps=1 if block <= 256 else 4, **EXACT,
+        )  # fmt: skip

@@ -13,18 +13,21 @@ import torch
 import triton
 import triton.language as tl
 
+from ._config import launching
 from ._tokens import (
     ACCUMULATE,
     EXACT,
+    bits,
     bounds,
+    column,
     dense,
     end_value,
     flags,
     fraction,
-    halves,
     is_finite,
     last_trained,
     nan_fill,
+    number,
     numbers,
     read,
     row_reward,
@@ -32,7 +35,6 @@ from ._tokens import (
     share,
     start,
     tile,
-    wide,
     within,
     write,
     zero_fill,
@@ -193,11 +195,7 @@ def _chunk(
     return carry_u, carry_d, bad, first_trained, first_reward
 
 
-@triton.jit(
-    do_not_specialize=[
-        "width", "gamma", "gamma_lo", "lam", "lam_lo", "rho", "rho_lo", "clip", "clip_lo", "pg", "pg_lo"
-    ]
-)  # fmt: skip
+@triton.jit(do_not_specialize=["width", "gamma", "lam", "rho", "clip", "pg"])
 def _vtrace(
     REWARDS,
     VALUES,
@@ -218,15 +216,10 @@ def _vtrace(
     mask_stride,
     width,
     gamma,
-    gamma_lo,
     lam,
-    lam_lo,
     rho,
-    rho_lo,
     clip,
-    clip_lo,
     pg,
-    pg_lo,
     GAPS: tl.constexpr,
     ON_GAP: tl.constexpr,
     LAST: tl.constexpr,
@@ -238,11 +231,11 @@ def _vtrace(
 ):
     row = tl.program_id(0).to(tl.int64)
     base, head, used, slot, flawed = bounds(OFFSETS, LENGTHS, VALID, row, width, SHARED)
-    g = wide(gamma, gamma_lo, ACC)
-    by, wrong = fraction(LAM, row, lam, lam_lo, ACC)
-    clip_rho = wide(rho, rho_lo, ACC)
-    clip_c = wide(clip, clip_lo, ACC)
-    clip_pg = wide(pg, pg_lo, ACC)
+    g = number(gamma, ACC)
+    by, wrong = fraction(LAM, row, lam, ACC)
+    clip_rho = number(rho, ACC)
+    clip_c = number(clip, ACC)
+    clip_pg = number(pg, ACC)
     r_at = start(REWARDS, base, row, reward_stride, SHARED) if REWARDS is not None else None
     v_at = start(VALUES, base, row, value_stride, SHARED) if VALUES is not None else None
     w_at = start(LOG_RATIOS, base, row, ratio_stride, SHARED) if LOG_RATIOS is not None else None
@@ -253,7 +246,7 @@ def _vtrace(
     if ROW_REWARDS is not None or (LAST and GAPS != "ignore"):
         last = last_trained(m_at, head, used, BLOCK)
     r_row, homeless = row_reward(ROW_REWARDS, VALID, row, last >= head, ON_GAP, ACC)
-    flawed |= (used > head).to(tl.int32) & (wrong | homeless)
+    flawed |= homeless | ((used > head).to(tl.int32) & wrong)
     end_at = last
     if GAPS == "ignore":
         end_at = used - 1
@@ -285,8 +278,8 @@ def _vtrace(
         flawed |= (tl.min(first_reward, 0) < tl.min(first_trained, 0)).to(tl.int32)
     # Other threads may have stored what is replaced now.
     tl.debug_barrier()
-    nan_fill(a_at, flawed, head, used, BLOCK)
-    nan_fill(g_at, flawed, head, used, BLOCK)
+    nan_fill(a_at, flawed, head, used, slot, BLOCK)
+    nan_fill(g_at, flawed, head, used, slot, BLOCK)
 
 
 def vtrace(
@@ -330,38 +323,39 @@ def vtrace(
     rewards, values, log_ratios, mask = dense(rewards), dense(values), dense(log_ratios), dense(flags(mask))
     width = values.shape[1] if offsets is None else 0
     size, each, warps = tile(longest or width or 1024, 4, rewards, values, log_ratios, mask, block=block)
-    _vtrace[(rows,)](
-        rewards,
-        values,
-        log_ratios,
-        mask,
-        advantages,
-        returns,
-        offsets,
-        lengths,
-        flags(valid),
-        row_rewards,
-        *numbers(lam)[:1],
-        bootstrap if isinstance(bootstrap, torch.Tensor) else None,
-        flags(truncated),
-        row_stride(rewards),
-        row_stride(values),
-        row_stride(log_ratios),
-        row_stride(mask),
-        width,
-        *halves(gamma),
-        *numbers(lam)[1:],
-        *halves(clip_rho),
-        *halves(clip_c),
-        *halves(clip_pg_rho),
-        GAPS=gaps,
-        ON_GAP=reward_on_gap,
-        LAST=isinstance(bootstrap, str) and bootstrap == "last",
-        SHARED=share(rewards, values, log_ratios, mask),
-        ACC=ACCUMULATE[accumulate][0],
-        BITS=ACCUMULATE[accumulate][1],
-        BLOCK=size,
-        EACH=each,
-        num_warps=warps,
-        **EXACT,
-    )
+    with launching(values.device):
+        _vtrace[(rows,)](
+            rewards,
+            values,
+            log_ratios,
+            mask,
+            advantages,
+            returns,
+            column(offsets),
+            column(lengths),
+            column(valid),
+            column(row_rewards),
+            *numbers(lam)[:1],
+            column(bootstrap) if isinstance(bootstrap, torch.Tensor) else None,
+            column(truncated),
+            row_stride(rewards),
+            row_stride(values),
+            row_stride(log_ratios),
+            row_stride(mask),
+            width,
+            bits(gamma),
+            *numbers(lam)[1:],
+            bits(clip_rho),
+            bits(clip_c),
+            bits(clip_pg_rho),
+            GAPS=gaps,
+            ON_GAP=reward_on_gap,
+            LAST=isinstance(bootstrap, str) and bootstrap == "last",
+            SHARED=share(rewards, values, log_ratios, mask),
+            ACC=ACCUMULATE[accumulate][0],
+            BITS=ACCUMULATE[accumulate][1],
+            BLOCK=size,
+            EACH=each,
+            num_warps=warps,
+            **EXACT,
+        )

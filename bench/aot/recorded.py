@@ -44,11 +44,23 @@ def save(version: str, rows: Rows, *, whole: bool) -> None:
     known = _all()
     before = {} if whole else known.get(version, {})
     known[version] = before | {name: before.get(name, {}) | targets for name, targets in rows.items()}
-    FILE.write_text(json.dumps(known, indent=1) + "\n")
+    FILE.write_text(_lines(known))
     if PAGE.exists():
         head, rest = PAGE.read_text().split(BEGIN)
         _, tail = rest.split(END)
         PAGE.write_text(head + BEGIN + table(known) + END + tail)
+
+
+def _lines(known: dict[str, Rows]) -> str:
+    """JSON with one case on one target a line, so that a change shows as one line."""
+
+    def block(x: dict[str, object], depth: int) -> str:
+        if depth == 3:
+            return json.dumps(x)
+        inside = (f"{json.dumps(key)}: {block(value, depth + 1)}" for key, value in x.items())
+        return "{\n" + ",\n".join(f"{' ' * (depth + 1)}{line}" for line in inside) + "\n" + " " * depth + "}"
+
+    return block(known, 0) + "\n"
 
 
 def table(known: dict[str, Rows]) -> str:
@@ -62,11 +74,11 @@ def table(known: dict[str, Rows]) -> str:
         parts.append("|---" * (len(targets) + 1) + "|")
         for name, row in known[version].items():
             cells = [_cell(row[t]) if t in row else "" for t in targets]
-            parts.append(f"| {name} | " + " | ".join(cells) + " |")
+            shown = name.replace("|", "\\|")
+            parts.append(f"| {shown} | " + " | ".join(cells) + " |")
     return "\n".join(parts) + "\n\n"
 
 
 def _cell(now: Figures) -> str:
     each = f"{now['per_element']:.1f}" if now["per_element"] is not None else f"({now['instructions']})"
-    flags = ["spills"] * bool(now["spills"] or now["stack"]) + [f"{now['barriers']} barriers"] * bool(now["barriers"])
-    return f"{each}, {now['registers']} registers" + "".join(f", {f}" for f in flags)
+    return f"{each}, {now['registers']}" + ", spills" * bool(now["spills"] or now["stack"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -43,24 +44,23 @@ def normalize() -> object:
     )
 
 
-def policy_loss() -> object:
-    """PPO with a KL term and an entropy bonus over packed tokens. Its kernel is made of the objective's arithmetic."""
-    from rollmath import LogProbs, Rows
-    from rollmath.loss import KL, PPO, EntropyBonus, Normalizer, _engine, _fused
-    from rollmath.loss import policy_loss as loss
+def policy_loss(lengths: int = 256, clip: float = 0.2, coef: float = 0.1, objective: str = "PPO") -> object:
+    """An objective with a KL term and an entropy bonus over packed tokens. The kernel is made of their arithmetic."""
+    from rollmath import LogProbs, Rows, loss
+    from rollmath.loss import KL, EntropyBonus, Normalizer, _engine, _fused
 
-    rows = Rows([str(i) for i in range(16)], [256] * 16)
-    theta, prox, ref, entropy = (torch.zeros(4096, dtype=F32) for _ in range(4))
+    rows = Rows([str(i) for i in range(16)], [lengths] * 16)
+    theta, prox, ref, entropy = (torch.zeros(16 * lengths, dtype=F32) for _ in range(4))
     # Tensors of a CPU, because the loss reads numbers of the rows, in the place of those of a GPU.
     with patch.object(_fused, "_can_launch", lambda _: True), patch.object(_engine, "in_pieces", _fused.fused):
-        return loss(
+        return loss.policy_loss(
             LogProbs(theta, prox=prox, ref=ref),
             torch.zeros(16),
             rows,
-            PPO(clip=(0.2, 0.28)),
+            getattr(loss, objective)(clip=(clip, 0.28)),
             normalizer=Normalizer.local(rows),
-            kl=KL(0.1),
-            entropy=EntropyBonus(entropy, 0.01),
+            kl=KL(coef),
+            entropy=EntropyBonus(entropy, coef),
             level="rollout",
         )
 
@@ -75,4 +75,5 @@ TOKEN_CASES = [
     Case("normalised rewards of groups", "_normalize", normalize, streaming=False, stack=8),
     Case("PPO + KL + entropy, tokens", "tokens", policy_loss, streaming=False),
     Case("PPO + KL + entropy, sums", "loss", policy_loss, streaming=False),
+    Case("GSPO + KL + entropy, tokens", "tokens", partial(policy_loss, objective="GSPO"), streaming=False),
 ]

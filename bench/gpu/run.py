@@ -48,7 +48,8 @@ class Run:
         row["peer_version"] = machine.version(PACKAGES[name]) if name in PACKAGES else None
         row |= found
         self.rows.append(row)
-        print(f"  {op} {provider} {shape}: {found}", flush=True)
+        said = {name: value for name, value in found.items() if name in {"p50_ms", "error", "count", "note"} and value}
+        print(f"  {op} {provider} {shape}: {said}", flush=True)
 
     def attempt(
         self,

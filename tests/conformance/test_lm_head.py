@@ -252,6 +252,13 @@ def test_a_head_that_peft_trains_as_a_whole(peer, tokens, labels):
     agrees(model, tokens, labels)
     patch_lm_head(model)(tokens, logprob_labels=labels).logits.logprob.sum().backward()
     assert any("modules_to_save" in name for name in gradients(model))
+    with torch.no_grad():
+        model.base_model.model.lm_head.modules_to_save["default"].weight.mul_(2)
+    with model.disable_adapter():
+        # The reference model of a trainer: the layer that was there before.
+        got = model(tokens, logprob_labels=labels).logits.logprob
+        torch.testing.assert_close(got, vocab.logprobs(model(tokens).logits, labels), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(model(tokens, logprob_labels=labels).logits.logprob, got)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +306,7 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model(tokens, logprob_labels=labels.tolist())
     with pytest.raises(TypeError, match="'logprob_options' must be a dict of options, got an object of type list"):
         model(tokens, logprob_labels=labels, logprob_options=["entropy"])
-    with pytest.raises(TypeError, match=r"'logprob_options' must have no keys but 'outputs', .*, got 'temp'"):
+    with pytest.raises(ValueError, match=r"'logprob_options' must have no keys but 'outputs', .*, got 'temp'"):
         model(tokens, logprob_labels=labels, logprob_options={"temp": 0.7})
     assert model(tokens).logits.shape == (2, 7, V)
     model.set_output_embeddings(torch.nn.Linear(32, V, bias=False))
@@ -310,10 +317,32 @@ def test_wrong_models_and_calls(peer, tokens, labels):
         model.set_output_embeddings(wrong)
         with pytest.raises(TypeError, match=r"must have an nn.Linear as its output layer, or LoRA on one, got"):
             patch_lm_head(model)
+    for hidden_by in ("model", "layer"):
+        model = made(peer)
+        module = model if hidden_by == "model" else model.lm_head
+        module.forward = lambda *args, **options: None
+        with pytest.raises(TypeError, match=r"not have a forward of its own, as accelerate gives it .* patch before"):
+            patch_lm_head(model)
+    with pytest.raises(TypeError, match=r"patch_lm_head\(\): 'scale' must be "):
+        patch_lm_head(made(peer), scale="inv_sqrt_d_model")
+
+
+def test_a_model_that_accelerate_prepared(peer, tokens, labels):
+    """Its wrappers stand around the patch, and unwrapping leaves it."""
+    accelerate = peer("accelerate")
     model = made(peer)
-    model.lm_head.forward = model.lm_head.forward
-    with pytest.raises(TypeError, match="has a forward of its own, as accelerate gives it; patch before"):
-        patch_lm_head(model)
+    accelerator = accelerate.Accelerator(mixed_precision="bf16", cpu=True)
+    prepared = accelerator.prepare(patch_lm_head(model))
+    want = vocab.row_stats(prepared(tokens).logits, labels)
+    got = prepared(tokens, logprob_labels=labels).logits
+    torch.testing.assert_close(got.logprob, want.logprob, rtol=1e-5, atol=1e-5)
+    with pytest.raises(TypeError, match=r"unpatch_lm_head\(\): 'model' must not have a forward of its own"):
+        unpatch_lm_head(model)
+    with pytest.raises(TypeError, match=r"patch_lm_head\(\): 'model' must not have a forward of its own"):
+        patch_lm_head(accelerator.prepare(made(peer)))
+    model = accelerator.unwrap_model(prepared, keep_fp32_wrapper=False)
+    assert isinstance(model(tokens, logprob_labels=labels).logits, vocab.RowStats)
+    assert isinstance(unpatch_lm_head(model)(tokens).logits, torch.Tensor)
 
 
 @pytest.mark.parametrize("first", ["patch", "shard"])

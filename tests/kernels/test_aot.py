@@ -189,7 +189,7 @@ import os
 os.environ["TRITON_INTERPRET"] = "0"
 from bench.aot.cases import BF16, Case, empty
 from bench.aot.figures import complaints, measure
-from bench.aot.stand_in import TARGETS, compiled
+from bench.aot.stand_in import compiled
 import sample
 
 def look(kernel, width, warps, block, target="sm_90"):
@@ -202,7 +202,7 @@ print(look(sample.threadwise, 4096, 4, 1024))
 print(look(sample.blockwise, 4096, 4, 1024))
 print(look(sample.threadwise, 4099, 4, 1024))
 print(look(sample.threadwise, 4096, 1, 16384))
-for target in TARGETS:
+for target in ("sm_100", "gfx942"):
     print(look(sample.threadwise, 4096, 4, 2048, target))
     print(look(sample.blockwise, 4096, 4, 2048, target))
 """
@@ -218,6 +218,35 @@ def test_compiled_kernels_that_break_a_limit(tmp_path, script):
     assert "loads of 16 bits" in odd
     assert "spills" in large
     assert all((line == "[]") == (i % 2 == 0) for i, line in enumerate(others)), others
+
+
+def test_figures_are_recorded(tmp_path, monkeypatch):
+    from bench.aot import recorded
+
+    page = tmp_path / "kernels.md"
+    page.write_text(f"before\n{recorded.BEGIN}old\n{recorded.END}after\n")
+    monkeypatch.setattr(recorded, "FILE", tmp_path / "figures.json")
+    monkeypatch.setattr(recorded, "PAGE", page)
+    recorded.save("3.6.0", {"KL(p || q)": {"sm_90": GOOD}}, whole=True)
+    recorded.save("3.10.0", {"a": {"sm_90": GOOD, "sm_80": {**GOOD, "per_element": None, "stack": 8}}}, whole=True)
+    recorded.save("3.10.0", {"a": {"sm_90": {**GOOD, "registers": 41}}}, whole=False)
+    assert recorded.load("3.10.0")["a"]["sm_90"]["registers"] == 41
+    assert recorded.load("3.2.0") == {}
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert text.index("Triton 3.10.0") < text.index("Triton 3.6.0")
+    assert "| a | 9.4, 41 | (900), 40, spills |" in text
+    assert r"| KL(p \|\| q) | 9.4, 40 |" in text
+    recorded.save("3.10.0", {"b": {"sm_90": GOOD}}, whole=True)
+    assert list(recorded.load("3.10.0")) == ["b"]
+
+
+def test_the_page_has_what_is_recorded():
+    from bench.aot import recorded
+
+    text = recorded.PAGE.read_text()
+    assert recorded.table(recorded._all()) == text.split(recorded.BEGIN)[1].split(recorded.END)[0]
 
 
 LISTED = """

@@ -22,7 +22,8 @@ import collections, json
 import torch
 from bench.aot.cases import BF16, F32, empty
 from bench.aot.stand_in import compiled
-from rollmath.kernels import row_stats, row_stats_backward
+from bench.aot.token_cases import policy_loss
+from rollmath.kernels import row_stats, row_stats_backward, scan
 
 def both(rows, width=4096, temperature=0.7, softcap=None, dtype=BF16):
     logits, labels = empty(rows, width, dtype=dtype), empty(rows, dtype=torch.int64)
@@ -31,6 +32,11 @@ def both(rows, width=4096, temperature=0.7, softcap=None, dtype=BF16):
     grads = {"logprob": empty(rows), "entropy": empty(rows)}
     row_stats_backward.backward(logits, labels, saved, grads, **options)
 
+def gae(width=2000, gamma=0.99):
+    rewards, values, advantages, returns = (empty(64, width) for _ in range(4))
+    mask = empty(64, width, dtype=torch.bool)
+    scan.gae(rewards, values, gamma=gamma, lam=0.95, mask=mask, advantages=advantages, returns=returns)
+
 def variants(calls):
     "Compiled kernels per name, and the largest extent of any grid beyond its first axis."
     noted = compiled("sm_90", lambda: [call() for call in calls])
@@ -38,7 +44,7 @@ def variants(calls):
     for launch in noted:
         made[launch.name].add(id(launch.kernel))
     beyond = max([1, *(n for launch in noted for n in launch.grid[1:])])
-    return {k: len(v) for k, v in made.items()}, beyond, max(launch.grid[0] for launch in noted)
+    return {k: len(v) for k, v in made.items()}, beyond, max(n.grid[0] for n in noted), len(noted) / len(calls)
 
 print(json.dumps({
     "lengths": variants([lambda n=n: both(n) for n in range(4000, 4032)]),
@@ -46,6 +52,10 @@ print(json.dumps({
     "temperatures": variants([lambda t=t: both(4000, temperature=0.5 + t / 16) for t in range(32)]),
     "soft-caps": variants([lambda c=c: both(4000, softcap=20.0 + c) for c in range(8)]),
     "widths": variants([lambda v=v: both(4000, width=1900 + v) for v in range(64)]),
+    "decays of a scan": variants([lambda i=i: gae(gamma=0.9 + i / 100) for i in range(8)]),
+    "lengths of a scan": variants([lambda i=i: gae(width=2000 + i) for i in range(32)]),
+    "coefficients of a loss": variants([lambda i=i: policy_loss(64, 0.1 + i / 100, 0.3 + i / 100) for i in range(8)]),
+    "lengths of a loss": variants([lambda i=i: policy_loss(60 + i) for i in range(8)]),
     "many rows": variants([lambda: both(2**20 + 1)]),
 }))
 """
@@ -58,20 +68,29 @@ def noted(script):
     return {name: tuple(values) for name, values in json.loads(out.splitlines()[-1]).items()}
 
 
-@pytest.mark.parametrize("name", ["lengths", "few rows", "temperatures", "soft-caps"])
+@pytest.mark.parametrize(
+    "name", ["lengths", "few rows", "temperatures", "soft-caps", "decays of a scan", "coefficients of a loss"]
+)
 def test_nothing_compiles_again(noted, name):
     # A length, a temperature or a clip range that is part of the program costs a compilation for each value.
-    variants, _, _ = noted[name]
+    variants = noted[name][0]
     assert set(variants.values()) == {1}, variants
 
 
-def test_widths_compile_by_their_alignment_alone(noted):
-    variants, _, _ = noted["widths"]
+@pytest.mark.parametrize("name", ["widths", "lengths of a scan", "lengths of a loss"])
+def test_widths_compile_by_their_alignment_alone(noted, name):
+    variants = noted[name][0]
     assert max(variants.values()) <= 3, variants
 
 
+@pytest.mark.parametrize(("name", "launches"), [("lengths", 2), ("lengths of a scan", 1), ("lengths of a loss", 2)])
+def test_a_call_is_few_launches(noted, name, launches):
+    # Forward and backward; a scan; the terms of a loss and their sums.
+    assert noted[name][3] == launches
+
+
 def test_rows_do_not_end_at_65535(noted):
-    _, beyond, first = noted["many rows"]
+    _, beyond, first, _ = noted["many rows"]
     assert beyond <= 65535
     assert first > 65535
 

@@ -67,3 +67,33 @@ def test_a_block(x, live, largest, device):
     given = torch.tensor(x, dtype=torch.float32).to(device)
     of_lanes[(1,)](given, torch.tensor(live, dtype=torch.uint8).to(device), out, BLOCK=4)
     np.testing.assert_array_equal(out.cpu().numpy(), np.float32(largest))
+
+
+@triton.jit
+def of_a_long_segment(x, out, n, BLOCK: tl.constexpr):
+    total, lost = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+    for start in range(0, n, BLOCK):
+        total, lost = module.add(total, lost, tl.load(x + start + tl.arange(0, BLOCK)))
+    tl.store(out, module.lane_sum(total, lost))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        np.full(4000, 0.1),
+        np.random.default_rng(0).standard_normal(4000),
+        np.resize([1e6, 1e-3, -1e6, 1e-3], 4000),
+        np.resize([1.0, np.inf, 2.0], 4000),
+        np.resize([np.inf, 1.0, -np.inf], 4000),
+        np.resize([1.0, np.nan], 4000),
+    ],
+    ids=["same", "normal", "cancelling", "inf", "inf - inf", "nan"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_long_segment(x, device):
+    """A lane that adds thousands of numbers loses no more than one that adds two."""
+    x = x.astype(np.float32)
+    out = torch.empty(1, device=device)
+    of_a_long_segment[(1,)](torch.tensor(x).to(device), out, len(x), BLOCK=2, enable_fp_fusion=False)
+    exact, size = x.astype(np.float64).sum(), np.abs(x.astype(np.float64)).sum()
+    np.testing.assert_allclose(out.item(), exact, rtol=0, atol=1.5e-7 * size if np.isfinite(size) else 0)

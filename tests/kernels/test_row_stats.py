@@ -30,8 +30,14 @@ def forward(x, labels, ids=None, outputs=NAMES, inv_temperature=1.0, **options):
     return row_stats.forward(x, labels, outputs=outputs, inv_temperature=inv_temperature, ids=ids, **given)
 
 
-@pytest.mark.parametrize("vocab", [1, 2, 5, 7, 8, 9, 16, 17, 128, 517, 3001])
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("dtype", "vocab"),
+    [
+        *((torch.bfloat16, vocab) for vocab in (1, 2, 5, 7, 8, 9, 16, 17, 128, 517, 3001)),
+        *((torch.float32, vocab) for vocab in (1, 3, 4, 5, 16, 129, 517)),
+        *((torch.float16, vocab) for vocab in (7, 17, 300)),
+    ],
+)
 def test_every_output_for_any_length(device, stats_of_rows, near, vocab, dtype):
     x, labels, ids = data(device, 1, vocab, dtype)
     near(forward(x, labels, ids), stats_of_rows(x, labels, ids=ids))
@@ -246,6 +252,15 @@ def test_a_part_without_a_possible_token_changes_no_bit(device):
         assert all(torch.equal(both[n], alone[n]) for n in both)
 
 
+def test_a_part_without_tokens_has_no_argmax(device):
+    x = torch.full((1, 2), -torch.inf, device=device)
+    allowed = torch.tensor([1], device=device), torch.tensor([0, 1], device=device)
+    options = {"outputs": ("argmax",), "inv_temperature": 1.0, "allowed": allowed, "total": 2}
+    parts = torch.stack([row_stats.partials(x[:, i : i + 1], None, first=i, **options) for i in range(2)])
+    assert row_stats.merge(parts, None, outputs=("argmax",), total=2)["argmax"].tolist() == [1]
+    assert row_stats.merge(parts[:1], None, outputs=("argmax",), total=2)["argmax"].tolist() == [0]
+
+
 def test_the_first_of_ties(device):
     x = torch.zeros(1, 700, device=device)
     x[0, [650, 333, 40]] = 7.0
@@ -328,6 +343,35 @@ def test_masked_rows_are_not_read(device, stats_of_rows, near):
         for name in expected:
             expected[name][1] = 0
         near(got, expected)
+
+
+@pytest.mark.parametrize("sets", [False, True])
+def test_columns_beyond_the_vocabulary_are_no_tokens(device, sets):
+    x, labels, ids = data(device, 2, 300)
+    x[:, 290:] = torch.nan
+    labels[0], ids[0, 0] = 289, 290
+    allowed = random_sets(device, 2, 300, 250) if sets else None
+    got = forward(x, labels, ids, total=290, allowed=allowed)
+    alone = forward(x[:, :290], labels, ids, allowed=allowed)
+    for name in got:
+        torch.testing.assert_close(got[name], alone[name], atol=0, rtol=0, equal_nan=True, msg=name)
+    assert got["gathered"][0, 0].isnan()
+    assert got["entropy"].isfinite().all()
+
+
+def test_no_columns_are_no_distribution(device):
+    x, labels, ids = data(device, 2, 5)
+    for options in ({"total": 5, "first": 5}, {}):
+        got = forward(x if options else x[:, :0], labels, ids, **options)
+        assert got["entropy"].isnan().all()
+        assert (got["lse"] == -torch.inf).all()
+    # And nothing to a merge.
+    options = {"outputs": NAMES, "inv_temperature": 1.0, "ids": ids, "total": 5}
+    parts = [row_stats.partials(x, labels, **options), row_stats.partials(x[:, :0], labels, first=5, **options)]
+    merging = {"outputs": NAMES, "total": 5, "ids": ids}
+    alone = row_stats.merge(torch.stack(parts[:1]), labels, **merging)
+    both = row_stats.merge(torch.stack(parts), labels, **merging)
+    assert all(torch.equal(both[n], alone[n]) for n in both)
 
 
 @pytest.mark.parametrize(("split", "vocab"), [(1, 520), (2, 520), (1, 517)])

@@ -242,6 +242,12 @@ def test_softcap(device, softcap, dtype):
     close(made, case.exact, 1e-5)
 
 
+def test_a_logit_that_is_infinite_in_units_of_the_cap_is_capped(device):
+    x = torch.tensor([[3e38, 0.25, -3e38, -0.5]])
+    case = Case(x, names=("logprob", "entropy"), softcap=0.5, labels=torch.tensor([1]))
+    close(case.run(device), case.exact)
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("width", [45, 64])
 def test_allowed_sets(device, in_place, width):
@@ -260,6 +266,15 @@ def test_allowed_sets(device, in_place, width):
     made = case.run(device, allowed=allowed, out=case.x if in_place else None, parts=2)
     assert (made[~member] == 0).all()
     close(made, case.exact, 3e-6)
+
+
+def test_offsets_that_lie_are_cut_to_the_list(device):
+    case = Case(logits(3, 40), names=("entropy", "mean_logprob"))
+    allowed = torch.arange(5, dtype=torch.int32).to(device), torch.tensor([-(2**40), 2, 2**40, 3]).to(device)
+    made = case.run(device, allowed=allowed)
+    assert (made[:, 5:] == 0).all()
+    assert (made[0, :2] != 0).all()
+    assert (made[2] == 0).all()
 
 
 def strided(x):

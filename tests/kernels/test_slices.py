@@ -49,6 +49,9 @@ def test_every_row_comes_once_and_in_order():
         (lambda: torch.zeros(6, 64), ALIGNED, 1),
         (lambda: torch.zeros(2, 4, 64)[:, :-1], ALIGNED, 1),
         (lambda: torch.zeros(2, 3, 4, 64)[:, :2, :3], ALIGNED, 2),
+        (lambda: torch.zeros(6, 64)[:, 4:40], ALIGNED, 1),
+        (lambda: torch.zeros(1, 63), ALIGNED, 1),
+        (lambda: torch.zeros(6, 64)[:, 2:], PEELED, 1),
         (lambda: torch.zeros(6, 63), PEELED, 1),
         (lambda: torch.zeros(2, 4, 63)[:, :-1], PEELED, 1),
         (lambda: torch.zeros(6, 63)[1:], PEELED, 1),
@@ -71,6 +74,14 @@ def test_tensors_are_as_fast_together_as_the_slowest():
     assert piece.layout == ALIGNED.value
     (piece,) = slices(torch.zeros(6, 63), torch.zeros(6, 63, dtype=torch.bfloat16))
     assert piece.layout == STRIDED.value
+
+
+def test_a_storage_that_begins_anywhere():
+    # Memory of another library need not begin at a multiple of 16 bytes, and nothing before it may be named.
+    numpy = pytest.importorskip("numpy")
+    x = torch.from_numpy(numpy.zeros(101, dtype=numpy.float32)[1:]).view(4, 25)
+    (piece,) = slices(x)
+    assert piece.layout == (STRIDED.value if x.data_ptr() % 16 else PEELED.value)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

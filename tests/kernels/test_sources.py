@@ -12,6 +12,7 @@ FILES = sorted((ROOT / "kernels").glob("*.py"))
 FORBIDDEN = {
     "autotune": "the first call of every shape would time dozens of kernels, and bits would depend on the winner",
     "inline_asm_elementwise": "the interpreter cannot run it",
+    "dot": "products are for the library: TF32 and 16 bits lose digits silently",
     "libdevice": "the interpreter cannot run it",
     "atomic_add": "the order of float atomics is not fixed",
     "atomic_cas": "a spin lock has no fixed order",
@@ -71,11 +72,38 @@ def test_every_launch_says_whether_it_fuses(path):
                 assert says, f"{path.name}:{node.lineno}: {launched} without enable_fp_fusion"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+def test_every_launch_is_on_the_device_of_the_tensors(path):
+    # Triton launches on the current device, which another one of several need not be.
+    tree = ast.parse(path.read_text())
+
+    def launches(node):
+        return {
+            n.lineno
+            for n in ast.walk(node)
+            if isinstance(n, ast.Call) and isinstance(n.func, ast.Subscript) and isinstance(n.func.slice, ast.Tuple)
+        }
+
+    guarded = [
+        launches(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.With) and "launching(" in ast.unparse(node.items[0])
+    ]
+    assert launches(tree) == set().union(*guarded), path.name
+
+
+def functions(path):
+    return {n.name for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)}
+
+
 def test_the_table_of_defects_is_complete():
     found = set()
     for path in (ROOT / "tests" / "kernels").glob("test_peer_defects*.py"):
-        functions = [n for n in ast.parse(path.read_text()).body if isinstance(n, ast.FunctionDef)]
-        found |= {f.name.removeprefix("test_") for f in functions if f.name.startswith("test_")}
+        found |= {name.removeprefix("test_") for name in functions(path) if name.startswith("test_")}
     page = (ROOT / "docs" / "kernels.md").read_text().split("## Defects")[1]
-    listed = re.findall(r"^\| `(\w+)` \| \S", page, re.MULTILINE)
-    assert sorted(listed) == sorted(found)
+    listed = re.findall(r"^\| `([\w/.:]+)` \| \S", page, re.MULTILINE)
+    assert sorted(name for name in listed if "::" not in name) == sorted(found)
+    for name in listed:
+        if "::" in name:
+            path, test = name.split("::")
+            assert test in functions(ROOT / "tests" / path)

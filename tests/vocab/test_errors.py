@@ -179,3 +179,32 @@ def test_the_meta_device_computes_shapes():
     assert stats.logprob.shape == (2, 3)
     assert stats.logprob.is_meta
     assert stats.entropy.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("sets", "mask", "message"),
+    [
+        (
+            [[0, 2], [], [1]],
+            None,
+            r"'allowed' must have a token in every row, got none in flat row 1; leave rows out by",
+        ),
+        ([[0, 2], [3], [1]], None, r"'labels' must be in the set of 'allowed' of their row, got 1 at flat index 1$"),
+        ([[0, 2], [], [1]], [True, False, True], None),
+        ([[0, 2], [3], [1]], [True, False, True], None),
+    ],
+)
+def test_sets_that_leave_a_row_without_its_label_are_errors_on_request(sets, mask, message):
+    x, y = torch.randn(3, 4), torch.tensor([2, 1, 1])
+    options = {"allowed": vocab.TokenSets.of_lists(sets), "mask": None if mask is None else torch.tensor(mask)}
+    by_default = vocab.logprobs(x, y, **options)
+    if message is None:
+        assert torch.equal(vocab.logprobs(x, y, check=True, **options), by_default)
+        return
+    with pytest.raises(ValueError, match=message):
+        vocab.logprobs(x, y, check=True, **options)
+    assert not by_default[1].isfinite()
+    with pytest.raises(ValueError, match=message):
+        torch.compile(lambda a: vocab.logprobs(a, y, check=True, **options), backend="eager")(x)
+    ignored = vocab.row_stats(x, torch.tensor([2, -1, 1]), ignore_index=-1, check=len(sets[1]) > 0, **options)
+    assert ignored.logprob[1] == 0

@@ -63,6 +63,21 @@ def test_factors_of_16_bits(case):
         assert off <= 2**-7 * want[name].abs().max()
 
 
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_labels_that_do_not_lie_side_by_side(case, backend, device, same_bits):
+    """Columns of wider tensors, and one number for all rows."""
+    wide = {name: torch.stack([case[name]] * 2, -1)[..., 0] for name in ("labels", "ids", "temperature")}
+    assert not wide["labels"].is_contiguous()
+    mask = (torch.arange(2 * N, device=device).view(N, 2) < 2 * N - 2)[:, 0]
+    options = {"outputs": ("logprob", "gathered"), "workspace": 128 * 2 * 4}
+    for labels in (wide["labels"], case["labels"][0].expand(N)):
+        strided, plain = case | wide | {"labels": labels}, case | {"labels": labels.contiguous()}
+        got = run(strided, backend, mask=mask, temperature=wide["temperature"], **options)
+        want = run(plain, backend, mask=mask.contiguous(), temperature=case["temperature"], **options)
+        for name, x in got.items():
+            same_bits(x.detach(), want[name].detach())
+
+
 def test_a_rank_without_tokens_and_padding(case):
     """One process that is told it has a part; a chunk without tokens merges with the others."""
     shard = VocabShard(None, 0, 200)

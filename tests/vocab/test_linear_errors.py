@@ -93,6 +93,11 @@ def call(hidden=HIDDEN, weight=WEIGHT, labels=LABELS, **options):
         ({"temperature": torch.ones(2, requires_grad=True)}, ValueError, "'temperature' requires grad"),
         ({"temperature": "hot"}, TypeError, "'temperature' must be a number or a tensor with one number a row"),
         ({"temperature": True}, TypeError, "'temperature' must be a number"),
+        (
+            {"temperature": torch.ones(2, dtype=torch.bool)},
+            TypeError,
+            "'temperature' must be a number or a tensor with one number a row, got a 1-D bool array",
+        ),
         ({"softcap": 0.0}, ValueError, "'softcap' must be finite and positive, got 0.0"),
         (
             {"mask": torch.ones(2)},
@@ -131,9 +136,16 @@ def test_labels_that_nobody_looks_at_give_nan():
     assert not stats.entropy.isnan().any()
 
 
-def test_transforms_are_refused():
-    with pytest.raises(RuntimeError, match=r"linear_row_stats\(\): does not run under the transforms of torch.func"):
-        torch.vmap(call)(HIDDEN[None], WEIGHT[None], LABELS[None])
+class Quantised(torch.nn.Linear):
+    """As libraries make them: a linear layer whose weight is something else."""
+
+    def forward(self, hidden):
+        return hidden @ (0.5 * self.weight.T)
+
+
+def test_transforms_of_functions():
+    with pytest.raises(RuntimeError, match=r"^linear_row_stats\(\): does not run under the transforms of torch.func"):
+        torch.func.vmap(lambda row: call(row, labels=torch.tensor(1)).logprob)(HIDDEN)
 
 
 def test_heads():
@@ -142,9 +154,11 @@ def test_heads():
     with pytest.raises(ValueError, match=r"LMHead\(\): 'scale' must be finite and positive, got 0"):
         vocab.LMHead(4, 300, scale=0)
     with pytest.raises(
-        TypeError, match=r"LMHead.from_linear\(\): 'linear' must be an nn.Linear, got an object of type Ide"
+        TypeError, match=r"LMHead.from_linear\(\): 'linear' must be an nn.Linear with its own forward, got .* type Ide"
     ):
         vocab.LMHead.from_linear(torch.nn.Identity())
+    with pytest.raises(TypeError, match=r"must be an nn.Linear with its own forward, got an object of type Quantised"):
+        vocab.LMHead.from_linear(Quantised(4, 300))
     with pytest.raises(ValueError, match=r"^row_stats\(\): 'labels' must have shape \(2,\)"):
         vocab.LMHead(4, 300).row_stats(HIDDEN, LABELS[:1])
     with pytest.raises(TypeError, match=r"^row_stats\(\): 'weight' must be torch.bfloat16 .* got torch.float32"):

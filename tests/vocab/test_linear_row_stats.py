@@ -385,6 +385,25 @@ def test_there_is_no_second_derivative():
         torch.autograd.grad(stats.logprob.sum(), hidden, create_graph=True)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_results_may_be_changed_in_place(masked, same_bits):
+    """What backward reads is not what the caller has."""
+    case, found = Case(), []
+    options = {"mask": torch.arange(11) % 3 == 0} if masked else {}
+    for changed in (False, True):
+        hidden, weight = case.factors("hidden", "weight")
+        stats = vocab.linear_row_stats(hidden, weight, case.labels, outputs=NAMES, ids=case.ids, **options)
+        total = sum(getattr(stats, name).sum() for name in NAMES if name != "argmax")
+        if changed:
+            with torch.no_grad():
+                for x in stats:
+                    x.mul_(3)
+        total.backward()
+        found.append((hidden.grad, weight.grad))
+    for a, b in zip(*found, strict=True):
+        same_bits(a, b)
+
+
 def test_a_weight_that_changes_before_backward_is_noticed():
     case = Case()
     hidden, weight = case.factors("hidden", "weight")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from rollmath.loss._arithmetic import Rules
 from rollmath.loss._batch import BatchObjective
 from rollmath.loss._call import Call, Finished, Result
 from rollmath.loss._everything import Everything
@@ -21,6 +19,7 @@ from rollmath.loss._lowering import Unsupported
 from rollmath.loss._metrics import LossMetrics
 from rollmath.loss._record import Given, graph_of
 from rollmath.loss._resident import Resident, resident
+from rollmath.loss._settled import Settled
 from rollmath.loss._values import Values
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 #: Tokens of a block; one warp has no barriers in its sums. The order of the sums depends on these numbers alone.
 BLOCK, WARPS = 256, 1
 #: The same where a program has all tokens of a row, rollout or turn.
-SEGMENT_BLOCK, SEGMENT_WARPS = 512, 8
+SEGMENT_BLOCK, SEGMENT_WARPS = 256, 8
 #: Partial sums that the second kernel reads at once.
 TILE, REDUCE_WARPS = 8192, 16
 
@@ -48,25 +47,25 @@ def fused(call: Call) -> Result | str:
     device = call.logprobs.theta.device
     if not _can_launch(device):
         return f"there are no kernels for {device}"
-    rules = _settled(call.rules)
-    if isinstance(rules, str):
-        return rules
     if call.dtype != torch.float32:
         return "theta is float64"
-    theta = call.logprobs.theta
-    here = resident(call.rows, call.logprobs.shape, theta.device)
-    graph = graph_of(rules, _given(call, here))
+    # A kernel is launched on the current device.
+    with torch.cuda.device_of(call.logprobs.theta):  # type: ignore[no-untyped-call]
+        try:
+            return _made(call)
+        except Unsupported as reason:
+            return str(reason)
+
+
+def _made(call: Call) -> Result | str:
+    here = resident(call.rows, call.logprobs.shape, call.logprobs.theta.device)
+    graph = graph_of(Settled(call.rules), _given(call, here))
     if isinstance(graph, str):
         return graph
     columns = {name: _column(call, here, name) for name in _inputs(graph)}
     kinds = tuple((name, column.kind) for name, column in columns.items())
-    try:
-        source = source_of(graph, kinds, masked=here.masked)
-    except Unsupported as reason:
-        return str(reason)
-    # A kernel is launched on the current device.
-    with torch.cuda.device_of(theta):  # type: ignore[no-untyped-call]
-        return _REFUSED.get(source.text) or _launched(call, graph, source, here, columns)
+    source = source_of(graph, kinds, masked=here.masked)
+    return _REFUSED.get(source.text) or _launched(call, graph, source, here, columns)
 
 
 def _can_launch(device: torch.device) -> bool:
@@ -91,7 +90,7 @@ def _launched(call: Call, graph: Graph, source: Source, here: Resident, columns:
     except Exception as error:
         import triton  # noqa: PLC0415  it is there, or nothing was launched
 
-        if not isinstance(error, triton.CompilationError):
+        if not isinstance(error, (triton.CompilationError, triton.OutOfResources)):
             raise
         return _REFUSED.setdefault(source.text, f"Triton does not compile it: {error}")
 
@@ -145,26 +144,6 @@ def _launch(call: Call, graph: Graph, source: Source, here: Resident, columns: d
     )
     metrics = LossMetrics.of_table(source.names, table)
     return Result(slopes[0], slopes[1] if len(slopes) > 1 else None, {}, Finished(value, metrics))
-
-
-def _settled(rules: Rules) -> Rules | str:
-    """The rules without what comes as an input, if nothing but their fields decides what they do."""
-    objective = rules.objective
-    if isinstance(objective, BatchObjective):
-        objective = objective.bare()
-    for x in (objective, rules.kl, *getattr(rules.correction, "parts", (rules.correction,))):
-        if not _is_settled(x):
-            return f"{type(x).__name__} is no frozen dataclass of numbers, strings and tuples"
-    return replace(rules, objective=objective, coef=None if rules.coef is None else 0.0)
-
-
-def _is_settled(x: Any) -> bool:
-    if x is None or isinstance(x, (bool, int, float, str)):
-        return True
-    if isinstance(x, tuple):
-        return all(map(_is_settled, x))
-    frozen = is_dataclass(x) and not isinstance(x, type) and x.__dataclass_params__.frozen  # type: ignore[attr-defined]
-    return frozen and all(_is_settled(getattr(x, field.name)) for field in fields(x))
 
 
 def _given(call: Call, here: Resident) -> Given:

@@ -86,11 +86,17 @@ def _floating(dtype: torch.dtype) -> torch.dtype:
 
 def _elementwise(op: str) -> Lower:
     def lower(recorder: Recorder, dtype: torch.dtype, *args: Any) -> int:
-        if dtype == torch.bool and op in {"mul", "minimum", "maximum"}:
-            return recorder.op("or" if op == "maximum" else "and", dtype, *args)
+        if dtype == torch.bool:
+            if op not in _OF_BOOLS:
+                raise Unsupported(f"{op} of bools has no form in the kernel")
+            return recorder.op(_OF_BOOLS[op], dtype, *args)
         return recorder.op(op, _floating(dtype) if op in FLOATING else dtype, *args)
 
     return lower
+
+
+#: What arithmetic of bools is.
+_OF_BOOLS = {"mul": "and", "minimum": "and", "maximum": "or", "add": "or"}
 
 
 #: Of these the result is a float whatever goes in.
@@ -123,12 +129,13 @@ def _bitwise(op: str) -> Lower:
 
 
 def _times(recorder: Recorder, dtype: torch.dtype, x: Any, factor: float) -> Any:
-    return x if factor == 1 else At(recorder.op("mul", dtype, x, factor))
+    return x if factor == 1 else At(_elementwise("mul")(recorder, dtype, x, factor))
 
 
 def _sum_of(sign: int) -> Lower:
     def lower(recorder: Recorder, dtype: torch.dtype, x: Any, y: Any, alpha: float = 1) -> int:
-        return recorder.op("add" if sign > 0 else "sub", dtype, x, _times(recorder, dtype, y, alpha))
+        op = "add" if sign > 0 else "sub"
+        return _elementwise(op)(recorder, dtype, x, _times(recorder, dtype, y, alpha))
 
     return lower
 
@@ -175,7 +182,10 @@ def _where(recorder: Recorder, dtype: torch.dtype, condition: Any, x: Any, y: An
 
 
 def _node(recorder: Recorder, dtype: torch.dtype, x: Any) -> int:
-    return recorder.cast(x.node if isinstance(x, At) else recorder.node_of(x), dtype)
+    node = x.node if isinstance(x, At) else recorder.node_of(x)
+    if recorder.cuts(node, dtype):
+        raise Unsupported("a single number is cut to a whole one")
+    return recorder.cast(node, dtype)
 
 
 def _masked_fill(recorder: Recorder, dtype: torch.dtype, x: Any, mask: Any, value: Any) -> int:
@@ -212,6 +222,8 @@ def _nan_to_num(
 
 
 def _pow(recorder: Recorder, dtype: torch.dtype, x: Any, exponent: Any) -> int:
+    if not isinstance(exponent, (int, float)) or not isinstance(x, torch.Tensor):
+        raise Unsupported("a power of a tensor")
     if exponent == 0.5:
         return recorder.op("sqrt", _floating(dtype), x)
     if exponent not in {1, 2, 3, -1, -2}:

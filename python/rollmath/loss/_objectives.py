@@ -60,8 +60,9 @@ class Objective:
     def token_loss(self, tokens: Tokens) -> TokenLoss:
         """Loss and derivative of each token.
 
-        It may depend on the tokens and on the fields of the dataclass alone: on a GPU it runs once for fields of the
-        same value, with tensors on the device ``"meta"``, which have no numbers, and a kernel does the same from then
-        on. What cannot be done without numbers, or has no kernel, runs as it is.
+        On a GPU it runs once with tensors on the device ``"meta"``, which have no numbers, and a kernel does the same
+        from then on, until a field of the dataclass, or a number or function that the code reads, is another. What
+        cannot be done without numbers, has no kernel, or reads what can change in place, such as a global list, runs
+        as it is.
         """
         raise NotImplementedError(f"{type(self).__name__} must define token_loss(self, tokens)")

@@ -16,6 +16,7 @@ from rollmath.loss._arithmetic import Rules, core
 from rollmath.loss._graph import Graph
 from rollmath.loss._lowering import Unsupported
 from rollmath.loss._recorder import Recorder, Segments
+from rollmath.loss._settled import Settled
 from rollmath.loss._tokens import Tokens
 
 
@@ -35,16 +36,18 @@ class Given(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def graph_of(rules: Rules, given: Given) -> Graph | str:
-    """The graph of some rules, or why there is none. ``rules.coef`` may be any number: it is an input."""
+def graph_of(settled: Settled, given: Given) -> Graph | str:
+    """The graph of some rules, or why there is none."""
     try:
-        # Twice, with other numbers of tokens: nothing may depend on how many a stand-in has.
-        first, second = (_recorded(rules, given, *sizes) for sizes in ((5, 3), (7, 4)))
+        first = _recorded(settled.rules, given, 5, 3)
+        # Of a user's code nothing may depend on how many tokens a stand-in has, or on what another call gives.
+        if settled.foreign and not first.same(_recorded(settled.rules, given, 7, 4)):
+            return "it depends on the number of positions"
     except Unsupported as reason:
         return str(reason)
     except Exception as error:  # of code of the user, which the plain arithmetic raises where it should be
         return f"{type(error).__name__} without numbers: {error}"
-    return first if first.same(second) else "it depends on the number of positions"
+    return first
 
 
 def _recorded(rules: Rules, given: Given, length: int, segments: int) -> Graph:

@@ -115,6 +115,8 @@ class Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if name in SAME:
             out = func(*args, **kwargs)
+            if out.dtype != args[0].dtype:
+                raise Unsupported("bits are read as another type")
             if out.device.type == "meta":
                 self.node_of(out)
             return out
@@ -187,10 +189,14 @@ class Recorder(TorchDispatchMode):
 
     def reduce(self, op: str, x: Any) -> At:
         """A sum or maximum over the tokens."""
-        node = self.cast(x.node if isinstance(x, At) else self.node_of(x), torch.float32)
+        node = x.node if isinstance(x, At) else self.node_of(x)
+        if isinstance(x, torch.Tensor) and x.dim() == 0:
+            return At(node)
+        dtype = self.dtype(node) if self.dtype(node).is_floating_point else torch.int64
+        node = self.cast(node, torch.float32)
         if self._nodes[node].per == "sum":
             raise Unsupported("a sum is reduced again")
-        return At(self._add(Node(op, (node,), "sum", torch.float32)))
+        return At(self._add(Node(op, (node,), "sum", dtype)))
 
     def cast(self, node: int, dtype: torch.dtype) -> int:
         """The node in this dtype."""
@@ -200,8 +206,14 @@ class Recorder(TorchDispatchMode):
         if x.op == "constant":
             assert not isinstance(x.value, str)
             kind: Callable[[Any], Any] = bool if dtype == torch.bool else float if dtype.is_floating_point else int
-            return self._add(replace(x, value=kind(x.value), dtype=dtype))
+            return self._add(Node("constant", (), "call", dtype, kind(x.value)))
         return self._add(Node("cast", (node,), x.per, dtype))
+
+    def cuts(self, node: int, dtype: torch.dtype) -> bool:
+        """Whether a cast would cut a single number to a whole one, of which a kernel keeps the fraction."""
+        x = self._nodes[node]
+        whole = not dtype.is_floating_point and dtype != torch.bool
+        return whole and x.dtype.is_floating_point and x.per != "token" and x.op != "constant"
 
     def dtype(self, node: int) -> torch.dtype:
         """The dtype of a node."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -44,6 +45,27 @@ class Resident:
         self._weights: dict[bytes, torch.Tensor | float] = {}
         self._columns: dict[str, torch.Tensor] = {}
         self._segments: dict[str, Segments] = {}
+        self._versions: NDArray[Any] | None = None
+        self._captured: dict[bytes, torch.Tensor | float] = {}
+        self._stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+    def meet(self) -> None:
+        """Makes the stream of now wait for the one that moved the columns, and these outlive what it does with them.
+
+        In a graph, which is captured on a stream of its own, that is up to who captures.
+        """
+        if self._stream is None:
+            return
+        if torch.cuda.is_current_stream_capturing():
+            self._captured |= self._weights
+            return
+        now = torch.cuda.current_stream(self.device)
+        if now != self._stream:
+            now.wait_stream(self._stream)
+            for x in (*self._weights.values(), *self._columns.values(), *chain(*self._segments.values())):
+                if isinstance(x, torch.Tensor):
+                    x.record_stream(now)
+            self._stream = now
 
     def row(self, rows: Rows) -> torch.Tensor:
         """The row of each position, int32, -1 where nothing is trained."""
@@ -67,9 +89,13 @@ class Resident:
 
     def version(self, rows: Rows) -> torch.Tensor:
         """The policy version of each position, int64."""
-        if "version" not in self._columns:
-            assert rows.version is not None
-            self._columns["version"] = Everything(rows, self.shape, self.device).version(rows.version)
+        assert rows.version is not None
+        # Of all columns only this one is not a copy of what was given, and may be written to.
+        if self._versions is None or not np.array_equal(self._versions, rows.version.values):
+            self._versions = np.array(rows.version.values)
+            moved = Everything(rows, self.shape, self.device).version(rows.version)
+            # Where it was, for graphs that have captured that.
+            self._columns.setdefault("version", moved).copy_(moved)
         return self._columns["version"]
 
     def segments(self, rows: Rows, level: Level) -> Segments:
@@ -101,6 +127,7 @@ def resident(rows: Rows, shape: tuple[int, ...], device: torch.device) -> Reside
     key = shape[1:], device
     if key not in here:
         here[key] = Resident(rows, shape, device)
+    here[key].meet()
     return here[key]
 
 

@@ -88,7 +88,7 @@ class TokenKernel:
                 lines += [f"s{i} = {_SEGMENT[nodes[i].op][2].format(f'a{i}')}" for i in found]
         rows = [(row, i, how) for row, (i, how) in enumerate(self._reductions())]
         vectors = [(row, i, how) for row, i, how in rows if i not in single]
-        lines += [f"p{row} = {_LANES[how][0]}" for row, _, how in vectors]
+        lines += [_LANES[how][0].format(f"p{row}") for row, _, how in vectors]
         lines += self._sweep(
             [*self.slopes.values(), *(i for _, i, _ in vectors)],
             single,
@@ -176,11 +176,16 @@ class TokenKernel:
 #: What a block of tokens becomes.
 _OF_BLOCK = {"sum": "tl.sum(tl.where(live, {0}, 0.0), 0)", "max": "partial.block_max({0}, live)"}
 
-#: The same over several blocks: a number for each lane, what a block does to it, and the lanes together.
+#: The same over several blocks: what each lane begins with, what a block does to it, and the lanes together.
 _LANES = {
-    "sum": ("tl.zeros([BLOCK], tl.float32)", "{0} += tl.where(live, {1}, 0.0)", "tl.sum({0}, 0)"),
+    # A lane has any number of tokens: their sum, and what its rounding lost.
+    "sum": (
+        "{0}, {0}_lost = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)",
+        "{0}, {0}_lost = partial.add({0}, {0}_lost, tl.where(live, {1}, 0.0))",
+        "partial.lane_sum({0}, {0}_lost)",
+    ),
     "max": (
-        'tl.full([BLOCK], -float("inf"), tl.float32)',
+        '{0} = tl.full([BLOCK], -float("inf"), tl.float32)',
         "{0} = tl.where(live & (({1} > {0}) | ({1} != {1})), {1}, {0})",
         "partial.lane_max({0})",
     ),

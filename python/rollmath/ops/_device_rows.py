@@ -16,9 +16,12 @@ from rollmath.ragged import Ragged
 
 if TYPE_CHECKING:
     import torch
+    from numpy.typing import NDArray
 
 #: Tests set it: CPU tensors go through the kernels, in Triton's interpreter.
 INTERPRET = False
+#: Bytes that CUDA copies from ordinary memory without waiting for the stream; more may wait, unless they are pinned.
+_STAGED = 65536
 
 
 def on_device(x: Any) -> bool:
@@ -42,6 +45,14 @@ def kernels(who: str, name: str, module: str, device: torch.device) -> Any:
         msg = f"{who}(): {name!r} is on {device}, where this needs Triton, which is not installed; call .cpu()"
         raise ValueError(msg)
     return importlib.import_module(f"rollmath.kernels.{module}")
+
+
+def moved(x: NDArray[Any], device: torch.device) -> torch.Tensor:
+    """A host array on the device, which is not waited for."""
+    copied: torch.Tensor = importlib.import_module("torch").from_numpy(x.copy())
+    if device.type == "cuda" and x.nbytes > _STAGED:
+        copied = copied.pin_memory()
+    return copied.to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -74,7 +85,7 @@ class DeviceRows:
                 msg = f"{who}(): 'lengths' goes with padded arrays; {name!r} is a Ragged, which has its own"
                 raise ValueError(msg)
             device = x.values.device
-            offsets = torch.tensor(x.offsets).to(device, non_blocking=True)
+            offsets = moved(x.offsets, device)
             rows = cls(who, name, torch, device, (int(x.offsets[-1]),), x, offsets)
         else:
             shape = tuple(x.shape)
@@ -116,10 +127,10 @@ class DeviceRows:
             if lengths.dtype == self.torch.bool or lengths.is_floating_point() or lengths.is_complex():
                 msg = f"{self.who}(): 'lengths' must hold integers, got {self._dtype(lengths)}"
                 raise TypeError(msg)
-            return self._plain("lengths", lengths)
+            return self._plain("lengths", lengths).contiguous()
         used = integers(self.who, "lengths", lengths)[0]
         _core.Layout.padded(self.who, self.shape[0], self.shape[1], used)
-        return self._moved(used)
+        return moved(used, self.device)
 
     def is_here(self, x: Any) -> bool:
         """True for a tensor on the device of the rows."""
@@ -138,7 +149,7 @@ class DeviceRows:
             msg = f"{self.who}(): {name!r} must be a Ragged with the offsets of {self.name!r}, got {describe(x)}"
             raise TypeError(msg)
         if of_rows and not (is_tensor(x) and x.device.type != "cpu"):
-            x = self._moved(to_bytes(self.who, name, host(self.who, name, x)[0]))
+            x = moved(to_bytes(self.who, name, host(self.who, name, x)[0]), self.device)
         if not self.is_here(x):
             got = x.device if is_tensor(x) else describe(x)
             msg = f"{self.who}(): {name!r} must be a tensor on {self.device} (= {self.name}.device), got {got}"
@@ -165,10 +176,6 @@ class DeviceRows:
         if len(x) != self.rows:
             msg = f"{self.who}(): {name!r} must have length {self.rows} (= the number of rows), got {len(x)}"
             raise ValueError(msg)
-
-    def _moved(self, x: Any) -> torch.Tensor:
-        moved: torch.Tensor = self.torch.from_numpy(x.copy()).to(self.device, non_blocking=True)
-        return moved
 
     def read(self, **arrays: Any) -> list[torch.Tensor]:
         """Token arrays of float types; ints and bools become float32."""
@@ -201,7 +208,9 @@ class DeviceRows:
     def per_row(self, name: str, x: Any) -> torch.Tensor:
         """One number a row."""
         if not self.is_here(x):
-            return self._moved(floats(self.who, name, x, length=self.rows, why="the number of rows")[0].astype("f8"))
+            return moved(
+                floats(self.who, name, x, length=self.rows, why="the number of rows")[0].astype("f8"), self.device
+            )
         self._vector(name, x)
         if x.is_complex():
             msg = f"{self.who}(): {name!r} must hold floats, ints or bools, got {self._dtype(x)}"
@@ -214,7 +223,8 @@ class DeviceRows:
         if x is None:
             return None
         if not self.is_here(x):
-            return self._moved(mask_bytes(self.who, name, x, length=self.rows, why="the number of rows"))
+            keep = mask_bytes(self.who, name, x, length=self.rows, why="the number of rows")
+            return None if keep is None else moved(keep, self.device)
         self._vector(name, x)
         return self.flags(name, self._plain(name, x)).contiguous()
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rollmath._arrays import Array, ArrayLike, floats, is_tensor
 from rollmath._convention import Whiten
-from rollmath.ops._device_rows import DeviceRows, kernels
+from rollmath.ops._device_rows import DeviceRows, kernels, moved
 from rollmath.ops._moments import weights_of
 from rollmath.ragged import Ragged
 
@@ -83,6 +83,7 @@ def scan_on_device(
     lam_returns = None if lam_returns is None else fraction(rows, "lam_returns", lam_returns)
     shared = {"rewards": r if by_row else tokens[0], "values": tokens[-1], "lam": lam, "lam_returns": lam_returns}
     outs = rows.outputs(out, rows.result_dtype(*tokens), 1 if only_returns else 2, {**shared, **inputs_of(call)})
+    flawed = flags_of(rows, whiten)
     kernels(rows.who, rows.name, "scan", rows.device).gae(
         None if by_row else tokens[0],
         tokens[-1],
@@ -92,10 +93,11 @@ def scan_on_device(
         lam_returns=lam_returns,
         advantages=None if only_returns else outs[0],
         returns=outs[-1],
+        flawed=flawed,
         **call,
     )
     if whiten is not None:
-        whiten_on_device(rows, outs[0], outs[0], whiten)
+        whiten_on_device(rows, outs[0], outs[0], whiten, flawed=flawed)
     return [rows.wrap(x) for x in outs]
 
 
@@ -155,12 +157,22 @@ def discounted_on_device(
     dtype = rows.result_dtype(x if by_row else flat)
     decay = fraction(rows, "gamma" if name == "rewards" else "decay", decay)
     (target,) = rows.outputs(out, dtype, 1, {name: flat, **inputs_of(call)})
+    flawed = flags_of(rows, whiten)
+    r, one_a_row = (None, flat) if by_row else (flat, None)
     kernels(rows.who, rows.name, "scan", rows.device).gae(
-        None if by_row else flat, None, row_rewards=flat if by_row else None, gamma=decay, advantages=target, **call
+        r, None, row_rewards=one_a_row, gamma=decay, advantages=target, flawed=flawed, **call
     )
     if whiten is not None:
-        whiten_on_device(rows, target, target, whiten)
+        whiten_on_device(rows, target, target, whiten, flawed=flawed)
     return rows.wrap(target)
+
+
+def flags_of(rows: DeviceRows, whiten: Whiten | None) -> torch.Tensor | None:
+    """Where a scan notes its NaN rows for the whitening, which does not see them where nothing is trained."""
+    if whiten is None:
+        return None
+    flags: torch.Tensor = rows.torch.empty(rows.rows, dtype=rows.torch.int32, device=rows.device)
+    return flags
 
 
 def whiten_on_device(
@@ -171,12 +183,13 @@ def whiten_on_device(
     *,
     weights: torch.Tensor | None = None,
     by: torch.Tensor | None = None,
+    flawed: torch.Tensor | None = None,
 ) -> None:
     """Whitens trained tokens by their own moments, or by the map that is given; 0 elsewhere. ``out`` may be ``x``."""
     segments = kernels(rows.who, rows.name, "segments", rows.device)
     if by is None:
         by = segments.merge(
-            segments.moments(x, **rows.layout),
+            segments.moments(x, flawed=flawed, **rows.layout),
             weights=weights,
             shift_mean=how.shift_mean,
             scale=how.scale,
@@ -184,7 +197,7 @@ def whiten_on_device(
             eps=how.eps,
             eps_place=how.eps_place,
         )
-    segments.affine(x, by, out, **rows.layout)
+    segments.affine(x, by, out, flawed=flawed, **rows.layout)
 
 
 def whitened_on_device(
@@ -204,7 +217,7 @@ def whitened_on_device(
     if weights is not None:
         here = rows.is_here(weights)
         w = rows.per_row(weights_name, weights if here else weights_of(rows.who, weights, rows.rows, weights_name))
-    given = None if by is None else rows._moved(np.array(by))
+    given = None if by is None else moved(np.array(by), rows.device)
     (target,) = rows.outputs(out, rows.result_dtype(flat), 1, {name: flat, "mask": rows.mask})
     whiten_on_device(rows, flat, target, how, weights=w, by=given)
     return rows.wrap(target)

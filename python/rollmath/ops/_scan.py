@@ -85,7 +85,7 @@ def lam_of(rows: TokenRows | DeviceRows, name: str, lam: ArrayLike) -> Any:
     """A decay for all rows or one a row; the core checks its range."""
     if isinstance(lam, (int, float, np.number, np.bool_)):
         return rate(rows.who, name, lam)
-    if isinstance(rows, DeviceRows):
+    if isinstance(rows, DeviceRows) and not (isinstance(lam, np.ndarray) and lam.ndim == 0):
         # Looked at where it is.
         return lam
     if getattr(lam, "shape", None) == ():

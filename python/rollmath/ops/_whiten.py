@@ -79,7 +79,8 @@ def whiten(
         row by row and rows combined in sorted order, so neither the order of the rows, nor gaps, nor a split over
         ranks with merged ``moments`` changes a bit. Token rows on a GPU are whitened there (with Triton), without
         waiting: rows are combined in their order, so that another order may change a last bit; a trained token that is
-        not finite, or a weight on the device that is none, makes every result NaN.
+        not finite, or a weight or length on the device that is none, makes every result NaN; with given ``moments`` a
+        token that is not finite stays so, and a wrong length makes its row NaN.
 
     Raises:
         ValueError: wrong shapes; a trained token that is not finite. (In one number a row NaN follows IEEE arithmetic,

@@ -78,9 +78,10 @@ def gae(
     On a GPU, where ``values`` decide (and Triton is needed): one kernel, and nothing waits for the device. Rewards of
     tokens must be there too; what describes rows, the mask included, may be on the host. Nobody looks at numbers on a
     device, so a row that would raise on the CPU for a reward at a gap, for what is not finite, or for a length or decay
-    out of its range is NaN in all its positions, gaps included. Arithmetic is in float64 there, too. The same call
-    gives the same bits; against the CPU, or if gaps are inserted, a last bit may differ. ``reward_on_gap="previous"``
-    needs ``gaps="carry"``.
+    out of its range is NaN in all its positions, gaps included (and padding, where the length is wrong or 0); with
+    ``whiten`` all advantages are NaN then. What no result depends on, as the decay of a row without tokens, goes
+    unseen. Arithmetic is in float64 there, too. The same call gives the same bits; against the CPU, or if gaps are
+    inserted, a last bit may differ. ``reward_on_gap="previous"`` does not go with ``gaps="state"``.
 
     Raises:
         ValueError: wrong shapes; ``gamma`` or ``lam`` outside [0, 1]; a reward at a gap; a trained token whose reward

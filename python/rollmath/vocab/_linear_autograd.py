@@ -82,12 +82,11 @@ class LinearRows(torch.autograd.Function):
         with _without_autocast(factors[0].device):
             stats = _forward(job, bias, factors)
         ctx.set_materialize_grads(False)
-        made = tuple(_spread(stats[name], job) for name in job.outputs)
+        # Copies, so that a caller who changes results in place changes nothing that backward needs.
+        made = tuple(_spread(stats[name], job, copy=True) for name in job.outputs)
         for name, result in zip(job.outputs, made, strict=True):
             if name == "argmax":
                 ctx.mark_non_differentiable(result)
-            if job.kept is None:
-                stats[name] = result
         ctx.names, ctx.count = tuple(stats), len(factors)
         # Tensors of the job are saved as tensors, so that a change in between is noticed.
         per_row = [job.labels, job.ids, job.mask, job.kept, job.inv_temperature]
@@ -132,10 +131,10 @@ def _without_autocast(device: torch.device) -> Any:
     return torch.autocast(device.type, enabled=False)
 
 
-def _spread(x: torch.Tensor, job: Job) -> torch.Tensor:
+def _spread(x: torch.Tensor, job: Job, *, copy: bool = False) -> torch.Tensor:
     """Numbers of the kept rows as numbers of all rows, 0 for the others."""
     if job.kept is None:
-        return x
+        return x.clone() if copy else x
     return x.new_zeros((job.rows, *x.shape[1:])).index_copy_(0, job.kept, x)
 
 
@@ -154,6 +153,7 @@ class _Factors:
         # The first pair is multiplied in the dtype of the job; small further ones in their own.
         self.xs = [xs[0].to(job.factor_dtype), *xs[1:]]
         self.ws = list(factors[1::2])
+        self.cast: tuple[slice, torch.Tensor] | None = None
         self.device = xs[0].device
         plan = job.plan
         self.buffer = torch.empty(
@@ -164,7 +164,17 @@ class _Factors:
 
     def weight(self, number: int, columns: slice) -> torch.Tensor:
         w = self.ws[number][columns]
-        return w.to(self.job.factor_dtype) if number == 0 else w
+        if number or w.dtype == self.job.factor_dtype:
+            return w
+        if self.cast is None or self.cast[0] != columns:
+            self.cast = None  # frees the last one before there is another
+            self.cast = columns, w.to(self.job.factor_dtype)
+        return self.cast[1]
+
+    def close(self) -> None:
+        """Gives the memory of a chunk back."""
+        self.cast = None
+        del self.buffer
 
     def view(self, buffer: torch.Tensor, rows: slice, columns: slice) -> torch.Tensor:
         """A chunk in a buffer that all chunks share; its rows start at aligned addresses."""
@@ -247,20 +257,34 @@ def _backward(
         if columns.start == columns.stop:
             continue
         for at in rows:
-            chunk = all_of.logits(at, columns)
-            gradient = job.backend.backward(
-                chunk,
-                job.labels_of(at),
-                {name: x[at] for name, x in stats.items()},
-                {name: g[at] for name, g in given.items()},
-                first=job.first + columns.start,
-                total=job.total,
-                out=chunk,
-                **job.of_rows(at),
-            )
-            sums.add(gradient, at, columns)
+            sums.add(_gradient(job, all_of, stats, given, at, columns), at, columns)
         sums.close(columns)
+    # To round the sums takes room of its own.
+    all_of.close()
     return sums.result()
+
+
+def _gradient(
+    job: Job,
+    all_of: _Factors,
+    stats: dict[str, torch.Tensor],
+    given: dict[str, torch.Tensor],
+    at: slice,
+    columns: slice,
+) -> torch.Tensor:
+    """That of a chunk of the logits, in their place."""
+    chunk = all_of.logits(at, columns)
+    made: torch.Tensor = job.backend.backward(
+        chunk,
+        job.labels_of(at),
+        {name: x[at] for name, x in stats.items()},
+        {name: g[at] for name, g in given.items()},
+        first=job.first + columns.start,
+        total=job.total,
+        out=chunk,
+        **job.of_rows(at),
+    )
+    return made
 
 
 class _Sums:

@@ -6,7 +6,12 @@ from functools import cache
 
 import torch
 
+from rollmath.vocab._linear_plan import parts
+
 _HALVES = (torch.float16, torch.bfloat16)
+
+#: Elements of a product that is added to something where the library cannot do both at once.
+ROOM = 1 << 22
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -68,5 +73,8 @@ def add_product(out: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Te
     if a.dtype == b.dtype and _supported(a.device, a.dtype)[0]:
         if _supported(a.device, a.dtype)[1]:
             return torch.addmm(out, a, b, out_dtype=torch.float32, out=out)
-        return out.add_(wide_product(a, b))
+        # The product needs room beside the sum: some rows at a time.
+        for at in parts(out.shape[0], max(1, ROOM // out.shape[1])):
+            out[at].add_(wide_product(a[at], b))
+        return out
     return out.addmm_(a.to(out.dtype), b.to(out.dtype))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 
@@ -36,10 +37,28 @@ from rollmath.vocab._values import must_look
 if TYPE_CHECKING:
     from rollmath.vocab._shard import VocabShard
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 #: Bytes of the logits that exist at a time.
 WORKSPACE = 256 << 20
 
 
+def uncompiled(function: Callable[P, T]) -> Callable[P, T]:
+    """``function``, which torch.compile leaves as it is."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **options: P.kwargs) -> T:
+        if torch.compiler.is_compiling():
+            # Not before: it imports the compiler.
+            disabled: Callable[P, T] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+            return disabled(*args, **options)
+        return function(*args, **options)
+
+    return call
+
+
+@uncompiled
 def linear_rows(
     who: str, factors: Sequence[torch.Tensor], labels: torch.Tensor | None, *, outputs: Sequence[str], **options: Any
 ) -> RowStats:

@@ -147,8 +147,8 @@ class LMHead(RowStatsHead, nn.Linear):  # type: ignore[misc]  # more arguments t
         >>> LMHead.from_linear(linear, softcap=30.0).weight is linear.weight
         True
         """
-        if not isinstance(linear, nn.Linear):
-            msg = f"LMHead.from_linear(): 'linear' must be an nn.Linear, got {describe(linear)}"
+        if not is_linear(linear):
+            msg = f"LMHead.from_linear(): 'linear' must be an nn.Linear with its own forward, got {describe(linear)}"
             raise TypeError(msg)
         made = cls(linear.in_features, linear.out_features, False, device="meta", **options)
         made.weight, made.bias = linear.weight, linear.bias
@@ -190,6 +190,12 @@ class LMHead(RowStatsHead, nn.Linear):  # type: ignore[misc]  # more arguments t
 
         distribute_module(self, mesh, spread, replicate)  # type: ignore[arg-type]  # it may return the inputs
         return self
+
+
+def is_linear(layer: Any) -> bool:
+    """Whether the logits of a layer are the products of its weight: quantised ones are subclasses that do more."""
+    plain = isinstance(layer, nn.Linear) and type(layer).forward in {nn.Linear.forward, RowStatsHead.forward}
+    return plain and "forward" not in vars(layer)
 
 
 def head_options(

@@ -45,7 +45,8 @@ def logprobs(
             hold ids of all of it. A DTensor knows its own, and its gradient is placed as it is; the results are plain
             tensors of the rows of this rank, or, if ``labels`` is a DTensor, DTensors placed as it is.
         check: whether the values of labels, sets and temperatures are checked. By default on the CPU only; on another
-            device ``True`` waits for it. A row with a wrong label or temperature gets NaN where nobody checks.
+            device ``True`` waits for it. A row with a wrong label or temperature gets NaN where nobody checks. An empty
+            set and a label outside of its set are errors under ``True`` alone: by default they are NaN and -inf.
         inplace_backward: whether the gradient is written into the memory of the logits, which are garbage afterwards.
             Legal if nothing else reads them: no second loss on the same logits, no later look at them; if another
             function saved them for its own gradient, autograd raises. Not for leaves and their views, and not under
@@ -66,8 +67,8 @@ def logprobs(
     Raises:
         TypeError: logits that are no dense float tensor, labels that are no integer tensor, a mask that is no bool
             tensor, ``allowed`` that are no TokenSets, an option of the wrong type.
-        ValueError: wrong shape or device, a label or a token outside ``[0, V)``, a temperature or soft-cap out of range,
-            ``inplace_backward`` where it is not legal, a backend that cannot take these logits.
+        ValueError: wrong shape or device, a label or a token outside ``[0, V)``, a temperature or soft-cap out of
+            range, ``inplace_backward`` where it is not legal, a backend that cannot take these logits.
 
     >>> logits = torch.tensor([[0.0, 0.0], [1.0, -torch.inf]])
     >>> logprobs(logits, torch.tensor([1, 0]))

@@ -23,7 +23,7 @@ _OPTIONS = "str[] outputs, float inv_temperature, float? softcap, int? ignore_in
 
 
 @torch.library.custom_op(
-    "rollmath::row_stats", mutates_args=(), schema=f"({_ROWS}, {_OPTIONS}, bool look, str who) -> Tensor[]"
+    "rollmath::row_stats", mutates_args=(), schema=f"({_ROWS}, {_OPTIONS}, int look, str who) -> Tensor[]"
 )
 def row_stats_op(  # noqa: PLR0917
     logits: torch.Tensor,
@@ -38,13 +38,13 @@ def row_stats_op(  # noqa: PLR0917
     softcap: float | None,
     ignore_index: int | None,
     backend: str,
-    look: bool,
+    look: int,
     who: str,
 ) -> list[torch.Tensor]:
     """The statistics that are ``kept``, in that order."""
     inputs = Inputs(labels, inverse, mask, ids, set_ids, set_offsets)
     if look:
-        check_values(who, inputs, ignore_index, logits.shape[-1])
+        check_values(who, inputs, ignore_index, logits.shape[-1], look)
     options = Options(tuple(outputs), inv_temperature, softcap, ignore_index, backend)
     stats = forward(logits, inputs, options)
     return [stats[name] for name in kept(options.outputs)]

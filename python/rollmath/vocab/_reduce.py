@@ -74,7 +74,7 @@ def _reduce(
     look = must_look(None if check is None else flag(who, "check", check), device)
     given = (who, logits, labels, outputs, temperature, softcap, mask, ignore_index, ids, allowed, shard, backend)
     if torch.compiler.is_compiling():
-        inputs, options = _prepare(*given, inplace=inplace_backward, look=False)
+        inputs, options = _prepare(*given, inplace=inplace_backward, look=0)
         made = _compiled(who, logits, inputs, options, look=look)
     else:
         prepare = partial(_prepare, *given, inplace=inplace_backward, look=look)
@@ -104,7 +104,7 @@ def _prepare(
     backend: str,
     *,
     inplace: bool,
-    look: bool,
+    look: int,
 ) -> tuple[Inputs, Options]:
     """All that may be wrong is found here."""
     check_logits(who, logits, 1 if shard is None else 0)
@@ -132,7 +132,7 @@ def _prepare(
     )
     if look:
         check_temperatures(who, temperature)
-        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total)
+        check_values(who, inputs, options.ignore_index, logits.shape[-1] if shard is None else shard.total, look)
     return inputs, options
 
 
@@ -162,7 +162,7 @@ def _eager(logits: torch.Tensor, inputs: Inputs, options: Options) -> Stats:
     return {name: stats[name] for name in options.outputs}
 
 
-def _compiled(who: str, logits: torch.Tensor, inputs: Inputs, options: Options, *, look: bool) -> Stats:
+def _compiled(who: str, logits: torch.Tensor, inputs: Inputs, options: Options, *, look: int) -> Stats:
     numbers = (options.inv_temperature, options.softcap, options.ignore_index, options.backend)
     made = row_stats_op(logits, *inputs.tensors(), list(options.outputs), *numbers, look, who)
     stats = dict(zip(kept(options.outputs), made, strict=True))

@@ -6,17 +6,24 @@ import torch
 
 from rollmath.vocab._inputs import Inputs
 
-
-def must_look(check: bool | None, device: torch.device) -> bool:
-    """Whether values are checked: as asked, and if nothing was said, on the CPU."""
-    return device.type == "cpu" if check is None else check
+#: How closely values are checked: not at all, what has no meaning, and what has one that nobody wants.
+NOTHING, RANGES, EVERYTHING = 0, 1, 2
 
 
-def check_values(who: str, inputs: Inputs, ignore_index: int | None, total: int) -> None:
+def must_look(check: bool | None, device: torch.device) -> int:
+    """How closely values are checked: all if asked, and if nothing was said, ranges on the CPU."""
+    if check is None:
+        return RANGES if device.type == "cpu" else NOTHING
+    return EVERYTHING if check else NOTHING
+
+
+def check_values(who: str, inputs: Inputs, ignore_index: int | None, total: int, look: int = RANGES) -> None:
     """All of them."""
     check_tokens(who, inputs.labels, inputs.ids, inputs.mask, ignore_index, total)
     if inputs.set_ids is not None and inputs.set_offsets is not None:
         check_sets(who, inputs.set_ids, inputs.set_offsets, total)
+        if look == EVERYTHING:
+            _check_members(who, inputs, inputs.set_ids, inputs.set_offsets, ignore_index)
     if inputs.inverse is not None and inputs.inverse.isnan().any():
         at = int(inputs.inverse.isnan().nonzero()[0, 0])
         msg = f"{who}(): 'temperature' must be positive and finite in every row, but is not at flat index {at}"
@@ -76,4 +83,28 @@ def check_sets(who: str, ids: torch.Tensor, offsets: torch.Tensor, total: int | 
     if twice.any():
         key = int(keys[1:][twice][0])
         msg = f"{who}(): the tokens of a set must be distinct, got {key & 0xFFFFFFFF} twice in flat row {key >> 32}"
+        raise ValueError(msg)
+
+
+def _check_members(
+    who: str, inputs: Inputs, ids: torch.Tensor, offsets: torch.Tensor, ignore_index: int | None
+) -> None:
+    """Raises where a row that counts has an empty set, or a label outside of its set."""
+    counts = torch.ones_like(offsets[1:], dtype=torch.bool) if inputs.mask is None else inputs.mask
+    empty = counts & (offsets.diff() == 0)
+    if empty.any():
+        at = int(empty.nonzero()[0, 0])
+        msg = f"{who}(): 'allowed' must have a token in every row, got none in flat row {at}; leave rows out by mask="
+        raise ValueError(msg)
+    if inputs.labels is None:
+        return
+    row = torch.repeat_interleave(torch.arange(offsets.numel() - 1, device=ids.device), offsets.diff())
+    inside = torch.zeros_like(counts).index_put_((row[ids == inputs.labels[row]],), torch.tensor(True))
+    bad = counts & ~inside
+    if ignore_index is not None:
+        bad &= inputs.labels != ignore_index
+    if bad.any():
+        at = int(bad.nonzero()[0, 0])
+        label = int(inputs.labels[at])
+        msg = f"{who}(): 'labels' must be in the set of 'allowed' of their row, got {label} at flat index {at}"
         raise ValueError(msg)

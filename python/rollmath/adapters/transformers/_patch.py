@@ -15,12 +15,11 @@ from rollmath.adapters.transformers._lora import check_lora, is_lora, lora_facto
 from rollmath.adapters.transformers._request import Request, answer
 from rollmath.vocab import RowStats
 from rollmath.vocab._linear_rows import WORKSPACE
-from rollmath.vocab._lm_head import HeadOptions, RowStatsHead, head_options
+from rollmath.vocab._lm_head import HeadOptions, RowStatsHead, head_options, is_linear
 
 #: Where configs keep what their models multiply logits by, and what they divide them by.
 _FACTORS, _DIVISORS = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
 _CAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
-
 #: What a call may say.
 _OPTIONS = ("outputs", "temperature", "mask", "ignore_index", "ids", "check")
 
@@ -64,23 +63,28 @@ def patch_lm_head(
         ``model``.
 
     Raises:
-        TypeError: no model with an output layer, or one that is neither ``nn.Linear`` nor LoRA around it.
+        TypeError: no model with an output layer, or one that is neither ``nn.Linear`` nor LoRA around it; a model that
+            accelerate prepared before, whose forward is its own.
         ValueError: a model that is patched already; a soft-cap or a scale that is not positive.
     """
     base = _base("patch_lm_head", model)
     if isinstance(base, _PatchedModel):
         msg = f"patch_lm_head(): 'model' is patched already: {describe(model)}; call unpatch_lm_head() first"
         raise ValueError(msg)
-    head = _head(base)
-    _check_head(head)
+    heads = _heads(base)
+    _check_forward("patch_lm_head", "'model'", base)
+    for head in heads:
+        _check_forward("patch_lm_head", "the output layer of 'model'", head)
+        _check_head(head)
     config = base.config.get_text_config() if hasattr(base.config, "get_text_config") else base.config
     cap: Any = _first(config, _CAPS) if softcap == "config" else softcap
-    factor: Any = (_first(config, _FACTORS) or 1.0) / (_first(config, _DIVISORS) or 1.0) if scale == "config" else scale
-    made = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
-    head.options_before, head.head_options = getattr(head, "head_options", None), made
-    for x, kind in ((head, _PatchedLoRA if is_lora(head) else _PatchedHead), (base, _PatchedModel)):
-        cls: Any = type(x)
-        x.__class__ = _subclass(cls, kind)
+    factor: Any = _scale(config) if scale == "config" else scale
+    options = head_options("patch_lm_head", cap, factor, logits_dtype, workspace, backend)
+    for head in heads:
+        head.options_before = getattr(head, "head_options", None)
+        head.head_options = options
+        _become(head, _PatchedLoRA if is_lora(head) else _PatchedHead)
+    _become(base, _PatchedModel)
     return model
 
 
@@ -91,17 +95,19 @@ def unpatch_lm_head(model: Any) -> Any:
         ValueError: a model that is not patched, or was wrapped by ``fully_shard`` since.
     """
     base = _base("unpatch_lm_head", model)
-    head = _head(base)
-    for x, kind in ((base, _PatchedModel), (head, _PatchedHead)):
+    heads = _heads(base)
+    for x, kind in ((base, _PatchedModel), *((head, _PatchedHead) for head in heads)):
+        _check_forward("unpatch_lm_head", "'model'", x)
         if type(x).__bases__[0] not in {kind, _PatchedLoRA}:
             msg = f"unpatch_lm_head(): 'model' must be as patch_lm_head() left it, got {describe(x)}"
             raise ValueError(msg)
-    for x in (base, head):
-        x.__class__ = type(x).__bases__[1]
-    head.head_options = head.options_before
-    if head.head_options is None:
-        del head.head_options
-    del head.options_before
+    base.__class__ = type(base).__bases__[1]
+    for head in heads:
+        head.__class__ = type(head).__bases__[1]
+        head.head_options = head.options_before
+        if head.head_options is None:
+            del head.head_options
+        del head.options_before
     return model
 
 
@@ -150,6 +156,11 @@ class _PatchedModel(nn.Module):
         return out
 
 
+def _become(module: Any, kind: Any) -> None:
+    cls: Any = type(module)
+    module.__class__ = _subclass(cls, kind)
+
+
 def _checked(labels: Any, options: Any) -> dict[str, Any]:
     """The options, by names that there are."""
     if labels is not None and not isinstance(labels, torch.Tensor):
@@ -162,7 +173,7 @@ def _checked(labels: Any, options: Any) -> dict[str, Any]:
     for name in known:
         if name not in _OPTIONS:
             msg = f"forward(): 'logprob_options' must have no keys but {', '.join(map(repr, _OPTIONS))}, got {name!r}"
-            raise TypeError(msg)
+            raise ValueError(msg)
     return known
 
 
@@ -186,6 +197,8 @@ def _signed(function: Any, like: Any) -> Any:
     named = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
     rest = [p for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
     more = [own[name] for name in ("logprob_labels", "logprob_options")]
+    # Who follows this to take wrappers off, as accelerate does, would take the patch off.
+    del forward.__wrapped__
     forward.__signature__ = signature.replace(parameters=[*named, *more, *rest])  # type: ignore[attr-defined]
     return forward
 
@@ -198,29 +211,55 @@ def _base(who: str, model: Any) -> Any:
     return base
 
 
-def _head(base: Any) -> Any:
+def _heads(base: Any) -> list[Any]:
+    """The output layers: several where peft keeps trained copies (modules_to_save) beside the original."""
     head = base.get_output_embeddings()
-    # What peft trains as a whole (modules_to_save) stands beside its original.
-    if hasattr(head, "modules_to_save") and hasattr(head, "active_adapters"):
-        active = [name for name in head.active_adapters if name in head.modules_to_save]
-        return head.modules_to_save[active[0]] if len(active) == 1 else head
-    return head
+    return [head.original_module, *head.modules_to_save.values()] if _has_copies(head) else [head]
+
+
+def _head(base: Any) -> Any:
+    """The one that the model calls now."""
+    head = base.get_output_embeddings()
+    if not _has_copies(head):
+        return head
+    active = [] if head.disable_adapters else [name for name in head.active_adapters if name in head.modules_to_save]
+    return head.modules_to_save[active[0]] if active else head.original_module
+
+
+def _has_copies(head: Any) -> bool:
+    return all(hasattr(head, name) for name in ("modules_to_save", "original_module", "active_adapters"))
 
 
 def _check_head(head: Any) -> None:
     if is_lora(head):
         check_lora(head)
-    elif not isinstance(head, nn.Linear) or type(head).forward not in {nn.Linear.forward, RowStatsHead.forward}:
+    elif not is_linear(head):
         msg = (
             f"patch_lm_head(): 'model' must have an nn.Linear as its output layer, or LoRA on one, got {describe(head)}"
         )
         raise TypeError(msg)
-    if "forward" in vars(head):
+
+
+def _check_forward(who: str, what: str, module: Any) -> None:
+    """A forward of the instance hides the one of its class, which is what is replaced."""
+    own = vars(module).get("forward")
+    if own is not None and getattr(own, "__func__", None) is type(module).forward:
+        # It is that of its class, as accelerate leaves it when it unwraps a model.
+        del module.forward
+    elif own is not None:
         msg = (
-            "patch_lm_head(): the output layer of 'model' has a forward of its own, as accelerate gives it; patch "
-            "before the model is dispatched"
+            f"{who}(): {what} must not have a forward of its own, as accelerate gives it in prepare() and "
+            "dispatch_model(); patch before, unpatch after it was taken back"
         )
         raise TypeError(msg)
+
+
+def _scale(config: Any) -> Any:
+    """What logits are multiplied by; what is no number is refused where all scales are."""
+    factor, divisor = _first(config, _FACTORS), _first(config, _DIVISORS)
+    if divisor is None:
+        return 1.0 if factor is None else factor
+    return (1.0 if factor is None else factor) / divisor
 
 
 def _first(config: Any, names: tuple[str, ...]) -> Any:

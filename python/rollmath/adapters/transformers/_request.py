@@ -38,7 +38,7 @@ class Request:
 
     def probe(self) -> torch.Tensor:
         """A tensor in the place of the logits."""
-        return torch.tensor(_PROBE).view(1, 1, -1)
+        return torch.tensor(_PROBE, dtype=torch.float32, device="cpu").view(1, 1, -1)
 
     def checked(self, logits: Any) -> RowStats:
         """The statistics, if what the model made of the probe is what the head makes of logits."""
