@@ -78,6 +78,17 @@ def test_outputs_and_dtypes(device, outputs, dtype):
     check(both(x, y, outputs=outputs), dtype)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_bfloat16_logits_cost_less_than_a_millionth(device, temperature):
+    torch.manual_seed(0)
+    x = (torch.randn(2, 3000) * 3).bfloat16()
+    labels = x.argmax(1)
+    stats = vocab.row_stats(x.to(device), labels.to(device), temperature=temperature, backend="triton")
+    logp = torch.log_softmax(x.double() / temperature, dim=1)
+    assert (stats.logprob.cpu() - logp.amax(1)).abs().max() < 1e-6
+    assert (stats.entropy.cpu() + (logp.exp() * logp).sum(1)).abs().max() < 1e-6
+
+
 def test_views(device):
     x, _, _ = example(rows=12, width=9)
     x = x.to(device).view(2, 6, 9)

@@ -37,8 +37,8 @@ def refuse_transforms(who: str) -> None:
         raise RuntimeError(msg)
 
 
-def check_floats(who: str, name: str, x: Any, shape: str = "") -> None:
-    """Raises unless ``x`` is a dense tensor of floats of 16 bits or more."""
+def check_floats(who: str, name: str, x: Any, shape: str = "") -> torch.Tensor:
+    """``x``; raises unless it is a dense tensor of floats of 16 bits or more."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():
         msg = f"{who}(): {name!r} must be a float tensor{shape and ' '}{shape}, got {describe(x)}"
         raise TypeError(msg)
@@ -48,6 +48,7 @@ def check_floats(who: str, name: str, x: Any, shape: str = "") -> None:
     if x.dtype not in _FLOATS:
         msg = f"{who}(): {name!r} must have 16, 32 or 64 bits a number, got {describe(x)}"
         raise TypeError(msg)
+    return x
 
 
 def check_labels(who: str, labels: Any, beside: torch.Tensor, of: str = "logits") -> torch.Tensor:

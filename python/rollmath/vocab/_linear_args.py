@@ -16,10 +16,9 @@ def check_factors(who: str, hidden: torch.Tensor, weight: torch.Tensor, bias: to
     for name, x, shape in (("hidden", hidden, "[..., H]"), ("weight", weight, "[V, H]"), ("bias", bias, "[V]")):
         if name == "bias" and x is None:
             continue
-        check_floats(who, name, x, shape)
-        assert x is not None
-        if x.device != hidden.device:
-            msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {x.device}"
+        device = check_floats(who, name, x, shape).device
+        if device != hidden.device:
+            msg = f"{who}(): {name!r} must be on {hidden.device} (= hidden.device), got {device}"
             raise ValueError(msg)
     refuse_transforms(who)
     if weight.dim() != 2 or 0 in weight.shape:

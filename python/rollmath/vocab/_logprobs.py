@@ -32,11 +32,11 @@ def logprobs(
     few numbers a row; nothing if no gradient is asked for.
 
     Args:
-        logits: float tensor ``[..., V]``, any strides; ``logits[:, :-1]`` is not copied.
+        logits: float tensor ``[..., V]`` of 16, 32 or 64 bits, any strides; ``logits[:, :-1]`` is not copied.
         labels: integer tensor ``[...]`` on the same device, each in ``[0, V)``.
-        temperature: ``T``, a positive number or a tensor ``[...]`` with one a row; no gradient flows to it. It divides
-            the logits in the dtype of the arithmetic. A tensor without axes on a device is not waited for.
-        softcap: ``c``, a positive number: the logits become ``c tanh(logits / c)`` before the temperature divides them.
+        temperature: ``T``, a number from 1e-30 to 1e30 or a tensor ``[...]`` with one a row; no gradient flows to it.
+            It divides the logits in the dtype of the arithmetic. A tensor without axes on a device is not waited for.
+        softcap: ``c``, a number from 1e-30 to 1e30: the logits become ``c tanh(logits / c)`` before they are divided.
         mask: bool tensor ``[...]``: a row that is False gets 0 and no gradient, whatever its logits and label.
         ignore_index: a label that marks rows to skip, -100 for instance: they get 0 and no gradient.
         allowed: the :class:`TokenSets` that the rows chose from, by top-p sampling or a grammar: the distribution is
@@ -49,7 +49,8 @@ def logprobs(
             set and a label outside of its set are errors under ``True`` alone: by default they are NaN and -inf.
         inplace_backward: whether the gradient is written into the memory of the logits, which are garbage afterwards.
             Legal if nothing else reads them: no second loss on the same logits, no later look at them; if another
-            function saved them for its own gradient, autograd raises. Not for leaves, and not under ``torch.compile``.
+            function saved them for its own gradient, autograd raises. Not for leaves and their views, and not under
+            ``torch.compile``.
         backend: ``"torch"``, ``"triton"``, or ``"auto"``: Triton for 16 and 32-bit logits on a GPU if it is installed.
 
     Returns:
@@ -64,10 +65,10 @@ def logprobs(
         ``rollmath::row_stats``. Transforms of ``torch.func`` are refused.
 
     Raises:
-        TypeError: logits that are no float tensor, labels that are no integer tensor, a mask that is no bool tensor,
-            ``allowed`` that are no TokenSets, an option of the wrong type.
-        ValueError: wrong shape or device, a label or a token outside ``[0, V)``, a temperature or soft-cap that is not
-            positive and finite, ``inplace_backward`` where it is not legal, a backend that cannot take these logits.
+        TypeError: logits that are no dense float tensor, labels that are no integer tensor, a mask that is no bool
+            tensor, ``allowed`` that are no TokenSets, an option of the wrong type.
+        ValueError: wrong shape or device, a label or a token outside ``[0, V)``, a temperature or soft-cap out of
+            range, ``inplace_backward`` where it is not legal, a backend that cannot take these logits.
 
     >>> logits = torch.tensor([[0.0, 0.0], [1.0, -torch.inf]])
     >>> logprobs(logits, torch.tensor([1, 0]))

@@ -69,8 +69,8 @@ def row_stats(
     Args:
         logits: float tensor ``[..., V]``.
         labels: integer tensor ``[...]``; needed for ``"logprob"`` only.
-        outputs: what to compute.
-        temperature: a positive number or a tensor ``[...]``.
+        outputs: a tuple or list of the names above.
+        temperature: as :func:`logprobs`.
         softcap: as :func:`logprobs`.
         mask: bool tensor ``[...]``: a row that is False gets 0 in every output and no gradient, whatever its logits.
         ignore_index: a label that marks rows whose logprob is 0 without gradient; the other outputs do not read it.
