@@ -40,7 +40,7 @@ def by_global():
 @dataclass(frozen=True)
 class ByGlobal(Objective):
     def token_loss(self, tokens):
-        return loss_of(tokens, (lambda: by_global())())
+        return loss_of(tokens, max(by_global() for _ in range(1)))
 
 
 @pytest.mark.parametrize(("name", "way"), ALL)

@@ -137,7 +137,7 @@ def _reads(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 @lru_cache(maxsize=256)
 def _globals_of(code: CodeType) -> tuple[str, ...]:
-    found = {}
+    found: dict[str, None] = {}
     for step in dis.get_instructions(code):
         if step.opname in {"LOAD_GLOBAL", "LOAD_NAME"}:
             found[str(step.argval)] = None
