@@ -1,4 +1,4 @@
-"""Elementary functions in float32 without libdevice, within 2 ulp of float64.
+"""Elementary functions in float32 without libdevice, within 2 ulp of float64; sigmoid and tanh 3.
 
 NaN stays NaN. Polynomials are spelt with fused multiply-adds, so that results do not depend on what a compiler fuses.
 """
@@ -87,13 +87,13 @@ def log1p(x):
 
 @triton.jit
 def sigmoid(x):
-    """``1 / (1 + e^-x)``."""
+    """``1 / (1 + e^-x)`` to 3 ulp; 0 below 1.8e-38."""
     return tl.div_rn(tl.full([], 1.0, tl.float32), 1.0 + exp(-x))
 
 
 @triton.jit
 def tanh(x):
-    """Hyperbolic tangent."""
+    """Hyperbolic tangent to 3 ulp."""
     t = expm1(_clamp(2.0 * tl.abs(x), 0.0, 40.0))
     y = tl.div_rn(t, t + 2.0)
     return tl.where(x < 0.0, -y, y)

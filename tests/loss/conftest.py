@@ -110,3 +110,37 @@ def derivatives():
         )
 
     return get
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """Small blocks; a call without kernels is an error; counts launches and texts."""
+    pytest.importorskip("triton")
+    from rollmath.loss import _fused, _generate, _policy_loss
+    from rollmath.loss._call import Result
+
+    counted = SimpleNamespace(launches=0, texts=set())
+    real = _fused.kernels_of
+
+    class Counted:
+        def __init__(self, kernel):
+            self.kernel = kernel
+
+        def __getitem__(self, grid):
+            counted.launches += 1
+            return self.kernel[grid]
+
+    def kernels_of(text):
+        counted.texts.add(text)
+        return _generate.Kernels(*map(Counted, real(text)))
+
+    def evaluate(call):
+        found = _fused.fused(call)
+        assert isinstance(found, Result), found
+        return found
+
+    monkeypatch.setattr(_fused, "kernels_of", kernels_of)
+    monkeypatch.setattr(_policy_loss, "evaluate", evaluate)
+    for name, block in {"BLOCK": 32, "SEGMENT_BLOCK": 16, "TILE": 1024}.items():
+        monkeypatch.setattr(_fused, name, block)
+    return counted
