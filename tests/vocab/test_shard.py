@@ -118,7 +118,7 @@ def test_dtensor_logits(reports, world):
 
 def test_the_compiler_leaves_them_to_eager_mode(reports):
     for report in reports[2]:
-        assert report["compiled"] == {"shard": True, "dtensor": True}
+        assert report["compiled"] is True
 
 
 @pytest.mark.parametrize("case", ERRORS)
