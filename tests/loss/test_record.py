@@ -78,7 +78,7 @@ def test_an_objective_of_your_own(kernels, device):
         (Own(kind="shifted"), "has no form in the kernel"),
         (Own(kind="bits"), "bits are read as another type"),
         (Own(kind="cut"), "a single number is cut to a whole one"),
-        (Loose(), "Loose is no frozen dataclass"),
+        pytest.param(Loose(), "Loose is no frozen dataclass", id="Loose"),
         (Own(power=torch.ones(())), "Tensor is no frozen dataclass"),
     ],
     ids=str,

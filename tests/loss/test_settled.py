@@ -169,7 +169,7 @@ class Carrying(Objective):
         (ByTensor(), "ByTensor reads a default of token_loss, which can change"),
         (ByModule(), "token_loss imports random"),
         (Carrying([1.0]), "Carrying.kept is no field"),
-        (Objective(), "Objective is no frozen dataclass"),
+        pytest.param(Objective(), "Objective is no frozen dataclass", id="Objective"),
         (PPO, "type is no frozen dataclass"),
     ],
     ids=str,
