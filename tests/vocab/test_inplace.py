@@ -86,10 +86,16 @@ def test_where_it_is_not_legal(make, match):
         vocab.logprobs(make(x), torch.tensor([0, 1]), inplace_backward=True)
 
 
-def test_log_probabilities_may_be_written_into():
-    x, y = torch.randn(2, 3, requires_grad=True), torch.tensor([0, 1])
-    lp = vocab.logprobs(x, y)
-    lp *= torch.tensor([1.0, 0.0])
-    lp.sum().backward()
-    assert (x.grad[1] == 0).all()
-    assert (x.grad[0] != 0).all()
+@pytest.mark.parametrize("backend", ["torch", "triton"])
+def test_results_may_be_written_into(device, backend):
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 3).to(device), torch.tensor([0, 1], device=device)
+    names = tuple(name for name in vocab.RowStats._fields if name not in {"argmax", "gathered"})
+    keep, found = torch.tensor([1.0, 0.0], device=device), []
+    for inplace in (False, True):
+        leaf = x.clone().requires_grad_()
+        stats = [s for s in vocab.row_stats(leaf, y, outputs=names, backend=backend) if s is not None]
+        found.append(torch.autograd.grad(sum((s.mul_(keep) if inplace else s * keep).sum() for s in stats), leaf)[0])
+    assert torch.equal(*found)
+    assert (found[0][1] == 0).all()
+    assert (found[0][0] != 0).all()

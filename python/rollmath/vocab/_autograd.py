@@ -106,14 +106,10 @@ class Reduce(torch.autograd.Function):
 
 
 def _saved(options: Options, stats: Stats, recomputes: bool) -> Stats:
-    """What the gradient reads. Log-probabilities as copies: users write masks into theirs."""
-    saved = {name: stats[name] for name in kept(options.outputs) if name not in {"lse", "mean_logprob"}}
-    for name in ("logprob", "gathered"):
-        if name in saved and recomputes:
-            del saved[name]
-        elif name in saved:
-            saved[name] = saved[name].clone()
-    return saved
+    """What the gradient reads. Of results copies: users write masks into theirs."""
+    unread = {"lse", "mean_logprob"} | ({"logprob", "gathered"} if recomputes else set())
+    saved = {name: stats[name] for name in kept(options.outputs) if name not in unread}
+    return {name: x.clone() if name in options.outputs else x for name, x in saved.items()}
 
 
 def kept(outputs: tuple[str, ...]) -> tuple[str, ...]:
