@@ -47,7 +47,7 @@ def forward(
     allowed: tuple[torch.Tensor, torch.Tensor] | None = None,
     first: int = 0,
     total: int | None = None,
-    split: int | None = None,
+    split: int | None = 1,
     config: Config | None = None,
 ) -> dict[str, torch.Tensor]:
     r"""Statistics of ``p = softmax(x / T)`` for each row ``x``, in float32.
@@ -73,8 +73,8 @@ def forward(
             once; all outputs are those of the distribution over these alone.
         first: the token of column 0.
         total: the size of the vocabulary, ``first + V`` if not given; columns beyond it are no tokens and not read.
-        split: into how many parts of whole tiles a row is cut, each a program of its own; None decides by the number
-            of rows, their length and the device (:func:`rollmath.kernels._config.parts_of`), 1 never cuts.
+        split: into how many parts of whole tiles a row is cut, each a program of its own. 1 never cuts; None decides by
+            the number of rows, their length and the device (:func:`rollmath.kernels._config.parts_of`).
         config: sizes of the launch.
 
     Returns:
@@ -90,8 +90,8 @@ def forward(
     Which bits depend on what: those of a row depend on its logits, the options, the outputs asked for, the dtype, V,
     ``split``, the config, the column stride and where the row begins (modulo 16 bytes), and on nothing else: not on the
     other rows nor on their order.
-    With ``split=None`` the number of rows decides about the split, so that a row may differ in its last bits between a
-    batch of a few rows and a large one; ``split=1`` makes it independent of the batch.
+    So a row has the bits in a batch that it has alone. With ``split=None``, which keeps a device busy where rows are few,
+    the number of rows decides about the split, and the last bits may differ.
     """
     ids = ids if "gathered" in outputs else None
     rows = _count(logits)
@@ -120,7 +120,7 @@ def partials(
     allowed: tuple[torch.Tensor, torch.Tensor] | None = None,
     first: int = 0,
     total: int | None = None,
-    split: int | None = None,
+    split: int | None = 1,
     config: Config | None = None,
 ) -> torch.Tensor:
     """What :func:`merge` needs of a shard or chunk of the vocabulary: float32 ``[N, len(PARTIALS) + K]``.
