@@ -61,7 +61,8 @@ def logprobs(
         label is not in its set, the result is -inf, and the other logits get ``-p_j / T``. A row of nothing but -inf,
         with an empty set, or with NaN or +inf in it, has no distribution: NaN. A row into which the gradient 0 flows
         (masked out with ``torch.where``, say) gets exactly 0, whatever its logits. There is no second derivative:
-        ``create_graph=True`` raises. Autocast changes nothing. Under ``torch.compile`` it is one operator,
+        ``create_graph=True`` raises. The Triton kernels have no digits left for a row whose largest logit, over T, is
+        beyond about 1e9 in size (all of it filled with -1e10, say): NaN or -inf. Autocast changes nothing. Under ``torch.compile`` it is one operator,
         ``rollmath::row_stats``. Transforms of ``torch.func`` are refused.
 
     Raises:
