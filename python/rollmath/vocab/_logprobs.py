@@ -62,8 +62,8 @@ def logprobs(
         with an empty set, or with NaN or +inf in it, has no distribution: NaN. A row into which the gradient 0 flows
         (masked out with ``torch.where``, say) gets exactly 0, whatever its logits. There is no second derivative:
         ``create_graph=True`` raises. The Triton kernels have no digits left for a row whose largest logit, over T, is
-        beyond about 1e9 in size (all of it filled with -1e10, say): NaN or -inf. Autocast changes nothing. Under ``torch.compile`` it is one operator,
-        ``rollmath::row_stats``. Transforms of ``torch.func`` are refused.
+        beyond about 1e9 in size (all of it filled with -1e10, say): NaN or -inf. Autocast changes nothing. Under
+        ``torch.compile`` it is one operator, ``rollmath::row_stats``. Transforms of ``torch.func`` are refused.
 
     Raises:
         TypeError: logits that are no dense float tensor, labels that are no integer tensor, a mask that is no bool
