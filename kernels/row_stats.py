@@ -90,8 +90,8 @@ def forward(
     Which bits depend on what: those of a row depend on its logits, the options, the outputs asked for, the dtype, V,
     ``split``, the config, the column stride and where the row begins (modulo 16 bytes), and on nothing else: not on the
     other rows nor on their order.
-    So a row has the bits in a batch that it has alone. With ``split=None``, which keeps a device busy where rows are few,
-    the number of rows decides about the split, and the last bits may differ.
+    So a row has the bits in a batch that it has alone. With ``split=None``, which keeps a device busy where rows are
+    few, the number of rows decides about the split, and the last bits may differ.
     """
     ids = ids if "gathered" in outputs else None
     rows = _count(logits)
