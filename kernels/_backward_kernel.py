@@ -38,7 +38,7 @@ def _tile(
     MASKED: tl.constexpr,
 ):  # fmt: skip
     """The derivative at some logits, into its place."""
-    if MASKED:  # noqa: SIM108
+    if MASKED:  # noqa: SIM108 - as the store below, which has no expression
         x = tl.load(x_at, mask=keep, other=float("-inf")).to(tl.float32)
     else:
         x = tl.load(x_at).to(tl.float32)
