@@ -60,9 +60,8 @@ class Decided:
         """Of the rollouts of this rank."""
         report = self.found.chosen.report
         codes, mask = report.codes[whole.rows].copy(), self.found.kept[whole.rows]
-        own = SelectionReport(
-            report.method, report.reasons, codes, whole.groups.take(np.arange(len(whole))[whole.rows])
-        )
+        groups = whole.groups.take(np.arange(len(whole))[whole.rows])
+        own = SelectionReport(report.method, report.reasons, codes, groups, statistics=report.statistics)
         return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
 
 

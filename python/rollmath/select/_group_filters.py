@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from rollmath import ops
-from rollmath._arrays import ArrayLike, Kind, choice, number
-from rollmath._checks import finite, flag, mask, real, rows
-from rollmath.groups import Groups, as_groups
-from rollmath.select._selection import Selection, selection
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Nan: TypeAlias = Literal["raise", "omit"]
+from rollmath._arrays import ArrayLike, number
+from rollmath._checks import flag, real
+from rollmath.groups import Groups
+from rollmath.select._candidates import Nan, read
+from rollmath.select._selection import Selection
 
 
 def nonzero_spread(
@@ -63,12 +57,12 @@ def nonzero_spread(
     """
     who = "nonzero_spread"
     widest = real(who, "tol", tol, low=0.0)
-    r = _read(who, rewards, groups, nan, valid)
+    r = read(who, rewards, groups, nan=nan, valid=valid)
     high, low = (np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min))
     # NaN, of a group without members, is not above anything; a spread past float64 is.
     with np.errstate(over="ignore"):
         flat, lone = ~(high - low > widest), r.counts == 1
-    return r.select((("no spread", flat & ~lone), ("group of one", lone)))
+    return r.select(groups=(("no spread", flat & ~lone), ("group of one", lone)))
 
 
 def mean_band(
@@ -117,45 +111,8 @@ def mean_band(
     if any(map(math.isnan, bounds)) or not (bounds[0] <= bounds[1] if closed else bounds[0] < bounds[1]):
         msg = f"{who}(): 'low' must be {'at most' if closed else 'below'} 'high', got low={low!r} and high={high!r}"
         raise ValueError(msg)
-    r = _read(who, rewards, groups, nan, valid)
+    r = read(who, rewards, groups, nan=nan, valid=valid)
     mean = np.asarray(ops.segment_mean(r.x, r.groups, valid=r.seen))
     below = mean < bounds[0] if closed else mean <= bounds[0]
     above = mean > bounds[1] if closed else mean >= bounds[1]
-    return r.select((("mean too low", below), ("mean too high", above)))
-
-
-@dataclass(frozen=True)
-class _Rewards:
-    """The rewards of a call, checked: ``seen`` are the rollouts that take part."""
-
-    who: str
-    x: NDArray[np.float64]
-    groups: Groups
-    kind: Kind
-    valid: NDArray[np.bool_]
-    missing: NDArray[np.bool_]
-
-    @property
-    def seen(self) -> NDArray[np.bool_]:
-        return self.valid & ~self.missing
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """Rollouts of each group that take part."""
-        return ops.segment_count(self.groups, valid=self.seen)
-
-    def select(self, reasons: tuple[tuple[str, NDArray[np.bool_]], ...]) -> Selection:
-        """Drops the groups of the reasons, and what takes no part."""
-        index = self.groups.index
-        rollouts = [("not valid", ~self.valid), ("missing reward", self.missing)]
-        return selection(self.who, self.groups, [*rollouts, *((why, bad[index]) for why, bad in reasons)], self.kind)
-
-
-def _read(who: str, rewards: ArrayLike, groups: Groups | ArrayLike, nan: Nan, valid: ArrayLike | None) -> _Rewards:
-    choice(who, "nan", nan, ("raise", "omit"))
-    made = as_groups(who, groups)
-    x, back = rows(who, "rewards", rewards, len(made))
-    seen = mask(who, "valid", valid, len(made))
-    missing = np.isnan(x) & seen if nan == "omit" else np.zeros(len(x), bool)
-    finite(who, "rewards", x, seen & ~missing)
-    return _Rewards(who, x, made, back.kind, seen, missing)
+    return r.select(groups=(("mean too low", below), ("mean too high", above)))

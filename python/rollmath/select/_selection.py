@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rollmath._arrays import Array, Immutable, Kind, frozen
+from rollmath._arrays import Array, ArrayLike, Immutable, Kind, choice, describe, frozen, host, is_tensor
+from rollmath._checks import mask as mask_of
 from rollmath.groups import Groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Whether the statistics of a group (mean, standard deviation) are those of all its rollouts, or of those kept.
+Statistics: TypeAlias = Literal["before", "after"]
 
 #: Groups that a printed report names for each reason.
 _SHOWN = 4
@@ -43,6 +47,9 @@ class SelectionReport(Immutable):
         method: what selected.
         reasons: the reasons for which a rollout can be dropped, in words.
         codes: of each rollout, 0 if it was kept, else 1 + the number of its reason; int8 ``[N]``, read-only.
+        statistics: whether the method takes means and spreads of a group ``"before"`` the selection, from all of its
+            rollouts, or ``"after"`` it, from those kept; None where it does not say, or where it makes no difference.
+        unit: what was selected, ``"rollout"`` or ``"prompt"``.
 
     >>> from rollmath.select import nonzero_spread
     >>> print(nonzero_spread([1.0, 0.0, 1.0, 1.0, 0.5], ["a", "a", "b", "b", "c"]).report)
@@ -54,10 +61,28 @@ class SelectionReport(Immutable):
     method: str
     reasons: tuple[str, ...]
     codes: NDArray[np.int8]
+    statistics: Statistics | None
+    unit: str
     _groups: Groups
 
-    def __init__(self, method: str, reasons: Sequence[str], codes: NDArray[np.int8], groups: Groups) -> None:
-        self._fill(method=method, reasons=tuple(reasons), codes=frozen(codes), _groups=groups)
+    def __init__(
+        self,
+        method: str,
+        reasons: Sequence[str],
+        codes: NDArray[np.int8],
+        groups: Groups,
+        *,
+        statistics: Statistics | None = None,
+        unit: str = "rollout",
+    ) -> None:
+        self._fill(
+            method=method,
+            reasons=tuple(reasons),
+            codes=frozen(codes),
+            statistics=statistics,
+            unit=unit,
+            _groups=groups,
+        )
 
     @property
     def n_groups(self) -> int:
@@ -80,11 +105,19 @@ class SelectionReport(Immutable):
         return self.n_rollouts - self.kept_rollouts
 
     @cached_property
+    def kept(self) -> NDArray[np.int64]:
+        """Rollouts that were kept of each group, in the order of ``groups.ids``; read-only."""
+        return frozen(np.bincount(self._groups.index[self.codes == 0], minlength=self.n_groups))
+
+    @cached_property
+    def lost(self) -> tuple[Any, ...]:
+        """Ids of the groups of which nothing is left."""
+        return tuple(self._groups.ids[g] for g in np.flatnonzero(self.kept == 0).tolist())
+
+    @property
     def kept_groups(self) -> int:
         """Groups of which a rollout was kept."""
-        kept = np.zeros(self.n_groups, bool)
-        kept[self._groups.index[self.codes == 0]] = True
-        return int(kept.sum())
+        return int(np.count_nonzero(self.kept))
 
     @property
     def dropped_groups(self) -> int:
@@ -104,25 +137,52 @@ class SelectionReport(Immutable):
         return tuple(found)
 
     def __str__(self) -> str:
-        kept = f"{self.kept_rollouts} of {_number(self.n_rollouts, 'rollout')}"
-        lines = [f"{self.method} kept {kept} in {self.kept_groups} of {_number(self.n_groups, 'group')}"]
+        # Prompts are groups of one: to count both would say it twice.
+        apart = self.unit == "rollout" or self.n_groups < self.n_rollouts
+        where = f" in {self.kept_groups} of {_number(self.n_groups, 'group')}" if apart else ""
+        taken = f"; statistics {self.statistics}" if self.statistics else ""
+        lines = [f"{self.method} kept {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)}{where}{taken}"]
         width = max((len(one.reason) for one in self.dropped), default=0)
         for one in self.dropped:
-            named = [f"{key!r} ({n})" for key, n in zip(one.ids[:_SHOWN], one.counts[:_SHOWN], strict=True)]
-            if one.groups > _SHOWN:
-                named.append(f"and {one.groups - _SHOWN} more")
-            counts = f"{_number(one.groups, 'group')}, {_number(one.rollouts, 'rollout')}"
-            lines.append(f"  {one.reason:<{width}}  {counts}: {', '.join(named)}")
+            counts = _number(one.rollouts, self.unit)
+            if apart:
+                named = _named(
+                    [f"{key!r} ({n})" for key, n in zip(one.ids[:_SHOWN], one.counts, strict=False)], one.groups
+                )
+                counts = f"{_number(one.groups, 'group')}, {counts}"
+            else:
+                named = _shown(one.ids)
+            lines.append(f"  {one.reason:<{width}}  {counts}: {named}")
+        if apart and self.lost and not self._whole:
+            lines.append(f"  nothing is left of {_number(len(self.lost), 'group')}: {_shown(self.lost)}")
         return "\n".join(lines)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether every reason took whole groups, so that the lines of the reasons say which are gone."""
+        sizes = dict(zip(self._groups.ids, self._groups.counts.tolist(), strict=True))
+        return all(sizes[key] == n for one in self.dropped for key, n in zip(one.ids, one.counts, strict=True))
 
     def __repr__(self) -> str:
         return (
-            f"SelectionReport({self.method}: {self.kept_rollouts} of {self.n_rollouts} rollouts kept, "
-            f"{self.dropped_groups} of {self.n_groups} groups dropped)"
+            f"SelectionReport({self.method}: {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)} kept, "
+            f"{self.dropped_groups} of {_number(self.n_groups, 'group')} dropped)"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return SelectionReport, (self.method, self.reasons, self.codes.copy(), self._groups)
+        return _restore, (
+            self.method,
+            self.reasons,
+            self.codes.copy(),
+            self._groups,
+            {"statistics": self.statistics, "unit": self.unit},
+        )
+
+
+def _restore(
+    method: str, reasons: tuple[str, ...], codes: NDArray[np.int8], groups: Groups, more: dict[str, Any]
+) -> SelectionReport:
+    return SelectionReport(method, reasons, codes, groups, **more)
 
 
 class Selection(NamedTuple):
@@ -139,18 +199,82 @@ class Selection(NamedTuple):
     report: SelectionReport
 
     def __repr__(self) -> str:
-        return f"Selection({self.report.kept_rollouts} of {self.report.n_rollouts} rollouts by {self.report.method})"
+        report = self.report
+        return f"Selection({report.kept_rollouts} of {_number(report.n_rollouts, report.unit)} by {report.method})"
+
+    def advantages(
+        self,
+        method: Callable[..., Array],
+        rewards: ArrayLike,
+        groups: Groups | ArrayLike,
+        *,
+        statistics: Statistics | None = None,
+        **options: Any,
+    ) -> Array:
+        """``A_i = method(rewards, groups)_i`` where rollout ``i`` was kept, 0 elsewhere.
+
+        Args:
+            method: such as ``rm.group.grpo``; takes rewards, groups and ``valid=``, and returns one number a rollout.
+            rewards: one a rollout, ``[N]``.
+            groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``.
+            statistics: ``"after"``: means and spreads are those of the rollouts that were kept; ``"before"``: those of
+                all. None is what the method of the selection says (``report.statistics``).
+            **options: of ``method``. ``valid`` are the rollouts that may take part at all.
+
+        Raises:
+            ValueError: neither you nor the method of the selection say which statistics; wrong lengths.
+            TypeError: ``method`` returns something else.
+
+        >>> import rollmath as rm
+        >>> chosen = rm.select.mean_band([1, 0, 1, 1], list("aabb"), low=0, high=1)
+        >>> chosen.advantages(rm.group.dr_grpo, [1.0, 0.0, 1.0, 1.0], list("aabb"), statistics="after").tolist()
+        [0.5, -0.5, 0.0, 0.0]
+        """
+        who, n = "Selection.advantages", self.report.n_rollouts
+        when = self.report.statistics if statistics is None else statistics
+        if when is None:
+            msg = (
+                f"{who}(): 'statistics' must be 'before' or 'after', since {self.report.method} does not say whether "
+                "the mean of a group is that of all its rollouts or of those kept"
+            )
+            raise ValueError(msg)
+        choice(who, "statistics", when, ("before", "after"))
+        kept = self.report.codes == 0
+        valid = mask_of(who, "valid", options.pop("valid", None), n, "the rollouts of the selection")
+        result = method(rewards, groups, valid=valid & kept if when == "after" else valid, **options)
+        if not (is_tensor(result) or isinstance(result, np.ndarray)) or tuple(result.shape) != (n,):
+            msg = f"{who}(): 'method' must return one number a rollout, {n} in all, got {describe(result)}"
+            raise TypeError(msg)
+        values, kind = host(who, "method", result)
+        return kind.wrap(np.where(kept, values, np.zeros((), values.dtype)))
 
 
-def selection(method: str, groups: Groups, dropped: Sequence[tuple[str, NDArray[np.bool_]]], kind: Kind) -> Selection:
+def selection(
+    method: str,
+    groups: Groups,
+    dropped: Sequence[tuple[str, NDArray[np.bool_]]],
+    kind: Kind,
+    *,
+    statistics: Statistics | None = None,
+    unit: str = "rollout",
+) -> Selection:
     """Of the reasons and, for each, the rollouts that it drops; the first reason of a rollout counts."""
     codes = np.zeros(len(groups), np.int8)
     for number in range(len(dropped), 0, -1):
         codes[dropped[number - 1][1]] = number
     mask = codes == 0
-    report = SelectionReport(method, [reason for reason, _ in dropped], codes, groups)
+    reasons = [reason for reason, _ in dropped]
+    report = SelectionReport(method, reasons, codes, groups, statistics=statistics, unit=unit)
     return Selection(kind.wrap(np.flatnonzero(mask)), kind.wrap(mask), report)
 
 
 def _number(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def _shown(ids: Sequence[Any]) -> str:
+    return _named([repr(key) for key in ids[:_SHOWN]], len(ids))
+
+
+def _named(named: list[str], of: int) -> str:
+    return ", ".join([*named, f"and {of - _SHOWN} more"] if of > _SHOWN else named)

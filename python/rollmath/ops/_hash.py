@@ -1,0 +1,121 @@
+"""Ids of rows: their order, and random words that depend on id and seed alone, whatever row or rank an id is on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rollmath._arrays import ArrayLike, host, is_tensor
+from rollmath.groups import Groups, as_groups
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of splitmix64: a bijection of 64 bits whose every output bit depends on every input bit."""
+    with np.errstate(over="ignore"):
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)), np.uint64)
+
+
+def seeded(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
+    """Random words of these and the seed: other seeds give words that have nothing to do with each other."""
+    salt = np.frombuffer(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "<u8").astype(np.uint64)
+    with np.errstate(over="ignore"):
+        return mixed(mixed(words + _GAMMA) ^ salt)
+
+
+def unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Numbers in (0, 1), odd multiples of 2^-54, of random words."""
+    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+
+
+@dataclass(frozen=True)
+class Uids:
+    """One id a row, all different. Without ids, the rows are their own: then the order of the rows matters.
+
+    Attributes:
+        rank: place of each row in the ascending order of the ids, int64.
+        keys: 64 bits of each id, the same in every process; not random yet.
+    """
+
+    rank: NDArray[np.int64]
+    keys: NDArray[np.uint64]
+
+    @classmethod
+    def of(
+        cls, who: str, uid: Groups | ArrayLike | None, n: int, *, name: str = "uid", why: str = "len(groups)"
+    ) -> Uids:
+        """Checked ids: ints, strings, bytes, UUIDs or tuples of one type.
+
+        Raises:
+            ValueError: a wrong length, or an id twice.
+            TypeError: ids of several types, or of a type that has no order.
+        """
+        if uid is None:
+            rows = np.arange(n, dtype=np.int64)
+            return cls(rows, rows.view(np.uint64))
+        array = _int_array(who, name, uid)
+        if array is None:
+            groups = as_groups(who, uid, length=n, name=name, why=why)
+            if groups.n_groups < n:
+                _twice(who, name, groups.ids[int(np.argmax(groups.counts > 1))])
+            ids = [groups.ids[g] for g in groups.index.tolist()]
+            array = np.array(ids, np.int64) if _fits(ids) else None
+        elif len(array) != n:
+            msg = f"{who}(): {name!r} must have length {n} (= {why}), got {len(array)}"
+            raise ValueError(msg)
+        if array is None:
+            return cls(_ranked(sorted(range(n), key=ids.__getitem__), n), _digests(ids))
+        order = np.argsort(array, kind="stable")
+        if len(twice := np.flatnonzero(np.diff(array[order]) == 0)):
+            _twice(who, name, int(array[order[twice[0]]]))
+        return cls(_ranked(order, n), array.view(np.uint64))
+
+    def words(self, seed: int) -> NDArray[np.uint64]:
+        """A random word of each id."""
+        return seeded(self.keys, seed)
+
+
+def _int_array(who: str, name: str, uid: Any) -> NDArray[np.int64] | None:
+    """Integers that come as a 1-D array; None for all else, which Groups reads."""
+    if not is_tensor(uid) and not isinstance(uid, np.ndarray):
+        return None
+    array, _ = host(who, name, uid)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or (array.dtype == np.uint64 and (array >> np.uint64(63)).any()):
+        return None
+    return np.ascontiguousarray(array, np.int64)
+
+
+def _fits(ids: list[Any]) -> bool:
+    return bool(ids) and isinstance(ids[0], (int, np.integer)) and all(-(2**63) <= x < 2**63 for x in ids)
+
+
+def _twice(who: str, name: str, uid: object) -> None:
+    msg = f"{who}(): {name!r} must name each row once, got {uid!r} twice"
+    raise ValueError(msg)
+
+
+def _ranked(order: Any, n: int) -> NDArray[np.int64]:
+    rank = np.empty(n, np.int64)
+    rank[order] = np.arange(n)
+    return rank
+
+
+def _digests(ids: list[Any]) -> NDArray[np.uint64]:
+    parts = [hashlib.blake2b(repr(_plain(x)).encode("utf-8", "surrogatepass"), digest_size=8).digest() for x in ids]
+    return np.frombuffer(b"".join(parts), "<u8").astype(np.uint64)
+
+
+def _plain(x: Any) -> Any:
+    """Without NumPy's scalars, whose repr is not that of the Python number that they equal."""
+    if isinstance(x, tuple):
+        return tuple(_plain(part) for part in x)
+    return x.item() if isinstance(x, np.generic) else x

@@ -1,0 +1,147 @@
+"""The rollouts among which a function chooses: read and checked, in their groups, and their order of preference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from rollmath import ops
+from rollmath._arrays import ArrayLike, Kind, choice
+from rollmath._checks import column, finite, mask, rows, whole
+from rollmath.groups import Groups, as_groups
+from rollmath.ops._hash import Uids
+from rollmath.select._selection import Selection, Statistics, selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Nan: TypeAlias = Literal["raise", "omit"]
+Per: TypeAlias = Literal["group", "batch"]
+Short: TypeAlias = Literal["keep", "drop", "raise"]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """One number a rollout, checked. Those ``seen`` take part."""
+
+    who: str
+    x: NDArray[np.float64]
+    groups: Groups
+    kind: Kind
+    valid: NDArray[np.bool_]
+    missing: NDArray[np.bool_]
+    #: Secondary keys, lower first; None for none.
+    ties: NDArray[np.float64] | None = None
+    uids: Uids | None = None
+    seed: int | None = None
+
+    @cached_property
+    def seen(self) -> NDArray[np.bool_]:
+        return self.valid & ~self.missing
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Rollouts of each group that take part."""
+        return ops.segment_count(self.groups, valid=self.seen)
+
+    @cached_property
+    def preference(self) -> NDArray[np.int64]:
+        """Place of each rollout in the order in which equal ones are taken: ties, hash of uid and seed, uid, row."""
+        uids, n = self.uids, len(self.groups)
+        if uids is None:
+            uids = Uids.of(self.who, None, n)
+        keys: list[NDArray[np.generic]] = [uids.rank]
+        if self.seed is not None:
+            keys.append(uids.words(self.seed))
+        if self.ties is not None:
+            keys.append(self.ties)
+        if len(keys) == 1:
+            return uids.rank
+        place = np.empty(n, np.int64)
+        place[np.lexsort(keys)] = np.arange(n)
+        return place
+
+    def places(self, key: NDArray[np.float64], *, per: Per = "group") -> NDArray[np.int64]:
+        """Place, from 0, of each rollout among those of its group (or of the batch) that take part, by ``key`` ascending.
+
+        Equal keys are in the order of preference. A rollout that takes no part has the place -1.
+        """
+        at = np.flatnonzero(self.seen)
+        index = self.groups.index[at] if per == "group" else np.zeros(len(at), np.int64)
+        order = np.lexsort((self.preference[at], key[at] + 0.0, index))
+        counts = np.bincount(index, minlength=1)
+        out = np.full(len(self.x), -1, np.int64)
+        out[at[order]] = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return out
+
+    def select(
+        self,
+        rollouts: Sequence[tuple[str, NDArray[np.bool_]]] = (),
+        groups: Sequence[tuple[str, NDArray[np.bool_]]] = (),
+        *,
+        statistics: Statistics | None = None,
+    ) -> Selection:
+        """Drops what takes no part, then whole groups for their reasons, then rollouts for theirs."""
+        index = self.groups.index
+        dropped = [("not valid", ~self.valid), ("missing reward", self.missing)]
+        dropped += [(why, bad[index]) for why, bad in groups]
+        return selection(self.who, self.groups, [*dropped, *rollouts], self.kind, statistics=statistics)
+
+
+def read(
+    who: str,
+    values: ArrayLike,
+    groups: Groups | ArrayLike,
+    *,
+    name: str = "rewards",
+    nan: Nan = "raise",
+    valid: ArrayLike | None = None,
+    ties: ArrayLike | None = None,
+    uid: Groups | ArrayLike | None = None,
+    seed: int | None = None,
+) -> Candidates:
+    """Checks what functions of rollouts have in common.
+
+    Raises:
+        ValueError: wrong lengths; numbers that are infinite, or NaN unless omitted; an uid twice; a negative seed.
+        TypeError: wrong dtype or rank.
+    """
+    choice(who, "nan", nan, ("raise", "omit"))
+    made = as_groups(who, groups)
+    x, back = rows(who, name, values, len(made))
+    there = mask(who, "valid", valid, len(made))
+    missing = np.isnan(x) & there if nan == "omit" else np.zeros(len(x), bool)
+    seen = there & ~missing
+    finite(who, name, x, seen)
+    return Candidates(
+        who,
+        x,
+        made,
+        back.kind,
+        there,
+        missing,
+        None if ties is None else column(who, "ties", ties, seen)[0],
+        None if uid is None else Uids.of(who, uid, len(made)),
+        None if seed is None else whole(who, "seed", seed, least=0),
+    )
+
+
+def short_groups(of: Candidates, keep: int, short: Short, *, per: Per = "group") -> NDArray[np.bool_]:
+    """Groups that are dropped because fewer than ``keep`` of their rollouts take part, by the policy ``short``.
+
+    Raises:
+        ValueError: ``short="raise"``, and there is such a group; the batch is one group for ``per="batch"``.
+    """
+    choice(of.who, "short", short, ("keep", "drop", "raise"))
+    counts = of.counts if per == "group" else np.full(of.groups.n_groups, int(of.seen.sum()))
+    few = counts < keep
+    if short == "raise" and few.any():
+        g = int(np.argmax(few))
+        where = f"group {of.groups.ids[g]!r} has {counts[g]}" if per == "group" else f"the batch has {counts[g]}"
+        msg = f"{of.who}(): 'keep' must be at most the rollouts that take part, got {keep}, but {where}"
+        raise ValueError(msg)
+    return few if short == "drop" else np.zeros(len(few), bool)
