@@ -66,7 +66,7 @@ class Candidates:
         return place
 
     def places(self, key: NDArray[np.float64], *, per: Per = "group") -> NDArray[np.int64]:
-        """Place, from 0, of each rollout among those of its group (or of the batch) that take part, by ``key`` ascending.
+        """Place, from 0, of each rollout among those of its group (or the batch) that take part, by ``key`` ascending.
 
         Equal keys are in the order of preference. A rollout that takes no part has the place -1.
         """
