@@ -5,16 +5,22 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.select._balanced import balanced
     from rollmath.select._group_filters import mean_band, nonzero_spread
     from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._max_variance import max_variance
+    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._selection import Dropped, Selection, SelectionReport
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_balanced": ("balanced",),
         "_group_filters": ("mean_band", "nonzero_spread"),
         "_leaf_sample": ("leaf_sample",),
+        "_max_variance": ("max_variance",),
+        "_rank": ("bottom", "nearest", "random", "top"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
     },
@@ -28,7 +34,13 @@ __all__ = [
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "balanced",
+    "bottom",
     "leaf_sample",
+    "max_variance",
     "mean_band",
+    "nearest",
     "nonzero_spread",
+    "random",
+    "top",
 ]
