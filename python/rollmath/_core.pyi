@@ -317,7 +317,6 @@ def step_rows(who: str, tasks: Csr, columns: list[NDArray[np.int64]]) -> Csr: ..
 def step_window(
     who: str, tasks: Csr, columns: list[NDArray[np.int64]], previous: NDArray[np.int64], history: int
 ) -> NDArray[np.int64]: ...
-
 def knapsack(
     who: str,
     rates: NDArray[np.float64],
