@@ -1,0 +1,4 @@
+//! Selection: what the budgets and samplers of Python stand on.
+
+pub mod budget;
+mod budget_program;
