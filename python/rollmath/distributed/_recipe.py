@@ -92,6 +92,12 @@ def check_method(who: str, recipe: Recipe) -> None:
     base = method if start is None else method_of(start.method)
     if base.own and "rows" in base.parameters:
         method = base
+    if recipe.filter is not None and "advantages" in recipe.filter.reads and by_each_rank(recipe):
+        msg = (
+            f"{who}(): 'recipe' {recipe.name!r} has a filter of advantages, but those of {recipe.advantage.name!r} are "
+            "computed on each rank, after the selection; bring all rollouts to one rank and call recipe.prepare there"
+        )
+        raise ValueError(msg)
     if coupled or (method.own and (of_structure(recipe) or "rows" in method.parameters)):
         msg = (
             f"{who}(): 'recipe' {recipe.name!r} has the advantage {method.name!r}, which looks at the tokens of other "
@@ -120,7 +126,9 @@ def rollout_ids(rows: Rows) -> dict[str, Groups]:
     return {_IDS: Groups(list(rows.rollouts.ids))}
 
 
-def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_method: set[str]) -> Decided:
+def decide(
+    who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_method: set[str], seed: int | None
+) -> Decided:
     """Filter, advantages of rollouts or rows, metrics; ``for_method`` are the columns that the method takes."""
     rows = _rows(who, whole, parts)
     x, back = _checks.rows(who, "rewards", whole.rewards, len(whole))
@@ -136,6 +144,7 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         given=whole.columns,
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
         copies=copies if (copies := whole.columns.get(COPIES)) is not None and copies.any() else None,
+        seed=seed,
     )
     penalised = whole.columns.get(SHAPED)
     shaped = whole.rewards if penalised is None else penalised
