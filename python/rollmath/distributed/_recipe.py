@@ -13,13 +13,13 @@ from rollmath import _checks
 from rollmath.distributed._columns import Column
 from rollmath.distributed._exchange import ranks, stable
 from rollmath.distributed._gather import Gathered
+from rollmath.distributed._select import part_of
 from rollmath.groups import Groups, _restore
 from rollmath.recipes import Recipe, _prepare
 from rollmath.recipes._advantage import compute
 from rollmath.recipes._method import method_of
 from rollmath.rows import Rows
 from rollmath.select import Selection
-from rollmath.select._selection import SelectionReport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,11 +58,7 @@ class Decided:
 
     def selection(self, whole: Gathered) -> Selection:
         """Of the rollouts of this rank."""
-        report = self.found.chosen.report
-        codes, mask = report.codes[whole.rows].copy(), self.found.kept[whole.rows]
-        groups = whole.groups.take(np.arange(len(whole))[whole.rows])
-        own = SelectionReport(report.method, report.reasons, codes, groups, statistics=report.statistics)
-        return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
+        return part_of(whole, self.found.chosen)
 
 
 def words_of(recipe: Any) -> str:

@@ -197,13 +197,12 @@ def sources(recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.fl
     assert recipe.filter is not None
     known: dict[str, Any] = {**step.given, "rewards": step.rewards, "shaped": shaped}
     known["advantages"] = advantages
-    known.setdefault("lengths", rows.trained_of_rollout)
+    if known.get("lengths") is None:
+        known["lengths"] = rows.trained_of_rollout
     return {name: known[name] for name in recipe.filter.reads}
 
 
-def select(
-    recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.float64] | None = None
-) -> Selection:
+def select(recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.float64] | None = None) -> Selection:
     """Which rollouts are trained, and for each other one why not."""
     dropped: list[tuple[str, NDArray[np.bool_]]] = []
     names = []
@@ -279,7 +278,7 @@ def _looked_at(recipe: Recipe, step: Step, values: Any, level: Level) -> NDArray
     """Advantages as a filter sees them: NaN where rewards are missing."""
     if level != "rollout":
         msg = (
-            f"{step.who}(): recipe {recipe.name!r} has a filter of advantages, of which it must have one a rollout, but "
+            f"{step.who}(): recipe {recipe.name!r} has a filter of advantages, which must be one a rollout, but "
             f"{recipe.advantage.name!r} gives one a {level}"
         )
         raise ValueError(msg)
