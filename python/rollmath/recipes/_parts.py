@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from rollmath import group, select
 from rollmath._arrays import ArrayLike, choice, describe
 from rollmath._checks import flag, real
@@ -134,6 +136,18 @@ class Filter:
         per = self.signature.parameters.get("per")
         of_batch = "multiple" in self.signature.parameters
         return of_batch or self.options.get("per", None if per is None else per.default) == "batch"
+
+    @property
+    def taken(self) -> Literal["before", "after"] | None:
+        """Which statistics: as given, or else as the method says of a small batch; None if neither says."""
+        if self.statistics is not None:
+            return self.statistics
+        try:
+            x = np.arange(4.0)
+            columns = {name: np.arange(4) for name in self.reads}
+            return self(x, Groups([0, 0, 1, 1]), uid=[0, 1, 2, 3], seed=0, columns=columns).report.statistics
+        except (TypeError, ValueError):
+            return None  # it takes no batch as small as this
 
     def __call__(
         self,
