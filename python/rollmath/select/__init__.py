@@ -5,17 +5,27 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
-    from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
+    from rollmath.select._group_outcomes import all_fail, all_pass
     from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._policy_filtration import Filtration, policy_filtration
+    from rollmath.select._quota import quota
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
+    from rollmath.select._resample import resample
+    from rollmath.select._round_to_multiple import round_to_multiple
     from rollmath.select._selection import Dropped, Selection, SelectionReport
 
 _load, __dir__ = lazy(
     __name__,
     {
-        "_group_filters": ("mean_band", "nonzero_spread"),
+        "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
+        "_group_outcomes": ("all_fail", "all_pass"),
         "_leaf_sample": ("leaf_sample",),
+        "_policy_filtration": ("Filtration", "policy_filtration"),
+        "_quota": ("quota",),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
+        "_resample": ("resample",),
+        "_round_to_multiple": ("round_to_multiple",),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
     },
 )
@@ -24,11 +34,19 @@ if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
 
 __all__ = [
     "Dropped",
+    "Filtration",
     "ReplayBuffer",
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "all_fail",
+    "all_pass",
     "leaf_sample",
     "mean_band",
     "nonzero_spread",
+    "pivot",
+    "policy_filtration",
+    "quota",
+    "resample",
+    "round_to_multiple",
 ]
