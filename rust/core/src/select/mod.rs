@@ -1,0 +1,7 @@
+//! Selections: which rollouts, tokens and prompts to train on.
+
+pub mod tokens;
+pub mod tokens_bracket;
+pub mod tokens_count;
+pub mod tokens_rows;
+pub mod tokens_score;
