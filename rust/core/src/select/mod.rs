@@ -1,4 +1,9 @@
-//! Selection: what the budgets and samplers of Python stand on.
+//! Selections: which rollouts, tokens and prompts to train on.
 
 pub mod budget;
 mod budget_program;
+pub mod tokens;
+pub mod tokens_bracket;
+pub mod tokens_count;
+pub mod tokens_rows;
+pub mod tokens_score;
