@@ -7,3 +7,7 @@ pub mod tokens_bracket;
 pub mod tokens_count;
 pub mod tokens_rows;
 pub mod tokens_score;
+//! Selection: what choices of rollouts, tokens and prompts stand on.
+
+pub mod sampler;
+pub mod sum_tree;
