@@ -15,8 +15,8 @@ mod reduce;
 mod rows;
 mod scan;
 mod select_budget;
-mod select_tokens;
 mod select_sampler;
+mod select_tokens;
 mod step_graph;
 mod steps;
 
