@@ -10,8 +10,21 @@ if TYPE_CHECKING:
     from rollmath.select._leaf_sample import leaf_sample
     from rollmath.select._max_variance import max_variance
     from rollmath.select._rank import bottom, nearest, random, top
+    from rollmath.select._allocate import Allocation, allocate
+    from rollmath.select._depo import depo, explorability, normal_weights
+    from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
+    from rollmath.select._group_outcomes import all_fail, all_pass
+    from rollmath.select._knapsack import knapsack, knapsack_value
+    from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._policy_filtration import Filtration, policy_filtration
+    from rollmath.select._quota import quota
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
+    from rollmath.select._resample import resample
+    from rollmath.select._round_to_multiple import round_to_multiple
+    from rollmath.select._schedules import cosine_schedule, linear_schedule
     from rollmath.select._selection import Dropped, Selection, SelectionReport
+    from rollmath.select._vas import learnability, vas, vas_weights
+    from rollmath.select._weighted_sample import weighted_sample
 
 _load, __dir__ = lazy(
     __name__,
@@ -21,15 +34,30 @@ _load, __dir__ = lazy(
         "_leaf_sample": ("leaf_sample",),
         "_max_variance": ("max_variance",),
         "_rank": ("bottom", "nearest", "random", "top"),
+        "_allocate": ("Allocation", "allocate"),
+        "_depo": ("depo", "explorability", "normal_weights"),
+        "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
+        "_group_outcomes": ("all_fail", "all_pass"),
+        "_knapsack": ("knapsack", "knapsack_value"),
+        "_leaf_sample": ("leaf_sample",),
+        "_policy_filtration": ("Filtration", "policy_filtration"),
+        "_quota": ("quota",),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
+        "_resample": ("resample",),
+        "_round_to_multiple": ("round_to_multiple",),
+        "_schedules": ("cosine_schedule", "linear_schedule"),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
+        "_vas": ("learnability", "vas", "vas_weights"),
+        "_weighted_sample": ("weighted_sample",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "Allocation",
     "Dropped",
+    "Filtration",
     "ReplayBuffer",
     "ReplayDraw",
     "Selection",
@@ -38,9 +66,29 @@ __all__ = [
     "bottom",
     "leaf_sample",
     "max_variance",
+    "all_fail",
+    "all_pass",
+    "allocate",
+    "cosine_schedule",
+    "depo",
+    "explorability",
+    "knapsack",
+    "knapsack_value",
+    "leaf_sample",
+    "learnability",
+    "linear_schedule",
     "mean_band",
     "nearest",
     "nonzero_spread",
     "random",
     "top",
+    "normal_weights",
+    "pivot",
+    "policy_filtration",
+    "quota",
+    "resample",
+    "round_to_multiple",
+    "vas",
+    "vas_weights",
+    "weighted_sample",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 #: Whether the statistics of a group (mean, standard deviation) are those of all its rollouts, or of those kept.
 Statistics: TypeAlias = Literal["before", "after"]
 
-#: Groups that a printed report names for each reason.
-_SHOWN = 4
+#: Groups that a printed report names for each reason, as long as their names are not longer than this together.
+_SHOWN, _ROOM = 4, 100
+#: Characters of a name, such as the text of a prompt.
+_LONGEST = 36
 
 
 class Dropped(NamedTuple):
@@ -142,17 +145,13 @@ class SelectionReport(Immutable):
         where = f" in {self.kept_groups} of {_number(self.n_groups, 'group')}" if apart else ""
         taken = f"; statistics {self.statistics}" if self.statistics else ""
         lines = [f"{self.method} kept {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)}{where}{taken}"]
-        width = max((len(one.reason) for one in self.dropped), default=0)
-        for one in self.dropped:
-            counts = _number(one.rollouts, self.unit)
-            if apart:
-                named = _named(
-                    [f"{key!r} ({n})" for key, n in zip(one.ids[:_SHOWN], one.counts, strict=False)], one.groups
-                )
-                counts = f"{_number(one.groups, 'group')}, {counts}"
-            else:
-                named = _shown(one.ids)
-            lines.append(f"  {one.reason:<{width}}  {counts}: {named}")
+        names = max((len(one.reason) for one in self.dropped), default=0)
+        groups = _column(_number(one.groups, "group") + "," for one in self.dropped)
+        counts = _column(_number(one.rollouts, self.unit) for one in self.dropped)
+        for one, of, n in zip(self.dropped, groups, counts, strict=True):
+            of_each = [f" ({count})" for count in one.counts[:_SHOWN]] if apart else [""] * _SHOWN
+            where = f"{of} {n.rstrip()}" if apart else n.rstrip()
+            lines.append(f"  {one.reason:<{names}}  {where}: {_shown(one.ids, of_each)}")
         if apart and self.lost and not self._whole:
             lines.append(f"  nothing is left of {_number(len(self.lost), 'group')}: {_shown(self.lost)}")
         return "\n".join(lines)
@@ -275,9 +274,26 @@ def _number(n: int, what: str) -> str:
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _shown(ids: Sequence[Any]) -> str:
-    return _named([repr(key) for key in ids[:_SHOWN]], len(ids))
+def _column(cells: Iterable[str]) -> list[str]:
+    """Of numbers and words, the numbers right-aligned and all of one width."""
+    pairs = [cell.split(" ") for cell in cells]
+    digits, rest = (max((len(pair[i]) for pair in pairs), default=0) for i in range(2))
+    return [f"{number:>{digits}} {word:<{rest}}" for number, word in pairs]
 
 
-def _named(named: list[str], of: int) -> str:
-    return ", ".join([*named, f"and {of - _SHOWN} more"] if of > _SHOWN else named)
+def _shown(ids: Sequence[Any], after: Sequence[str] = ("",) * _SHOWN) -> str:
+    """The first of some ids, each followed by what is said of it, and how many there are besides."""
+    named = [f"{_name(key)}{more}" for key, more in zip(ids[:_SHOWN], after, strict=False)]
+    while len(named) > 1 and sum(map(len, named)) > _ROOM:
+        named.pop()
+    rest = len(ids) - len(named)
+    return ", ".join([*named, f"and {rest} more"] if rest else named)
+
+
+def _name(key: Any) -> str:
+    """An id, or how it begins."""
+    text = str(key) if isinstance(key, uuid.UUID) else repr(key)
+    if len(text) <= _LONGEST:
+        return text
+    end = text[-1] if text[0] in "'\"([" else ""
+    return f"{text[: _LONGEST - 3 - len(end)].rstrip()}...{end}"
