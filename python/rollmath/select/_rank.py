@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, Kind, choice, is_tensor
+from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import real, whole
-from rollmath.groups import Groups, as_groups
+from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates, Nan, Per, Short, read, short_groups
+from rollmath.select._members import members
 from rollmath.select._selection import Selection, Statistics
 
 if TYPE_CHECKING:
@@ -208,10 +208,7 @@ def random(
     """
     who = "random"
     whole(who, "seed", seed, least=0)
-    made = as_groups(who, groups)
-    r = read(who, np.zeros(len(made)), made, valid=valid, uid=uid, seed=seed)
-    if is_tensor(groups):
-        r = replace(r, kind=Kind(groups.device))
+    r = members(who, groups, valid=valid, uid=uid, seed=seed)
     return _first(r, r.x, keep, per, short, "not drawn", _after(per))
 
 

@@ -14,9 +14,9 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
-mod select_subset;
 mod select_budget;
 mod select_sampler;
+mod select_subset;
 mod select_tokens;
 mod step_graph;
 mod steps;
@@ -34,10 +34,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
-    select_subset::register(m)?;
     select_budget::register(m)?;
-    select_tokens::register(m)?;
     select_sampler::register(m)?;
+    select_subset::register(m)?;
+    select_tokens::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())
