@@ -50,8 +50,10 @@ def max_variance(
         of the rollouts kept, as in PODS), of the batch with ``"before"`` (advantages stay as they are, as in D3S).
 
     Edge cases: several ``k`` may give the same variance: the smallest is taken, the fewest of the largest rewards. No
-    rounding decides this: where doubles leave it open, it is computed without rounding, for any finite rewards. Of
-    equal rewards, those first in preference are kept (``ties``, ``seed``, ``uid``, row), at both ends; equal rewards
+    rounding decides this: where doubles leave it open, it is computed without rounding, for any finite rewards. (They
+    are taken as given: 0.1, 0.2, 0.3 and 0.4 as doubles are not evenly spaced; 1, 2, 3 and 4 are.)
+
+    Of equal rewards, those first in preference are kept (``ties``, ``seed``, ``uid``, row), at both ends; equal rewards
     into which both ends reach are one class. So of a group of equal rewards the first ``keep`` in preference are kept
     (``nonzero_spread`` drops such groups). One rollout has no variance: ``keep=1`` keeps the smallest.
 
