@@ -118,6 +118,7 @@ def test_too_few():
     odd = round_to_multiple([0, 0, 0], 8, samples=[4, 5, 6], short="drop").report
     assert [one.reason for one in odd.dropped] == ["no multiple of 8 in whole rollouts"]
     assert round_to_multiple([], 4, short="drop").indices.tolist() == []
+    assert round_to_multiple([0, 0, 0], 10**15, short="drop").indices.tolist() == []
     with pytest.raises(ValueError, match=r"got 4, but there are 3 samples in 3 rollouts; short='drop' drops them all"):
         round_to_multiple(list("aab"), 4)
     with pytest.raises(ValueError, match=r"got 8, but there are 15 samples in 3 rollouts"):
@@ -181,6 +182,13 @@ def test_kinds():
     [
         pytest.param(0, {}, ValueError, "'multiple' must be at least 1, got 0", id="zero"),
         pytest.param(2.0, {}, TypeError, "'multiple' must be a whole number", id="float"),
+        pytest.param(
+            65_537,
+            {"samples": [1, 2, 3]},
+            ValueError,
+            "'multiple' must be at most 65536 with 'samples', got 65537",
+            id="most",
+        ),
         pytest.param(
             2, {"drop": "first"}, ValueError, "'drop' must be one of 'last', 'random', 'largest_group'", id="drop"
         ),
