@@ -107,6 +107,8 @@ def test_by_hand():
     assert round_to_multiple(list("aab"), 1).indices.tolist() == [0, 1, 2]
     # 13 samples: five of them go, as one rollout of 5 and not as 3 and 2.
     assert round_to_multiple([0] * 5, 8, samples=[1, 3, 2, 5, 2]).indices.tolist() == [0, 1, 2, 4]
+    # What takes no part may be anything.
+    assert round_to_multiple([0] * 4, 2, samples=[1, 0, 1, 0.5], valid=[1, 0, 1, 0]).indices.tolist() == [0, 2]
     # Rollouts of 3: the next multiple of 4 that whole rollouts make is 12.
     assert round_to_multiple([0] * 7, 4, samples=[3] * 7).indices.tolist() == [0, 1, 2, 3]
 
@@ -182,6 +184,7 @@ def test_kinds():
     [
         pytest.param(0, {}, ValueError, "'multiple' must be at least 1, got 0", id="zero"),
         pytest.param(2.0, {}, TypeError, "'multiple' must be a whole number", id="float"),
+        pytest.param(2, {"samples": [1, 1, 1e16]}, ValueError, r"'samples' must add up to less than 2\*\*53", id="sum"),
         pytest.param(
             65_537,
             {"samples": [1, 2, 3]},

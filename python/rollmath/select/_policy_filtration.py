@@ -131,7 +131,7 @@ def _one_of_each(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
     n = ops.segment_count(outer, valid=r.seen)[outer.index]
     best = r.places(-r.x, per=per) == 0
     if how == "best":
-        return best.astype(np.float64)
+        return np.asarray(best, np.float64)
     if how == "best_random":
         return np.asarray(np.where(best, np.where(n == 1, 1.0, 0.5), 0.5 / np.maximum(n - 1, 1)))
     # The worst is not the best, unless it is alone: without a spread it is the second in preference.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath._arrays import ArrayLike, choice, counted
-from rollmath._checks import mask, whole, whole_rows
+from rollmath._checks import mask, rows, whole, whole_rows
 from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates
 from rollmath.select._members import members
@@ -101,10 +101,10 @@ def round_to_multiple(
     r = members(who, groups, samples, chosen, valid=valid, ties=ties, uid=uid, seed=seed)
     if drop == "last":
         r = replace(r, seed=None)
-    size = np.ones(len(r.x)) if samples is None else whole_rows(who, "samples", samples, len(r.x), 1, "len(groups)")
     before, said = _before(who, selection, r)
     r = replace(r, valid=r.valid & ~np.any([bad for _, bad in before], axis=0))
-    over = _over(r, m, size.astype(np.int64), drop)
+    size = _sizes(who, samples, r.seen)
+    over = _over(r, m, size, drop)
     n = int(size[r.seen].sum())
     reason = f"over the multiple of {m}"
     if size[r.seen & ~over].sum() == 0:
@@ -129,6 +129,17 @@ def _before(who: str, selection: Any, r: Candidates) -> tuple[list[tuple[str, ND
         raise ValueError(msg)
     dropped += [(reason, report.codes == code) for code, reason in enumerate(report.reasons, start=1)]
     return dropped, {"statistics": report.statistics, "unit": report.unit}
+
+
+def _sizes(who: str, samples: ArrayLike | None, seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    if samples is None:
+        return np.ones(len(seen), np.int64)
+    given = rows(who, "samples", samples, len(seen))[0]
+    size = whole_rows(who, "samples", np.where(seen, given, 1.0), len(seen), 1, "len(groups)")
+    if size.sum() >= 2**53:
+        msg = f"{who}(): 'samples' must add up to less than 2**53, got {size.sum():g}"
+        raise ValueError(msg)
+    return size.astype(np.int64)
 
 
 def _over(r: Candidates, m: int, size: NDArray[np.int64], drop: str) -> NDArray[np.bool_]:
