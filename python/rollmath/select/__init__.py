@@ -5,6 +5,11 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.select._balanced import balanced
+    from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._max_variance import max_variance
+    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._allocate import Allocation, allocate
     from rollmath.select._depo import depo, explorability, normal_weights
     from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
@@ -24,6 +29,11 @@ if TYPE_CHECKING:
 _load, __dir__ = lazy(
     __name__,
     {
+        "_balanced": ("balanced",),
+        "_group_filters": ("mean_band", "nonzero_spread"),
+        "_leaf_sample": ("leaf_sample",),
+        "_max_variance": ("max_variance",),
+        "_rank": ("bottom", "nearest", "random", "top"),
         "_allocate": ("Allocation", "allocate"),
         "_depo": ("depo", "explorability", "normal_weights"),
         "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
@@ -52,6 +62,10 @@ __all__ = [
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "balanced",
+    "bottom",
+    "leaf_sample",
+    "max_variance",
     "all_fail",
     "all_pass",
     "allocate",
@@ -64,7 +78,10 @@ __all__ = [
     "learnability",
     "linear_schedule",
     "mean_band",
+    "nearest",
     "nonzero_spread",
+    "random",
+    "top",
     "normal_weights",
     "pivot",
     "policy_filtration",

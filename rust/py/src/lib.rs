@@ -14,6 +14,7 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
+mod select_subset;
 mod select_budget;
 mod select_sampler;
 mod select_tokens;
@@ -33,6 +34,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
+    select_subset::register(m)?;
     select_budget::register(m)?;
     select_tokens::register(m)?;
     select_sampler::register(m)?;

@@ -1,5 +1,9 @@
 //! Selections: which rollouts, tokens and prompts to train on.
 
+mod exact;
+pub mod max_variance;
+pub mod places;
+mod slots;
 pub mod budget;
 mod budget_program;
 pub mod sampler;
