@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
-    from rollmath.select._balanced import balanced
-    from rollmath.select._group_filters import mean_band, nonzero_spread
-    from rollmath.select._leaf_sample import leaf_sample
-    from rollmath.select._max_variance import max_variance
-    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._allocate import Allocation, allocate
+    from rollmath.select._balanced import balanced
     from rollmath.select._depo import depo, explorability, normal_weights
     from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
     from rollmath.select._group_outcomes import all_fail, all_pass
     from rollmath.select._knapsack import knapsack, knapsack_value
     from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._max_variance import max_variance
     from rollmath.select._policy_filtration import Filtration, policy_filtration
     from rollmath.select._quota import quota
+    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
@@ -29,19 +27,17 @@ if TYPE_CHECKING:
 _load, __dir__ = lazy(
     __name__,
     {
-        "_balanced": ("balanced",),
-        "_group_filters": ("mean_band", "nonzero_spread"),
-        "_leaf_sample": ("leaf_sample",),
-        "_max_variance": ("max_variance",),
-        "_rank": ("bottom", "nearest", "random", "top"),
         "_allocate": ("Allocation", "allocate"),
+        "_balanced": ("balanced",),
         "_depo": ("depo", "explorability", "normal_weights"),
         "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
         "_group_outcomes": ("all_fail", "all_pass"),
         "_knapsack": ("knapsack", "knapsack_value"),
         "_leaf_sample": ("leaf_sample",),
+        "_max_variance": ("max_variance",),
         "_policy_filtration": ("Filtration", "policy_filtration"),
         "_quota": ("quota",),
+        "_rank": ("bottom", "nearest", "random", "top"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
@@ -62,13 +58,11 @@ __all__ = [
     "ReplayDraw",
     "Selection",
     "SelectionReport",
-    "balanced",
-    "bottom",
-    "leaf_sample",
-    "max_variance",
     "all_fail",
     "all_pass",
     "allocate",
+    "balanced",
+    "bottom",
     "cosine_schedule",
     "depo",
     "explorability",
@@ -77,17 +71,18 @@ __all__ = [
     "leaf_sample",
     "learnability",
     "linear_schedule",
+    "max_variance",
     "mean_band",
     "nearest",
     "nonzero_spread",
-    "random",
-    "top",
     "normal_weights",
     "pivot",
     "policy_filtration",
     "quota",
+    "random",
     "resample",
     "round_to_multiple",
+    "top",
     "vas",
     "vas_weights",
     "weighted_sample",

@@ -1,12 +1,12 @@
 //! Selections: which rollouts, tokens and prompts to train on.
 
+pub mod budget;
+mod budget_program;
 mod exact;
 pub mod max_variance;
 pub mod places;
-mod slots;
-pub mod budget;
-mod budget_program;
 pub mod sampler;
+mod slots;
 pub mod sum_tree;
 pub mod tokens;
 pub mod tokens_bracket;
