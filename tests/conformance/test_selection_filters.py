@@ -95,7 +95,12 @@ def test_the_filters_of_trinity(peer, experiences, agree, batch):
     module, n = peer("trinity.buffer.operators.filters.reward_filter"), len(batch.rewards)
     found = experiences(batch.rewards, batch.ids)
     chosen = rm.select.nonzero_spread(batch.rewards, batch.ids)
-    agree("select.nonzero_spread (Trinity RewardSTDFilter)", chosen.mask, kept_by(module.RewardSTDFilter(), found, n), atol=0.0)  # fmt: skip  # noqa: E501
+    agree(
+        "select.nonzero_spread (Trinity RewardSTDFilter)",
+        chosen.mask,
+        kept_by(module.RewardSTDFilter(), found, n),
+        atol=0.0,
+    )
     # Some but not all are correct: a spread of correctness.
     chosen = rm.select.nonzero_spread(batch.rewards > 0, batch.ids)
     theirs = kept_by(module.DAPODynamicSamplingFilter(), found, n)

@@ -89,9 +89,7 @@ def other_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
         part = data["rewards"][mine], data["groups"][mine]
         whole = noisy(data["rewards"], data["groups"], uid=uid, seed=1)
         chosen, _ = select(noisy, *part, uid=uid[mine], seed=1)
-        got = chosen.advantages(
-            lambda r, g, valid: advantages(rm.group.grpo, r, g, columns={"valid": valid}), *part
-        )
+        got = chosen.advantages(lambda r, g, valid: advantages(rm.group.grpo, r, g, columns={"valid": valid}), *part)
         expected = whole.advantages(rm.group.grpo, data["rewards"], data["groups"])
         yield f"advantages, {spread}", difference(got, expected[mine])
 

@@ -53,6 +53,7 @@ ERRORS = {
     "'tree.tree_grpo' are computed on each rank, after the selection; ..., on rank 0 (and rank 1)",
 }  # fmt: skip
 
+
 @pytest.fixture(scope="module")
 def reports(script, tmp_path_factory):
     """What select_job.py found, by the number of processes: one report a rank."""

@@ -169,5 +169,8 @@ def test_every_function_that_returns_a_selection_is_here():
     known = {*FUNCTIONS, *PROMPTS, "leaf_sample"}
     for name in rm.select.__all__:
         value = getattr(rm.select, name)
-        if inspect.isfunction(value) and inspect.signature(value).return_annotation in {"Selection", rm.select.Selection}:
+        if inspect.isfunction(value) and inspect.signature(value).return_annotation in {
+            "Selection",
+            rm.select.Selection,
+        }:
             assert name in known

@@ -150,7 +150,9 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
             msg = f"{who}(): {name!r} must be a function of {takes}, got {describe(parts[name])}"
             raise TypeError(msg)
     chosen = parts["filter"]
-    if isinstance(chosen, Filter) and (set(chosen.reads) - {"rewards"} or chosen.draws or chosen.statistics is not None):
+    if isinstance(chosen, Filter) and (
+        set(chosen.reads) - {"rewards"} or chosen.draws or chosen.statistics is not None
+    ):
         msg = (
             f"{who}(): 'filter' must look at rewards alone (on='rewards') and leave statistics and the seed of a step "
             f"to a recipe, got {chosen}; put it in a recipe"
