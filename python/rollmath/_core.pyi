@@ -38,6 +38,8 @@ __all__ = [
     "pack",
     "reduce",
     "row_moments",
+    "select_max_variance",
+    "select_places",
     "set_num_threads",
     "step_edges",
     "step_keys",
@@ -280,6 +282,22 @@ def affine(
     by: tuple[float, float, float],
     out: NDArray[Any],
 ) -> None: ...
+def select_places(
+    who: str,
+    groups: Csr | None,
+    key: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+) -> NDArray[np.int64]: ...
+def select_max_variance(
+    who: str,
+    name: str,
+    groups: Csr | None,
+    x: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+    keep: int,
+) -> NDArray[np.bool_]: ...
 def step_edges(
     who: str,
     source: NDArray[np.int64],

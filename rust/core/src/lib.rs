@@ -18,6 +18,7 @@ pub mod ragged;
 pub mod real;
 pub mod reduce;
 pub mod scan;
+pub mod select;
 pub mod steps;
 
 pub use error::{Error, Result};

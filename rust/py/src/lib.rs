@@ -14,6 +14,7 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
+mod select_subset;
 mod step_graph;
 mod steps;
 
@@ -30,6 +31,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
+    select_subset::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())
