@@ -11,6 +11,7 @@ __all__ = [
     "Preorder",
     "__version__",
     "affine",
+    "allocate",
     "check_offsets",
     "expand",
     "forest_backup",
@@ -28,6 +29,7 @@ __all__ = [
     "gae",
     "graph_backup",
     "graph_distance",
+    "knapsack",
     "loo_mean",
     "mask_positions",
     "normalize",
@@ -333,3 +335,18 @@ def step_rows(who: str, tasks: Csr, columns: list[NDArray[np.int64]]) -> Csr: ..
 def step_window(
     who: str, tasks: Csr, columns: list[NDArray[np.int64]], previous: NDArray[np.int64], history: int
 ) -> NDArray[np.int64]: ...
+def knapsack(
+    who: str,
+    rates: NDArray[np.float64],
+    limits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    budget: int,
+    spare: str,
+) -> NDArray[np.int64]: ...
+def allocate(
+    who: str,
+    values: NDArray[np.float64],
+    width: int,
+    prompts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]],
+    budget: int,
+    method: str,
+) -> tuple[NDArray[np.int64], bool]: ...

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from rollmath._lazy import lazy
 
 if TYPE_CHECKING:
+    from rollmath.select._allocate import Allocation, allocate
+    from rollmath.select._depo import depo, explorability, normal_weights
+    from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._knapsack import knapsack, knapsack_value
     from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
     from rollmath.select._group_outcomes import all_fail, all_pass
     from rollmath.select._leaf_sample import leaf_sample
@@ -16,13 +20,20 @@ if TYPE_CHECKING:
     from rollmath.select._max_variance import max_variance
     from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
+    from rollmath.select._schedules import cosine_schedule, linear_schedule
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
     from rollmath.select._selection import Dropped, Selection, SelectionReport
+    from rollmath.select._vas import learnability, vas, vas_weights
+    from rollmath.select._weighted_sample import weighted_sample
 
 _load, __dir__ = lazy(
     __name__,
     {
+        "_allocate": ("Allocation", "allocate"),
+        "_depo": ("depo", "explorability", "normal_weights"),
+        "_group_filters": ("mean_band", "nonzero_spread"),
+        "_knapsack": ("knapsack", "knapsack_value"),
         "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
         "_group_outcomes": ("all_fail", "all_pass"),
         "_leaf_sample": ("leaf_sample",),
@@ -34,30 +45,46 @@ _load, __dir__ = lazy(
         "_max_variance": ("max_variance",),
         "_rank": ("bottom", "nearest", "random", "top"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
+        "_schedules": ("cosine_schedule", "linear_schedule"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
+        "_vas": ("learnability", "vas", "vas_weights"),
+        "_weighted_sample": ("weighted_sample",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
     __getattr__ = _load
 
 __all__ = [
+    "Allocation",
     "Dropped",
     "Filtration",
     "ReplayBuffer",
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "allocate",
+    "cosine_schedule",
+    "depo",
+    "explorability",
+    "knapsack",
+    "knapsack_value",
     "all_fail",
     "all_pass",
     "balanced",
     "bottom",
     "leaf_sample",
     "max_variance",
+    "learnability",
+    "linear_schedule",
     "mean_band",
     "nearest",
     "nonzero_spread",
+    "normal_weights",
+    "vas",
+    "vas_weights",
+    "weighted_sample",
     "pivot",
     "policy_filtration",
     "quota",

@@ -15,6 +15,7 @@ mod reduce;
 mod rows;
 mod scan;
 mod select_subset;
+mod select_budget;
 mod step_graph;
 mod steps;
 
@@ -32,6 +33,7 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     rows::register(m)?;
     scan::register(m)?;
     select_subset::register(m)?;
+    select_budget::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())
