@@ -9,6 +9,7 @@ __all__ = [
     "Csr",
     "Layout",
     "Preorder",
+    "Sampler",
     "__version__",
     "affine",
     "allocate",
@@ -77,6 +78,22 @@ class Csr:
     def order(self) -> NDArray[np.int64]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
+
+@final
+class Sampler:
+    def __init__(self, who: str, weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def __len__(self) -> int: ...
+    def nodes(self) -> NDArray[np.float64]: ...
+    def set(self, who: str, at: NDArray[np.int64], weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def draw(
+        self,
+        who: str,
+        u: NDArray[np.float64],
+        coin: NDArray[np.float64],
+        explore: float,
+        replace: bool,
+        exclude: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 
 @final
 class Preorder:

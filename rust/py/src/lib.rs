@@ -16,6 +16,8 @@ mod rows;
 mod scan;
 mod select_subset;
 mod select_budget;
+mod select_sampler;
+mod select_tokens;
 mod step_graph;
 mod steps;
 
@@ -34,6 +36,8 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     scan::register(m)?;
     select_subset::register(m)?;
     select_budget::register(m)?;
+    select_tokens::register(m)?;
+    select_sampler::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())

@@ -8,3 +8,10 @@ mod slots;
 
 pub mod budget;
 mod budget_program;
+pub mod sampler;
+pub mod sum_tree;
+pub mod tokens;
+pub mod tokens_bracket;
+pub mod tokens_count;
+pub mod tokens_rows;
+pub mod tokens_score;
