@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from rollmath.select._leaf_sample import leaf_sample
     from rollmath.select._policy_filtration import Filtration, policy_filtration
     from rollmath.select._quota import quota
-    from rollmath.select._balanced import balanced
-    from rollmath.select._group_filters import mean_band, nonzero_spread
-    from rollmath.select._leaf_sample import leaf_sample
-    from rollmath.select._max_variance import max_variance
-    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
@@ -37,11 +32,6 @@ _load, __dir__ = lazy(
         "_leaf_sample": ("leaf_sample",),
         "_policy_filtration": ("Filtration", "policy_filtration"),
         "_quota": ("quota",),
-        "_balanced": ("balanced",),
-        "_group_filters": ("mean_band", "nonzero_spread"),
-        "_leaf_sample": ("leaf_sample",),
-        "_max_variance": ("max_variance",),
-        "_rank": ("bottom", "nearest", "random", "top"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
@@ -70,16 +60,10 @@ __all__ = [
     "explorability",
     "knapsack",
     "knapsack_value",
-    "all_fail",
-    "all_pass",
-    "balanced",
-    "bottom",
     "leaf_sample",
-    "max_variance",
     "learnability",
     "linear_schedule",
     "mean_band",
-    "nearest",
     "nonzero_spread",
     "normal_weights",
     "pivot",
@@ -87,8 +71,6 @@ __all__ = [
     "quota",
     "resample",
     "round_to_multiple",
-    "random",
-    "top",
     "vas",
     "vas_weights",
     "weighted_sample",
