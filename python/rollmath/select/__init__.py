@@ -73,7 +73,6 @@ __all__ = [
     "linear_schedule",
     "max_variance",
     "mean_band",
-    "nearest",
     "nonzero_spread",
     "normal_weights",
     "pivot",

@@ -14,6 +14,7 @@ mod ragged;
 mod reduce;
 mod rows;
 mod scan;
+mod select_subset;
 mod select_budget;
 mod select_sampler;
 mod select_subset;
