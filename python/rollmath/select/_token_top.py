@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice
+from rollmath._arrays import Array, ArrayLike, choice, is_tensor
 from rollmath._checks import flag, whole
 from rollmath.ragged import Ragged
 from rollmath.select import _token_device as device
@@ -34,8 +34,11 @@ class TokenSelection(NamedTuple):
     total: Array
 
     def __repr__(self) -> str:
-        if len(self.kept.shape) or getattr(self.kept, "is_cuda", False):
-            return f"TokenSelection({self.kept.shape[0] if len(self.kept.shape) else 'all'} rows)"
+        if is_tensor(self.kept) and self.kept.device.type != "cpu":
+            return f"TokenSelection(on {self.kept.device})"
+        if len(self.kept.shape):
+            counts = f"{int(self.kept.sum())} of {int(self.total.sum())} tokens in {len(self.kept)} rows"
+            return f"TokenSelection({counts})"
         return f"TokenSelection({int(self.kept)} of {int(self.total)} tokens, threshold {float(self.threshold):g})"
 
 
