@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from rollmath.select._selection import Dropped, Selection, SelectionReport
     from rollmath.select._vas import learnability, vas, vas_weights
     from rollmath.select._weighted_sample import weighted_sample
+    from rollmath.select._token_covariance import high_covariance_tokens
+    from rollmath.select._token_random import random_tokens
+    from rollmath.select._token_scores import d3s_tokens, high_entropy_tokens, low_probability_tokens
+    from rollmath.select._token_search import TokenSearch
+    from rollmath.select._token_top import TokenSelection, top_tokens
 
 _load, __dir__ = lazy(
     __name__,
@@ -45,6 +50,11 @@ _load, __dir__ = lazy(
         "_selection": ("Dropped", "Selection", "SelectionReport"),
         "_vas": ("learnability", "vas", "vas_weights"),
         "_weighted_sample": ("weighted_sample",),
+        "_token_covariance": ("high_covariance_tokens",),
+        "_token_random": ("random_tokens",),
+        "_token_scores": ("d3s_tokens", "high_entropy_tokens", "low_probability_tokens"),
+        "_token_search": ("TokenSearch",),
+        "_token_top": ("TokenSelection", "top_tokens"),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -85,4 +95,15 @@ __all__ = [
     "vas",
     "vas_weights",
     "weighted_sample",
+    "TokenSearch",
+    "TokenSelection",
+    "d3s_tokens",
+    "high_covariance_tokens",
+    "high_entropy_tokens",
+    "leaf_sample",
+    "low_probability_tokens",
+    "mean_band",
+    "nonzero_spread",
+    "random_tokens",
+    "top_tokens",
 ]
