@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from rollmath.select._round_to_multiple import round_to_multiple
     from rollmath.select._schedules import cosine_schedule, linear_schedule
     from rollmath.select._selection import Dropped, Selection, SelectionReport
-    from rollmath.select._vas import learnability, vas, vas_weights
-    from rollmath.select._weighted_sample import weighted_sample
     from rollmath.select._token_covariance import high_covariance_tokens
     from rollmath.select._token_random import random_tokens
     from rollmath.select._token_scores import d3s_tokens, high_entropy_tokens, low_probability_tokens
     from rollmath.select._token_search import TokenSearch
     from rollmath.select._token_top import TokenSelection, top_tokens
+    from rollmath.select._vas import learnability, vas, vas_weights
+    from rollmath.select._weighted_sample import weighted_sample
 
 _load, __dir__ = lazy(
     __name__,
@@ -48,13 +48,13 @@ _load, __dir__ = lazy(
         "_round_to_multiple": ("round_to_multiple",),
         "_schedules": ("cosine_schedule", "linear_schedule"),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
-        "_vas": ("learnability", "vas", "vas_weights"),
-        "_weighted_sample": ("weighted_sample",),
         "_token_covariance": ("high_covariance_tokens",),
         "_token_random": ("random_tokens",),
         "_token_scores": ("d3s_tokens", "high_entropy_tokens", "low_probability_tokens"),
         "_token_search": ("TokenSearch",),
         "_token_top": ("TokenSelection", "top_tokens"),
+        "_vas": ("learnability", "vas", "vas_weights"),
+        "_weighted_sample": ("weighted_sample",),
     },
 )
 if not TYPE_CHECKING:  # to a type checker, a name that is not there is an error
@@ -68,19 +68,25 @@ __all__ = [
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "TokenSearch",
+    "TokenSelection",
     "all_fail",
     "all_pass",
     "allocate",
     "balanced",
     "bottom",
     "cosine_schedule",
+    "d3s_tokens",
     "depo",
     "explorability",
+    "high_covariance_tokens",
+    "high_entropy_tokens",
     "knapsack",
     "knapsack_value",
     "leaf_sample",
     "learnability",
     "linear_schedule",
+    "low_probability_tokens",
     "max_variance",
     "mean_band",
     "nonzero_spread",
@@ -89,21 +95,12 @@ __all__ = [
     "policy_filtration",
     "quota",
     "random",
+    "random_tokens",
     "resample",
     "round_to_multiple",
     "top",
+    "top_tokens",
     "vas",
     "vas_weights",
     "weighted_sample",
-    "TokenSearch",
-    "TokenSelection",
-    "d3s_tokens",
-    "high_covariance_tokens",
-    "high_entropy_tokens",
-    "leaf_sample",
-    "low_probability_tokens",
-    "mean_band",
-    "nonzero_spread",
-    "random_tokens",
-    "top_tokens",
 ]
