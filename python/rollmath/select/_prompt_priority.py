@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, choice
+from rollmath._arrays import ArrayLike, choice, frozen
 from rollmath._checks import real, rows
 
 if TYPE_CHECKING:
@@ -73,7 +73,9 @@ def weights(who: str, given: dict[str, Any], stats: PromptStats) -> NDArray[np.f
     """
     how = given["priority"]
     if callable(how):
-        return rows(who, "priority", how(stats), len(stats.positions), "the prompts it was called with")[0]
+        # Copies that it may keep, and cannot write to.
+        asked = PromptStats(*(frozen(column.copy()) for column in stats))
+        return rows(who, "priority", how(asked), len(stats.positions), "the prompts it was called with")[0]
     if how == "uniform":
         return np.ones(len(stats.positions))
     if how == "learnability":
