@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import os
@@ -180,6 +181,38 @@ def test_the_posterior_is_that_of_the_single_stream(same_bits):
         other.update(prompts[turn], rewards[turn])
         state = state.update(rewards, prompts)
         same_bits(sampler.alpha, other.alpha)
+
+
+# What others compute.
+
+
+def test_pools_by_difficulty_as_a_callable():
+    """prime-rl, commit 559b447: weights by the mean of the last group, in pools of inclusive thresholds; unseen 1."""
+    pools, thresholds = np.array([0.5, 2.0, 0.25]), np.array([0.0, 0.75])  # hard, normal, easy
+    sampler = PromptSampler(
+        NAMES[:5],
+        decay=0.0,
+        priority=lambda s: np.where(s.visits == 0, 1.0, pools[np.searchsorted(thresholds, s.mean)]),
+    )
+    groups = [("a", [1, 1]), ("b", [0, 0]), ("c", [1, 0, 1, 0]), ("d", [1, 1, 1, 0]), ("a", [0, 1]), ("b", [1, 1])]
+    for prompt, rewards in groups:
+        sampler.update([prompt] * len(rewards), rewards)
+    assert sampler.priority.tolist() == [2.0, 0.25, 2.0, 2.0, 1.0]
+
+
+def test_near_a_target_as_in_bots():
+    """Trinity 0.6.0, DifficultyBasedSelector: target_reward 0.8, tau 0.5; counts that were not observed are predicted."""
+    alpha = [5.0, 1.887271695869644, 3.0, 2.2727264132247034]
+    beta = [5.0, 1.712728304130356, 7.000000000000001, 1.3272735867752967]
+    sampler = PromptSampler(range(4), priority="nearest", target=0.8, width=0.5)
+    sampler.update([0, 2], [4, 2], [8, 8])
+    assert_allclose([sampler.alpha[[0, 2]], sampler.beta[[0, 2]]], [[5.0, 3.0], [5.0, 7.0]], rtol=1e-15)
+    sampler.load_state_dict({**sampler.state_dict(), "alpha": alpha, "beta": beta})
+    sampler.refresh()
+    expected = [0.24873524759452703, 0.26109213262863595, 0.1667322226182495, 0.3234403971585875]
+    assert_allclose(sampler.priority / sampler.priority.sum(), expected, rtol=1e-14)
+    drawn = sampler.draw(4, seed=0)
+    assert_allclose(drawn.probability, np.array(expected)[drawn.positions], rtol=1e-14)
 
 
 # The distribution.
@@ -418,6 +451,47 @@ assert codes == [0] * 20, codes
 assert sampler.draw(5, seed=0).positions.tolist() == expected
 """
     script(code)
+
+
+# The compiled class, called as the Python layer never would: an exception, and never a panic.
+
+NUMBERS = st.sampled_from([0.0, -0.0, 1.0, 0.5, -1.0, 5e-324, 1e288, 1e300, np.nan, np.inf])
+ARRAYS = st.one_of(
+    st.lists(NUMBERS, max_size=5).map(lambda x: np.array(x, np.float64)),
+    st.lists(st.integers(-2, 6), max_size=5).flatmap(
+        lambda x: st.sampled_from(["i8", "u1", "f8", "O"]).map(lambda dtype: np.array(x).astype(dtype))
+    ),
+    st.sampled_from([None, 1.0, "x", np.zeros((2, 2)), np.zeros(4)[::2]]),
+)
+
+
+@given(st.data(), st.lists(st.sampled_from([0.0, 0.0, 1.0, 2.5]), max_size=5))
+def test_no_call_panics(data, weights):
+    draw, n = data.draw, len(weights)
+
+    def survives(call):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            call()
+
+    survives(lambda: _core.Sampler("f", draw(ARRAYS), draw(ARRAYS)))
+    sampler = _core.Sampler("f", np.array(weights), np.ones(n, np.uint8))
+    survives(lambda: sampler.set("f", draw(ARRAYS), draw(ARRAYS), draw(ARRAYS)))
+    before = sampler.nodes()
+    many = st.lists(st.floats(), max_size=5)
+    u = draw(many)
+    survives(
+        lambda: sampler.draw(
+            "f",
+            np.array(u, np.float64),
+            np.array(draw(many) or u, np.float64),
+            draw(st.floats()),
+            draw(st.booleans()),
+            np.array(draw(st.lists(st.integers(-1, 9), max_size=4)), np.int64),
+        )
+    )
+    survives(lambda: sampler.draw("f", draw(ARRAYS), draw(ARRAYS), 0.5, True, draw(ARRAYS)))
+    assert sampler.nodes().tobytes() == before.tobytes()
+    assert len(sampler) == n
 
 
 # Checkpoints and wrong calls.

@@ -81,18 +81,18 @@ class PromptSampler:
     weight as long as the prior counts (``decay=1``), and may reach 0 otherwise: ``least`` or ``explore`` keep it in
     play.
 
-    What others do: prime-rl (commit 559b447, read) takes the mean of the last group alone, ``decay=0`` here, puts
+    What others do: prime-rl (commit 559b447, executed) takes the mean of the last group alone, ``decay=0`` here, puts
     prompts into pools by thresholds, gives unseen ones weight 1, and goes through all prompts for each draw. Trinity
-    0.6.0 (read) lets alpha and beta decay towards 1 instead of 0, for all prompts at every update, adds predicted
+    0.6.0 (executed) lets alpha and beta decay towards 1 instead of 0, for all prompts at every update, adds predicted
     counts to those that were not drawn, and draws by a softmax of ``-abs(p - target) / tau``: ``"nearest"`` with
-    ``width=tau``. SPO keeps its Beta counts as a baseline and does not draw by them.
+    ``width=tau``. SPO (verl-recipe, read) keeps such counts as a baseline, and does not draw by them.
 
     Raises:
         ValueError: ids twice, options out of range, a priority that is negative or not finite.
         TypeError: ids of several types; no numbers.
 
     Source: prioritised sampling by ``1 - p``: Kimi k1.5, arXiv 2501.12599 (secondary description). Success rates near
-    a target: BOTS, arXiv 2510.26374 (its code in Trinity read). Discounted Beta counts: see
+    a target: BOTS, arXiv 2510.26374 (its code in Trinity executed). Discounted Beta counts: see
     :func:`~rollmath.group.single_stream`.
 
     >>> sampler = PromptSampler(["easy", "hard", "odd"], priority="learnability")
