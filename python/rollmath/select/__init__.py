@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from rollmath.select._policy_filtration import Filtration, policy_filtration
     from rollmath.select._quota import quota
     from rollmath.select._rank import bottom, nearest, random, top
+    from rollmath.select._group_filters import mean_band, nonzero_spread
+    from rollmath.select._hint_ladder import HintLadder
+    from rollmath.select._leaf_sample import leaf_sample
+    from rollmath.select._prompt_priority import PromptStats
+    from rollmath.select._prompt_sampler import PromptDraw, PromptSampler
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
@@ -43,6 +48,11 @@ _load, __dir__ = lazy(
         "_policy_filtration": ("Filtration", "policy_filtration"),
         "_quota": ("quota",),
         "_rank": ("bottom", "nearest", "random", "top"),
+        "_group_filters": ("mean_band", "nonzero_spread"),
+        "_hint_ladder": ("HintLadder",),
+        "_leaf_sample": ("leaf_sample",),
+        "_prompt_priority": ("PromptStats",),
+        "_prompt_sampler": ("PromptDraw", "PromptSampler"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
@@ -64,6 +74,10 @@ __all__ = [
     "Allocation",
     "Dropped",
     "Filtration",
+    "HintLadder",
+    "PromptDraw",
+    "PromptSampler",
+    "PromptStats",
     "ReplayBuffer",
     "ReplayDraw",
     "Selection",
