@@ -10,17 +10,15 @@ if TYPE_CHECKING:
     from rollmath.select._depo import depo, explorability, normal_weights
     from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
     from rollmath.select._group_outcomes import all_fail, all_pass
+    from rollmath.select._hint_ladder import HintLadder
     from rollmath.select._knapsack import knapsack, knapsack_value
     from rollmath.select._leaf_sample import leaf_sample
     from rollmath.select._max_variance import max_variance
     from rollmath.select._policy_filtration import Filtration, policy_filtration
-    from rollmath.select._quota import quota
-    from rollmath.select._rank import bottom, nearest, random, top
-    from rollmath.select._group_filters import mean_band, nonzero_spread
-    from rollmath.select._hint_ladder import HintLadder
-    from rollmath.select._leaf_sample import leaf_sample
     from rollmath.select._prompt_priority import PromptStats
     from rollmath.select._prompt_sampler import PromptDraw, PromptSampler
+    from rollmath.select._quota import quota
+    from rollmath.select._rank import bottom, nearest, random, top
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
@@ -42,17 +40,15 @@ _load, __dir__ = lazy(
         "_depo": ("depo", "explorability", "normal_weights"),
         "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
         "_group_outcomes": ("all_fail", "all_pass"),
+        "_hint_ladder": ("HintLadder",),
         "_knapsack": ("knapsack", "knapsack_value"),
         "_leaf_sample": ("leaf_sample",),
         "_max_variance": ("max_variance",),
         "_policy_filtration": ("Filtration", "policy_filtration"),
-        "_quota": ("quota",),
-        "_rank": ("bottom", "nearest", "random", "top"),
-        "_group_filters": ("mean_band", "nonzero_spread"),
-        "_hint_ladder": ("HintLadder",),
-        "_leaf_sample": ("leaf_sample",),
         "_prompt_priority": ("PromptStats",),
         "_prompt_sampler": ("PromptDraw", "PromptSampler"),
+        "_quota": ("quota",),
+        "_rank": ("bottom", "nearest", "random", "top"),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
