@@ -48,6 +48,10 @@ __all__ = [
     "step_keys",
     "step_rows",
     "step_window",
+    "token_counts",
+    "token_mark",
+    "token_random",
+    "token_top",
     "unpack",
     "vtrace",
     "weighted_mean",
@@ -367,3 +371,41 @@ def allocate(
     budget: int,
     method: str,
 ) -> tuple[NDArray[np.int64], bool]: ...
+def token_top(
+    who: str,
+    name: str,
+    layout: Layout,
+    x: NDArray[Any],
+    lowest: bool,
+    weights: tuple[NDArray[Any], bool] | None,
+    trained: NDArray[Any] | None,
+    wanted: tuple[float | None, int | None, int],
+    per_row: bool,
+    ties: tuple[NDArray[np.uint64], NDArray[np.int64] | None] | None,
+    out: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]: ...
+def token_random(
+    who: str,
+    layout: Layout,
+    trained: NDArray[Any] | None,
+    wanted: tuple[float | None, int | None, int],
+    per_row: bool,
+    words: tuple[NDArray[np.uint64], NDArray[np.int64] | None],
+    out: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]: ...
+def token_counts(
+    who: str,
+    name: str,
+    batch: tuple[Layout, NDArray[Any] | None, NDArray[Any], bool],
+    number: int,
+    prefix: int,
+    tied: tuple[int, tuple[NDArray[np.uint64], NDArray[np.int64] | None]] | None,
+) -> NDArray[np.int64]: ...
+def token_mark(
+    who: str,
+    name: str,
+    batch: tuple[Layout, NDArray[Any] | None, NDArray[Any], bool],
+    key: int,
+    tied: tuple[int, tuple[NDArray[np.uint64], NDArray[np.int64] | None]] | None,
+    out: NDArray[np.uint8],
+) -> None: ...

@@ -45,9 +45,9 @@ def variants(name):
         out["ties"] = ((*first, "ties", "valid"), dict(needed))
     if takes.takes("seed"):
         out["seed"] = (first, {**needed, "seed": 11})
-    if takes.takes("short"):
+    if takes.takes("short") and takes.takes("keep"):
         out["short"] = (first, {**needed, "keep": 6, "short": "drop"})
-    if takes.takes("per"):
+    if takes.takes("per") and takes.takes("keep"):
         out["batch"] = (first, {**needed, "per": "batch", "keep": 13})
     return out
 

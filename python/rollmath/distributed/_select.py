@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, describe
+from rollmath._arrays import ArrayLike, describe, is_tensor
 from rollmath.distributed._columns import Column, ids
 from rollmath.distributed._exchange import Words, exchange, ranks
 from rollmath.distributed._gather import Gathered, joined, sent
@@ -92,7 +92,11 @@ def select(
         given = dict(columns or {})
         _check(who, of, rewards, uid, given, options)
         made = ids(who, of.ids, groups)
-        values = np.zeros((made.n, 0)) if rewards is None else rewards  # of no values nothing is sent
+        if rewards is None:
+            # Of no values nothing is sent; the result is of the kind of what the method has in their place.
+            others = (groups, *(given.get(name) for name in of.columns if name != "ties"))
+            tensor = next((x for x in others if is_tensor(x)), None)
+            values = np.zeros((made.n, 0)) if tensor is None else tensor.new_zeros((made.n, 0))
         found = sent(who, values, groups, given)
         return found if uid is None else found | {_UID: ids(who, _UID, uid, made.n)}
 

@@ -12,7 +12,7 @@ import numpy as np
 from rollmath import group, select
 from rollmath._arrays import ArrayLike, choice, describe
 from rollmath._checks import flag, real
-from rollmath.groups import Groups
+from rollmath.groups import Groups, as_groups
 from rollmath.recipes._method import imported
 from rollmath.recipes._options import Options, nearest
 from rollmath.select._call import Signature, selects, signature_of
@@ -172,6 +172,8 @@ class Filter:
                 msg = f"Filter(): {self.method!r} needs the column {source!r}; put the filter in a recipe"
                 raise ValueError(msg)
             given[name] = (columns or {})[source]
+        if isinstance(split := given.get("split"), Mapping) and "strata" in given:
+            given["split"] = _by_strata(split, given["strata"])
         if takes.takes("nan"):
             given.setdefault("nan", nan)
         if takes.takes("uid"):
@@ -181,6 +183,13 @@ class Filter:
         if "seed" in takes.required and "seed" not in given:
             raise ValueError(_no_seed(self.method))
         return takes("Filter", values, groups, {**given, "valid": valid})
+
+
+def _by_strata(split: Mapping[str, Any], strata: Any) -> dict[Any, Any]:
+    """With integers as keys where strata are integers: names in tables are strings."""
+    ids = as_groups("Filter", strata, name="strata").ids
+    whole = bool(ids) and isinstance(ids[0], (int, np.integer)) and all(key.lstrip("-").isdecimal() for key in split)
+    return {int(key) if whole else key: x for key, x in split.items()}
 
 
 def _no_seed(method: str) -> str:

@@ -48,7 +48,7 @@ class Signature:
         return tuple(
             name
             for name, p in self.parameters.items()
-            if name not in {self.values, self.ids, *_SUPPLIED} and "ArrayLike" in str(p.annotation)
+            if name not in {self.values, self.ids, *_SUPPLIED} and (name == "ties" or "ArrayLike" in str(p.annotation))
         )
 
     @cached_property
