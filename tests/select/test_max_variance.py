@@ -1,4 +1,4 @@
-"""Max-variance subsets: vectors, every subset in fractions, ties, spreads of every size, numbers of the official code."""
+"""Max-variance subsets: vectors, every subset in fractions, ties, spreads of every size, the official code."""
 
 from __future__ import annotations
 
