@@ -11,6 +11,7 @@ def subset(
     rule,
     reason,
     *,
+    what="reward",
     keep,
     per="group",
     short="keep",
@@ -24,7 +25,7 @@ def subset(
     n = len(ids)
     why = {} if valid is None else {i: "not valid" for i in range(n) if not valid[i]}
     if nan == "omit":
-        why |= {i: "missing reward" for i in range(n) if i not in why and math.isnan(values[i])}
+        why |= {i: f"missing {what}" for i in range(n) if i not in why and math.isnan(values[i])}
     order = [i for i in preferred(n, ties=ties, uid=uid, seed=seed) if i not in why]
     kept = []
     for group in dict.fromkeys(ids) if per == "group" else [None]:

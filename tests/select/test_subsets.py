@@ -125,7 +125,8 @@ def test_values_that_are_missing(name):
     x, ids = [math.nan, 1.0, 0.0, 0.5, math.nan], ["a", "a", "a", "a", "b"]
     chosen = CALLS[name](x, ids, keep=2, nan="omit")
     assert len(chosen.indices) == 2
-    assert chosen.report.dropped[0] == ("missing reward", 2, 2, ("a", "b"), (1, 1))
+    what = "reward" if name in {"max_variance", "balanced"} else "value"
+    assert chosen.report.dropped[0] == (f"missing {what}", 2, 2, ("a", "b"), (1, 1))
     assert chosen.report.lost == ("b",)
     assert CALLS[name](x, ids, keep=3, valid=[0, 1, 1, 1, 0]).indices.tolist() == [1, 2, 3]
 

@@ -7,7 +7,7 @@ from subsets import subset
 
 def by(values, ids, key, reason, options):
     # Sorting is stable: equal ones stay in the order of preference.
-    return subset(values, ids, lambda rows, keep: sorted(rows, key=key)[:keep], reason, **options)
+    return subset(values, ids, lambda rows, keep: sorted(rows, key=key)[:keep], reason, what="value", **options)
 
 
 def top(values, ids, **options):
