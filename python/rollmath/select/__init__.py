@@ -7,17 +7,16 @@ from rollmath._lazy import lazy
 if TYPE_CHECKING:
     from rollmath.select._allocate import Allocation, allocate
     from rollmath.select._depo import depo, explorability, normal_weights
-    from rollmath.select._group_filters import mean_band, nonzero_spread
-    from rollmath.select._knapsack import knapsack, knapsack_value
     from rollmath.select._group_filters import mean_band, nonzero_spread, pivot
     from rollmath.select._group_outcomes import all_fail, all_pass
+    from rollmath.select._knapsack import knapsack, knapsack_value
     from rollmath.select._leaf_sample import leaf_sample
     from rollmath.select._policy_filtration import Filtration, policy_filtration
     from rollmath.select._quota import quota
     from rollmath.select._replay import ReplayBuffer, ReplayDraw
-    from rollmath.select._schedules import cosine_schedule, linear_schedule
     from rollmath.select._resample import resample
     from rollmath.select._round_to_multiple import round_to_multiple
+    from rollmath.select._schedules import cosine_schedule, linear_schedule
     from rollmath.select._selection import Dropped, Selection, SelectionReport
     from rollmath.select._vas import learnability, vas, vas_weights
     from rollmath.select._weighted_sample import weighted_sample
@@ -27,17 +26,16 @@ _load, __dir__ = lazy(
     {
         "_allocate": ("Allocation", "allocate"),
         "_depo": ("depo", "explorability", "normal_weights"),
-        "_group_filters": ("mean_band", "nonzero_spread"),
-        "_knapsack": ("knapsack", "knapsack_value"),
         "_group_filters": ("mean_band", "nonzero_spread", "pivot"),
         "_group_outcomes": ("all_fail", "all_pass"),
+        "_knapsack": ("knapsack", "knapsack_value"),
         "_leaf_sample": ("leaf_sample",),
         "_policy_filtration": ("Filtration", "policy_filtration"),
         "_quota": ("quota",),
         "_replay": ("ReplayBuffer", "ReplayDraw"),
-        "_schedules": ("cosine_schedule", "linear_schedule"),
         "_resample": ("resample",),
         "_round_to_multiple": ("round_to_multiple",),
+        "_schedules": ("cosine_schedule", "linear_schedule"),
         "_selection": ("Dropped", "Selection", "SelectionReport"),
         "_vas": ("learnability", "vas", "vas_weights"),
         "_weighted_sample": ("weighted_sample",),
@@ -54,26 +52,26 @@ __all__ = [
     "ReplayDraw",
     "Selection",
     "SelectionReport",
+    "all_fail",
+    "all_pass",
     "allocate",
     "cosine_schedule",
     "depo",
     "explorability",
     "knapsack",
     "knapsack_value",
-    "all_fail",
-    "all_pass",
     "leaf_sample",
     "learnability",
     "linear_schedule",
     "mean_band",
     "nonzero_spread",
     "normal_weights",
-    "vas",
-    "vas_weights",
-    "weighted_sample",
     "pivot",
     "policy_filtration",
     "quota",
     "resample",
     "round_to_multiple",
+    "vas",
+    "vas_weights",
+    "weighted_sample",
 ]
