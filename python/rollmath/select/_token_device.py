@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _LOW = -(1 << 63)
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-#: Copies of each count: additions to one place wait for one another, and many scores begin with the same digit.
+#: Most copies of each count: additions to one place wait for one another, and many scores begin with the same digit.
 _COPIES = 32
 
 
@@ -58,10 +58,12 @@ def counts(key: torch.Tensor, seen: torch.Tensor, prefix: Any, shift: int, width
     if shift + width < 64:
         seen = seen & (shifted(digits, width) == prefix)
     digit = digits & ((1 << width) - 1)
-    copy = torch.arange(len(key), device=key.device) % _COPIES
-    sums = torch.zeros(_COPIES * bins, dtype=torch.int64, device=key.device)
-    sums.scatter_add_(0, copy * bins + digit, seen.to(torch.int64))
-    total: torch.Tensor = sums.view(_COPIES, bins).sum(0)
+    copies = min(_COPIES, 1 + (len(key) >> 14))
+    if copies > 1:
+        digit = torch.arange(len(key), device=key.device) % copies * bins + digit
+    sums = torch.zeros(copies * bins, dtype=torch.int64, device=key.device)
+    sums.scatter_add_(0, digit, seen.to(torch.int64))
+    total: torch.Tensor = sums.view(copies, bins).sum(0)
     return total
 
 
