@@ -282,8 +282,8 @@ class TokenSearch(Immutable):
         got = str(batch.scores.dtype).removeprefix("torch.")
         if got != f"float{self._bits}":
             msg = (
-                f"{batch.who}(): 'scores' must be of the dtype of the search, float{self._bits}, got {got}; "
-                f"give TokenSearch dtype={got!r}, or cast"
+                f"{batch.who}(): {batch.name!r} must be of the dtype of the search, float{self._bits}, got {got}; "
+                f"give {batch.who.partition('.')[0]} dtype={got!r}, or cast"
             )
             raise TypeError(msg)
 
