@@ -25,8 +25,8 @@ ERRORS = {
     "dtype": "TypeError: token_search(): 'parts[0]' must be of the dtype of the search, float32, got float64; give "
     "token_search dtype='float64', or cast, on rank 1",
     "options": "ValueError: token_search(): must get the same 'share' on all ranks, got 0.25 on rank 0, 0.5 on rank 1",
-    "no list": "TypeError: token_search(): 'parts' must be a list of token arrays or mappings, got a 2-D float32 array; "
-    "put one in a list, on rank 1",
+    "no list": "TypeError: token_search(): 'parts' must be a list of token arrays or mappings, got a 2-D float32 "
+    "array; put one in a list, on rank 1",
     "keys": "ValueError: token_search(): 'parts[0]' must have 'scores' and no other keys than 'scores', 'mask', "
     "'lengths', 'uid', got ['values'], on rank 1",
     "no uid": "ValueError: token_search(): 'parts[0]' must have 'uid' with ties='exact', since the choice must not "

@@ -32,9 +32,9 @@ def rows_of(batch, per_row):
     spare = seen - (1 << seen.bit_length() - 1 if seen else 0)
     rows = [[] for _ in batch]
     for i, x, a, ok in reversed(flat):
-        if ok and spare:
-            ok, spare = False, spare - 1
-        rows[i].insert(0, (x, a, ok))
+        kept = ok and not spare
+        spare -= ok and not kept
+        rows[i].insert(0, (x, a, kept))
     return [[[token[j] for token in row] for row in rows] for j in range(3)]
 
 
@@ -113,7 +113,10 @@ def test_parts_of_a_step():
     whole = high_covariance_tokens(rm.Ragged(logp, rows.offsets), a, share=0.2, uid=rows)
     parts = [[4, 1], [0, 5], [2, 3]]
     given_rows = [rows.take(part) for part in parts]
-    logps = [rm.Ragged(np.concatenate([logp[rows.offsets[i] : rows.offsets[i + 1]] for i in part]), r.offsets) for part, r in zip(parts, given_rows, strict=True)]  # fmt: skip
+    logps = []
+    for part, r in zip(parts, given_rows, strict=True):
+        values = np.concatenate([logp[rows.offsets[i] : rows.offsets[i + 1]] for i in part])
+        logps.append(rm.Ragged(values, r.offsets))
     x_moments = rm.ops.Moments.merge([rm.ops.moments(x) for x in logps])
     a_moments = rm.ops.Moments.merge(
         [rm.ops.moments(a[part], weights=r.lengths) for part, r in zip(parts, given_rows, strict=True)]
@@ -170,7 +173,10 @@ def test_messages():
     bad = np.array([[0.0, 0.0], [math.inf, 0.0]])
     with pytest.raises(ValueError, match=r"'logprobs' must be finite at trained tokens, got inf at row 1, position 0"):
         high_covariance_tokens(bad, x, count=1)
-    with pytest.raises(ValueError, match=r"'advantages' must be finite at trained tokens, got inf at row 1, position 0"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"'advantages' must be finite at trained tokens, got inf at row 1, position 0",
+    ):
         high_covariance_tokens(x, bad, count=1)
     with pytest.raises(ValueError, match=r"'advantages' must be finite where tokens are trained, got nan at row 1"):
         high_covariance_tokens(x, [0.0, math.nan], count=1)

@@ -52,7 +52,7 @@ def test_nothing_waits_for_the_device(name, dtype, form):
         found = CALLS[name](x, a, torch.empty(3, device="cuda"), {"mask": mask, **more})
         values = found.mask.values if form == "ragged" else found.mask
         assert (values.dtype, values.shape) == (torch.bool, (24,) if form == "ragged" else (3, 8))
-        wide = torch.float64 if dtype == torch.float64 or "cov" in name and name != "clip_cov" else torch.float32
+        wide = torch.float64 if dtype == torch.float64 or ("cov" in name and name != "clip_cov") else torch.float32
         assert {y.device.type for y in (values, *found[1:])} == {"cuda"}
         assert found.threshold.dtype == (torch.float64 if name == "clip_cov" else wide)
         assert found.kept.dtype == found.total.dtype == torch.int64

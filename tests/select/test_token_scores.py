@@ -143,17 +143,32 @@ def test_lp_reg_chooses_the_same():
 
 def test_messages():
     x = np.ones((2, 3), np.float32)
-    with pytest.raises(ValueError, match=r"^d3s_tokens\(\): 'entropy' must not be NaN at trained tokens, got NaN at row 1"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"^d3s_tokens\(\): 'entropy' must not be NaN at trained tokens, got NaN at row 1",
+    ):
         select.d3s_tokens(x, np.array([[1, 1, 1], [math.nan, 1, 1]], np.float32), share=0.5, scope="all")
-    with pytest.raises(ValueError, match=r"'advantages' must not be NaN at trained tokens, got NaN at row 0, position 2"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"'advantages' must not be NaN at trained tokens, got NaN at row 0, position 2",
+    ):
         select.d3s_tokens(np.array([[1, 1, math.nan], [1, 1, 1]]), x, share=0.5, scope="all")
-    with pytest.raises(ValueError, match=r"'advantages' must not be NaN at trained tokens, got NaN at row 1, position 0"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"'advantages' must not be NaN at trained tokens, got NaN at row 1, position 0",
+    ):
         select.d3s_tokens([1.0, math.nan], x, share=0.5, scope="row")
-    with pytest.raises(ValueError, match=r"'entropy' times 'advantages' is 0 times infinity, which is NaN, at row 0, position 0"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"'entropy' times 'advantages' is 0 times infinity, which is NaN, at row 0, position 0",
+    ):
         select.d3s_tokens([0.0, 1.0], np.full((2, 3), math.inf), share=0.5, scope="all")
     with pytest.raises(ValueError, match=r"'advantages' must have length 2 \(= the number of rows\), got 3"):
         select.d3s_tokens([0.0, 1.0, 2.0], x, share=0.5, scope="all")
-    with pytest.raises(ValueError, match=r"'advantages' must have shape \(2, 3\) \(= that of 'entropy'\), got \(2, 2\)"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"'advantages' must have shape \(2, 3\) \(= that of 'entropy'\), got \(2, 2\)",
+    ):
         select.d3s_tokens(np.ones((2, 2)), x, share=0.5, scope="all")
     with pytest.raises(ValueError, match=r"'advantages' must have length 3 \(= that of 'entropy'\), got 2"):
         select.d3s_tokens([1.0, 2.0], [1.0, 2.0, 3.0], share=0.5, scope="all")
@@ -163,7 +178,10 @@ def test_messages():
         select.d3s_tokens(x, x, share=0.5)
     with pytest.raises(ValueError, match=r"^high_entropy_tokens\(\): 'share' must be between 0 and 1, got 20"):
         select.high_entropy_tokens(x, share=20)
-    with pytest.raises(ValueError, match=r"^low_probability_tokens\(\): 'of' must be one of 'negative', 'all', got 'pos'"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=r"^low_probability_tokens\(\): 'of' must be one of 'negative', 'all', got 'pos'",
+    ):
         select.low_probability_tokens(x, share=0.5, of="pos")
     with pytest.raises(ValueError, match=r"^low_probability_tokens\(\): give either 'share' or 'count'"):
         select.low_probability_tokens(x)

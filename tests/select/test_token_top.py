@@ -106,7 +106,7 @@ def test_shift_and_scale_change_nothing(rows, want):
 
 
 def test_large_batches_and_threads(same_bits):
-    before = rm.num_threads()
+    before, first = rm.num_threads(), None
     rng = np.random.default_rng(0)
     x = rng.exponential(size=(64, 5000)).astype(np.float32)
     x[rng.random(x.shape) < 0.3] = 0.25
@@ -124,7 +124,7 @@ def test_large_batches_and_threads(same_bits):
             ]
             for share, one in zip((0.2, 0.8), exact, strict=True):
                 assert int(one.mask.sum()) == int(one.kept) == math.floor(share * seen.sum())
-            first = exact if n == 1 else first
+            first = first or exact
             for one, other in zip(exact, first, strict=True):
                 same_bits(one.mask, other.mask)
     finally:
