@@ -61,8 +61,6 @@ def test_the_vector(vectors):
 )
 def test_it_is_the_definition(oracle, form, batch, want, ties, bounds, per_row, dtype):
     logp, a, trained = rows_of(batch, per_row)
-    if not any(map(any, trained)):
-        return
     form = Form(form, trained, dtype)
     options = {"bounds": bounds, "seed": 3, **want}
     expected = oracle("select/token_covariance.py", "high_covariance_tokens")(

@@ -117,6 +117,8 @@ def wanted_of(want: Wanted, n: torch.Tensor) -> Any:
 def mean(x: torch.Tensor, seen: torch.Tensor) -> Any:
     """Of the numbers seen, float64; exactly the common value if all are equal."""
     torch = importlib.import_module("torch")
+    if not len(x):
+        return x.new_zeros(())
     low, high = torch.where(seen, x, float("inf")).amin(), torch.where(seen, x, float("-inf")).amax()
     average = torch.where(seen, x, 0.0).sum() / seen.sum()
     return torch.where(low == high, low, average)
@@ -138,14 +140,14 @@ def top_of_rows(
     for column in (*steps, key):
         order = order[torch.argsort(column[order], descending=True, stable=True)]
     order = order[torch.argsort(row_of[order], stable=True)]
-    # Where there is no row, or an empty one at the end, any place will do: k is 0 there.
-    last = (batch.starts + k - 1).clamp(min=0, max=max(len(key) - 1, 0))
-    at = order[last] if len(key) else last
-    far = torch.full_like(batch.scores[:1], float("inf") if largest else float("-inf"))
-    threshold = torch.where(k > 0, batch.scores[at] + 0.0, far) if len(key) else far.expand(rows.rows)
+    far = batch.scores.new_full((rows.rows,), float("inf") if largest else float("-inf"))
+    if not len(key):
+        return batch.trained, far, total, total
+    # Where an empty row ends the batch any place will do: k is 0 there.
+    at = order[(batch.starts + k - 1).clamp(min=0, max=len(key) - 1)]
+    threshold = torch.where(k > 0, batch.scores[at] + 0.0, far)
     if seed is None:
-        least = key[at] if len(key) else last
-        mask = batch.trained & (key >= least[row_of]) & (k > 0)[row_of]
+        mask = batch.trained & (key >= key[at][row_of]) & (k > 0)[row_of]
     else:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(key), device=rows.device)
