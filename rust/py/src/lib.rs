@@ -17,7 +17,6 @@ mod scan;
 mod select_budget;
 mod select_sampler;
 mod select_subset;
-mod select_subset;
 mod select_tokens;
 mod step_graph;
 mod steps;
