@@ -98,7 +98,7 @@ def bottom(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`, with the statistics of :func:`top`.
+        A :class:`Selection`; its statistics are, as those of :func:`top`, ``"after"`` per group, None per batch.
 
     Raises:
         ValueError: as :func:`top`.
@@ -194,7 +194,8 @@ def random(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`, of the kind of ``groups`` if these are a tensor; with the statistics of :func:`top`.
+        A :class:`Selection`, of the kind of ``groups`` if these are a tensor; its statistics are, as those of
+        :func:`top`, ``"after"`` per group, None per batch.
 
     Raises:
         ValueError: ``keep`` below 1, a negative seed, wrong lengths, an uid twice, a group with fewer than ``keep``
