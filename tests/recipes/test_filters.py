@@ -99,6 +99,9 @@ def test_what_a_filter_looks_at():
     assert prepare(on_lengths, lengths=other).selection.mask.tolist() == expected(other)
     by_ties = by(f"{MINE}:best", {"ties": "lengths"})
     assert prepare(by_ties).selection.mask.tolist() == expected(step.rewards, ties=lengths)
+    by_rows = by("round_to_multiple", {"multiple": 8, "samples": "rows"})
+    assert prepare(by_rows).rows.trained.size == step.rows.n_rows
+    assert step.rows.rollouts.counts[prepare(by_rows).selection.mask].sum() % 8 == 0
     by_ties = by(f"{MINE}:best", {"ties": "age"})
     assert list(by_ties.needs) == ["age"]
     assert prepare(by_ties, age=-other).selection.mask.tolist() == expected(step.rewards, ties=-other)
@@ -257,7 +260,7 @@ MESSAGES = [
         lambda: Filter("quota", {"keep": 2, "ties": [1.0, 2.0]}),
         TypeError,
         r"Filter\(\): 'ties' has one value a rollout, and so must name a column or one of 'rewards', 'shaped', "
-        r"'advantages', 'lengths', got an object of type tuple",
+        r"'advantages', 'lengths', 'rows', got an object of type tuple",
     ),
     (
         lambda: Filter(f"{MINE}:by_column")([1.0], rm.Groups(["a"])),
