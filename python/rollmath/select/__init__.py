@@ -99,6 +99,7 @@ __all__ = [
     "low_probability_tokens",
     "max_variance",
     "mean_band",
+    "nearest",
     "nonzero_spread",
     "normal_weights",
     "pivot",
