@@ -1,4 +1,5 @@
 """Filters of recipes: whatever selects rollouts, of what they look at, by ids, seeds and columns; before or after."""
+# ruff: noqa: E501, ISC004 - a message in a line
 
 import importlib
 import pickle
@@ -43,7 +44,7 @@ def test_every_function_that_selects_rollouts_is_a_filter(name, same_bits):
     recipe = get("grpo", kl=False).replace(filter=chosen)
     takes = chosen.signature
     ids = list(step.rows.rollouts.ids)
-    given = {n: step.strata for n in columns}
+    given = dict.fromkeys(columns, step.strata)
     options = dict(chosen.options) | ({"uid": ids} if takes.takes("uid") else {})
     more = {"seed": 5} if takes.takes("seed") else {}
     batch = recipe.prepare(step.rewards, step.groups, rows=step.rows, **given, **more)
