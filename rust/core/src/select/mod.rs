@@ -1,4 +1,3 @@
 //! Selection: what the budgets and samplers of Python stand on.
 
 pub mod budget;
-mod budget_program;
