@@ -6,7 +6,7 @@ use crate::select::budget::two_sum;
 
 /// Entries of memory and steps that one call takes on: 1 GiB, and about a minute.
 const CELLS: usize = 1 << 28;
-const STEPS: usize = 1 << 36;
+const STEPS: usize = 1 << 34;
 /// Cells that a thread takes at a time.
 const BLOCK: usize = 1024;
 
