@@ -129,7 +129,9 @@ def test_a_filter_of_the_whole_batch():
 def test_a_filter_that_draws_has_a_seed_in_its_options():
     table = {"method": "random", "options": {"keep": 1}}
     ids, rewards = [0, 0, 1, 1], [1.0, 0.0, 0.5, 0.5]
-    with pytest.raises(ValueError, match=r"the filter 'random' of recipe 'grpo' draws by a seed, and slime tells its ho"):
+    with pytest.raises(
+        ValueError, match=r"the filter 'random' of recipe 'grpo' draws by a seed, and slime tells its ho"
+    ):
         args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
         post_process_rewards(args, samples_of(ids, rewards))
     table["options"]["seed"] = 3

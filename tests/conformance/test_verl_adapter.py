@@ -351,7 +351,9 @@ def test_selections_of_recipes(trainer):
         np.testing.assert_array_equal(mine, expected.advantages)
         assert 0 < expected.selection.report.kept_rollouts < len(rewards)
     table = {"recipe": "grpo", "kl": False, "filter": {"method": "random", "options": {"keep": 2}}}
-    with pytest.raises(ValueError, match=r"rollmath/recipe\(\): the filter 'random' draws by a seed, and verl tells an es"):
+    with pytest.raises(
+        ValueError, match=r"rollmath/recipe\(\): the filter 'random' draws by a seed, and verl tells an es"
+    ):
         run(trainer, data, "rollmath/recipe", config(rollmath=table))
 
 
