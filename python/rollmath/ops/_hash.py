@@ -33,8 +33,9 @@ def seeded(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Numbers in (0, 1), odd multiples of 2^-54, of random words."""
-    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """Numbers in (0, 1), odd multiples of 2^-53, of random words."""
+    # With one bit more, the half would be rounded away near 1, and the number be 1.
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 @dataclass(frozen=True)
