@@ -62,6 +62,9 @@ def draw(trained, *, k=None, scope="all", uids=None, seed=0, **want):
     same = [[0.0 if x else None for x in row] for row in trained]
     mask, _, kept, totals = choose(same, k=k, scope=scope, ties="exact", uids=uids, seed=seed, **want)
     uids = list(range(len(trained))) if uids is None else uids
-    numbers = [[((token_hash(uids[i], t, seed) >> 12) + 0.5) * 2.0**-52 for t, x in enumerate(row) if x] for i, row in enumerate(mask)]
-    parts = [sum(numbers, [])] if scope == "all" else numbers
+    numbers = [
+        [((token_hash(uids[i], t, seed) >> 12) + 0.5) * 2.0**-52 for t, x in enumerate(row) if x]
+        for i, row in enumerate(mask)
+    ]
+    parts = [[x for row in numbers for x in row]] if scope == "all" else numbers
     return mask, [max(part, default=0.0) for part in parts], kept, totals

@@ -23,7 +23,9 @@ def low_probability_tokens(logprobs, *, advantages=None, of="negative", **option
         return choose(logprobs, largest=False, **options)
     low = [[a < 0 for a in row] for row in advantages]
     if of == "negative":
-        logprobs = [[x if ok else None for x, ok in zip(*pair, strict=True)] for pair in zip(logprobs, low, strict=True)]
+        logprobs = [
+            [x if ok else None for x, ok in zip(*pair, strict=True)] for pair in zip(logprobs, low, strict=True)
+        ]
         return choose(logprobs, largest=False, **options)
     mask, thresholds, _, totals = choose(logprobs, largest=False, **options)
     mask = [[m and ok for m, ok in zip(*pair, strict=True)] for pair in zip(mask, low, strict=True)]
