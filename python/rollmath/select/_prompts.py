@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -123,12 +122,7 @@ def numbers_of_rollouts(who: str, name: str, value: Any, n: int, *, least: int, 
         ValueError: too small, past int64, a wrong length.
         TypeError: no whole numbers.
     """
-    try:
-        operator.index(value)
-    except TypeError:
-        if not hasattr(value, "__len__"):
-            whole(who, name, value, least)
-    else:
+    if not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
         return np.full(n, within_int64(who, name, value, least), np.int64)
     counts, _ = integers(who, name, value, length=n, why=why)
     if len(bad := np.flatnonzero(counts < least)):
