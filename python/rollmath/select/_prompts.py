@@ -83,7 +83,7 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
         msg = f"{of.who}: a draw needs ids and a seed"
         raise RuntimeError(msg)
     if keep < 1 or int(able.sum()) <= keep:
-        return able & (keep > 0)
+        return able.copy() if keep > 0 else np.zeros(len(able), bool)
     # A race of its own has words of its own: who lost the last one must not lose this one for that.
     words = uids.words(seed) if race == 0 else seeded(uids.words(seed), race)
     time = np.full(len(of.x), np.inf)
