@@ -88,7 +88,7 @@ def test_d3s_tokens(measure, quick, provider, threads):
     k = n // 5
     a, h = torch.from_numpy(advantages), torch.from_numpy(entropy)
     call = {
-        "rollmath": lambda: select.d3s_tokens(advantages, entropy, share=0.2),
+        "rollmath": lambda: select.d3s_tokens(advantages, entropy, share=0.2, scope="all"),
         "torch topk": lambda: others.tokens_torch(a, h, k),
         "numpy partition": lambda: others.tokens_partition(advantages, entropy, k),
         "numba radix": lambda: others.tokens_radix(advantages, entropy, k),

@@ -81,30 +81,48 @@ def tokens_partition(advantages, entropy, k):
 
 
 @_jit(parallel=True)
-def _counted(bits, shift, width, above, prefix):
-    """How many keys with these high bits have each value of the next ones."""
+def _counted(bits, shift, width, prefix):
+    """How many keys whose higher bits are ``prefix`` have each value of the next ``width`` ones."""
     threads = 8
-    counts = np.zeros((threads, 1 << width), np.int64)
+    counts = np.zeros((threads, 1 << width), np.uint32)
     step = -(-len(bits) // threads)
+    low, last = np.uint32(shift), np.uint32((1 << width) - 1)
     for t in prange(threads):
-        for i in range(t * step, min((t + 1) * step, len(bits))):
-            if bits[i] >> above == prefix:
-                counts[t, (bits[i] >> shift) & ((1 << width) - 1)] += 1
+        own = counts[t]
+        for key in bits[t * step : (t + 1) * step]:
+            part = key >> low
+            if part >> np.uint32(width) == prefix:
+                own[part & last] += np.uint32(1)
     return counts.sum(0)
+
+
+@_jit(parallel=True)
+def _scores(advantages, entropy):
+    out = np.empty_like(entropy)
+    for i in prange(len(out)):
+        out[i] = abs(advantages[i]) * entropy[i]
+    return out
+
+
+@_jit(parallel=True)
+def _at_least(bits, threshold):
+    out = np.empty(len(bits), np.bool_)
+    for i in prange(len(bits)):
+        out[i] = bits[i] >= threshold
+    return out
 
 
 def tokens_radix(advantages, entropy, k):
     """By three counts of eleven bits; bits of floats that are not negative are in their order."""
-    score = np.abs(advantages) * entropy
-    bits = score.view(np.uint32)
+    bits = _scores(advantages, entropy).view(np.uint32)
     prefix, left = 0, k
-    for shift, width, above in ((21, 11, 32), (10, 11, 21), (0, 10, 10)):
-        counts = _counted(bits, np.uint32(shift), width, np.uint64(above), np.uint64(prefix))
+    for shift, width in ((21, 11), (10, 11), (0, 10)):
+        counts = _counted(bits, shift, width, np.uint32(prefix))
         from_top = np.cumsum(counts[::-1])
         at = int(np.searchsorted(from_top, left))
         left -= int(from_top[at - 1]) if at else 0
         prefix = (prefix << width) | (len(counts) - 1 - at)
-    return bits >= np.uint32(prefix)
+    return _at_least(bits, np.uint32(prefix))
 
 
 class NumpySampler:

@@ -9,6 +9,7 @@ __all__ = [
     "Csr",
     "Layout",
     "Preorder",
+    "Sampler",
     "__version__",
     "affine",
     "allocate",
@@ -40,11 +41,17 @@ __all__ = [
     "pack",
     "reduce",
     "row_moments",
+    "select_max_variance",
+    "select_places",
     "set_num_threads",
     "step_edges",
     "step_keys",
     "step_rows",
     "step_window",
+    "token_counts",
+    "token_mark",
+    "token_random",
+    "token_top",
     "unpack",
     "vtrace",
     "weighted_mean",
@@ -75,6 +82,22 @@ class Csr:
     def order(self) -> NDArray[np.int64]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
+
+@final
+class Sampler:
+    def __init__(self, who: str, weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def __len__(self) -> int: ...
+    def nodes(self) -> NDArray[np.float64]: ...
+    def set(self, who: str, at: NDArray[np.int64], weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def draw(
+        self,
+        who: str,
+        u: NDArray[np.float64],
+        coin: NDArray[np.float64],
+        explore: float,
+        replace: bool,
+        exclude: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 
 @final
 class Preorder:
@@ -282,6 +305,22 @@ def affine(
     by: tuple[float, float, float],
     out: NDArray[Any],
 ) -> None: ...
+def select_places(
+    who: str,
+    groups: Csr | None,
+    key: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+) -> NDArray[np.int64]: ...
+def select_max_variance(
+    who: str,
+    name: str,
+    groups: Csr | None,
+    x: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+    keep: int,
+) -> NDArray[np.bool_]: ...
 def step_edges(
     who: str,
     source: NDArray[np.int64],
@@ -332,3 +371,41 @@ def allocate(
     budget: int,
     method: str,
 ) -> tuple[NDArray[np.int64], bool]: ...
+def token_top(
+    who: str,
+    name: str,
+    layout: Layout,
+    x: NDArray[Any],
+    lowest: bool,
+    weights: tuple[NDArray[Any], bool] | None,
+    trained: NDArray[Any] | None,
+    wanted: tuple[float | None, int | None, int],
+    per_row: bool,
+    ties: tuple[NDArray[np.uint64], NDArray[np.int64] | None] | None,
+    out: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]: ...
+def token_random(
+    who: str,
+    layout: Layout,
+    trained: NDArray[Any] | None,
+    wanted: tuple[float | None, int | None, int],
+    per_row: bool,
+    words: tuple[NDArray[np.uint64], NDArray[np.int64] | None],
+    out: NDArray[np.uint8],
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]: ...
+def token_counts(
+    who: str,
+    name: str,
+    batch: tuple[Layout, NDArray[Any] | None, NDArray[Any], bool],
+    number: int,
+    prefix: int,
+    tied: tuple[int, tuple[NDArray[np.uint64], NDArray[np.int64] | None]] | None,
+) -> NDArray[np.int64]: ...
+def token_mark(
+    who: str,
+    name: str,
+    batch: tuple[Layout, NDArray[Any] | None, NDArray[Any], bool],
+    key: int,
+    tied: tuple[int, tuple[NDArray[np.uint64], NDArray[np.int64] | None]] | None,
+    out: NDArray[np.uint8],
+) -> None: ...

@@ -18,7 +18,15 @@ ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 9), st.sampled_from([0.0, 1.0, 0.5])), max_size=24
 )
 SPLITS = st.sampled_from(
-    ["proportional", "equal", {0: 1, 3: 1}, {1: 0}, {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.25, 4: 0.15}, {2: 0.9}, {2: 1.0, 7: 0.0}]
+    [
+        "proportional",
+        "equal",
+        {0: 1, 3: 1},
+        {1: 0},
+        {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.25, 4: 0.15},
+        {2: 0.9},
+        {2: 1.0, 7: 0.0},
+    ]
 )
 
 
@@ -45,7 +53,11 @@ def uids(n):
 def test_the_definition(oracle, rows, keep, split, per, short, seed, masked, tied, named):
     ids, strata, valid, ties = unzip(rows)
     options = {"keep": keep, "split": split, "per": per, "short": short, "seed": seed}
-    options |= {"valid": valid if masked else None, "ties": ties if tied else None, "uid": uids(len(ids)) if named else None}
+    options |= {
+        "valid": valid if masked else None,
+        "ties": ties if tied else None,
+        "uid": uids(len(ids)) if named else None,
+    }
     chosen = quota(ids, strata, **options)
     kept, why = oracle("select/quota.py", "quota")(ids, strata, **options)
     assert chosen.indices.tolist() == kept
@@ -104,7 +116,12 @@ def test_neither_the_order_of_rows_nor_shards_matter(rows, keep, split, random, 
     order = np.array(random.sample(range(n), n), np.int64)
     for part in [order, *(order[np.array(ids, np.int64)[order] % 2 == rank] for rank in (0, 1))]:
         chosen = quota(
-            [ids[i] for i in part], [strata[i] for i in part], uid=names[part], valid=valid[part], ties=ties[part], **options
+            [ids[i] for i in part],
+            [strata[i] for i in part],
+            uid=names[part],
+            valid=valid[part],
+            ties=ties[part],
+            **options,
         )
         assert set(names[part][chosen.indices].tolist()) == kept & set(names[part].tolist())
 
@@ -113,7 +130,12 @@ def test_strata_and_arrays_of_every_kind():
     rewards = np.array([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])
     ids = np.zeros(6, np.int64)
     expected = [0, 1, 2, 3]
-    for strata in (rewards > 0, (rewards > 0).tolist(), (rewards > 0).astype(np.int32), rm.Groups([*map(str, rewards)])):
+    for strata in (
+        rewards > 0,
+        (rewards > 0).tolist(),
+        (rewards > 0).astype(np.int32),
+        rm.Groups([*map(str, rewards)]),
+    ):
         assert quota(ids, strata, keep=4, split="equal").indices.tolist() == expected
     for split in ({True: 0.5, False: 0.5}, {1: 2}, {True: 2, False: 2}, {np.int64(1): np.int64(2)}):
         assert quota(rm.Groups(ids), rewards > 0, keep=4, split=split).indices.tolist() == expected
@@ -158,23 +180,57 @@ def test_shares_that_no_float_holds_and_large_batches():
         pytest.param({"keep": 0}, ValueError, "'keep' must be at least 1, got 0", id="keep"),
         pytest.param({"keep": 2.0}, TypeError, "'keep' must be a whole number", id="keep float"),
         pytest.param({"split": "even"}, ValueError, "'split' must be 'proportional', 'equal' or a mapping", id="split"),
-        pytest.param({"split": [1]}, ValueError, r"'split' must be .* or a mapping of strata to numbers, got \[1\]", id="list"),
+        pytest.param(
+            {"split": [1]}, ValueError, r"'split' must be .* or a mapping of strata to numbers, got \[1\]", id="list"
+        ),
         pytest.param({"split": {}}, ValueError, "'split' must name at least one stratum, got an empty", id="empty"),
-        pytest.param({"split": {"x": -1}}, ValueError, r"'split' must be between 0 and 2 \(= keep\), got -1 for 'x'", id="negative"),
-        pytest.param({"split": {"x": 3}}, ValueError, r"'split' must be between 0 and 2 \(= keep\), got 3 for 'x'", id="many"),
-        pytest.param({"split": {"x": 1.5}}, ValueError, "'split' must be between 0 and 1, as a share, got 1.5 for 'x'", id="share"),
-        pytest.param({"split": {"x": math.nan}}, ValueError, "'split' must be between 0 and 1, as a share, got nan", id="nan"),
-        pytest.param({"split": {"x": 2, "y": 1}}, ValueError, r"'split' must add up to at most 2 \(= keep\), got 3", id="sum"),
-        pytest.param({"split": {"x": 0.6, "y": 0.5}}, ValueError, "'split' must add up to at most 1, got 1.1", id="shares"),
+        pytest.param(
+            {"split": {"x": -1}},
+            ValueError,
+            r"'split' must be between 0 and 2 \(= keep\), got -1 for 'x'",
+            id="negative",
+        ),
+        pytest.param(
+            {"split": {"x": 3}}, ValueError, r"'split' must be between 0 and 2 \(= keep\), got 3 for 'x'", id="many"
+        ),
+        pytest.param(
+            {"split": {"x": 1.5}},
+            ValueError,
+            "'split' must be between 0 and 1, as a share, got 1.5 for 'x'",
+            id="share",
+        ),
+        pytest.param(
+            {"split": {"x": math.nan}}, ValueError, "'split' must be between 0 and 1, as a share, got nan", id="nan"
+        ),
+        pytest.param(
+            {"split": {"x": 2, "y": 1}}, ValueError, r"'split' must add up to at most 2 \(= keep\), got 3", id="sum"
+        ),
+        pytest.param(
+            {"split": {"x": 0.6, "y": 0.5}}, ValueError, "'split' must add up to at most 1, got 1.1", id="shares"
+        ),
         pytest.param({"split": {"x": 1, "y": 0.5}}, TypeError, r"'split' must map strata .* got 1 for 'x'", id="mixed"),
         pytest.param({"split": {"x": True}}, TypeError, r"'split' must map strata .* got True for 'x'", id="bool"),
         pytest.param({"split": {"x": "1"}}, TypeError, r"'split' must map strata .* got '1' for 'x'", id="text"),
-        pytest.param({"split": {0: 1}}, TypeError, "'split' must have keys of the type of 'strata', str, got .* type int", id="key"),
+        pytest.param(
+            {"split": {0: 1}},
+            TypeError,
+            "'split' must have keys of the type of 'strata', str, got .* type int",
+            id="key",
+        ),
         pytest.param({"per": "prompt"}, ValueError, "'per' must be one of 'group', 'batch', got 'prompt'", id="per"),
-        pytest.param({"short": "pad"}, ValueError, "'short' must be one of 'keep', 'drop', 'raise', got 'pad'", id="short"),
-        pytest.param({"short": "raise"}, ValueError, "'keep' must be at most the rollouts .* got 2, but group 'b' has 1", id="few"),
+        pytest.param(
+            {"short": "pad"}, ValueError, "'short' must be one of 'keep', 'drop', 'raise', got 'pad'", id="short"
+        ),
+        pytest.param(
+            {"short": "raise"},
+            ValueError,
+            "'keep' must be at most the rollouts .* got 2, but group 'b' has 1",
+            id="few",
+        ),
         pytest.param({"ties": [1.0]}, ValueError, r"'ties' must have length 3 \(= len\(groups\)\), got 1", id="ties"),
-        pytest.param({"ties": [1.0, math.nan, 0]}, ValueError, "'ties' must be finite where rows are valid", id="ties nan"),
+        pytest.param(
+            {"ties": [1.0, math.nan, 0]}, ValueError, "'ties' must be finite where rows are valid", id="ties nan"
+        ),
         pytest.param({"uid": [1, 1, 2]}, ValueError, "'uid' must name each row once, got 1 twice", id="uid"),
         pytest.param({"seed": -1}, ValueError, "'seed' must be at least 0, got -1", id="seed"),
         pytest.param({"valid": [1]}, ValueError, r"'valid' must have length 3 \(= len\(groups\)\), got 1", id="valid"),

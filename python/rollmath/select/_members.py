@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def members(
     who: str,
     groups: Groups | ArrayLike,
-    *others: object,
+    *others: Any,
     valid: ArrayLike | None = None,
     ties: ArrayLike | None = None,
     uid: Groups | ArrayLike | None = None,

@@ -131,15 +131,15 @@ def _one_of_each(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
     n = ops.segment_count(outer, valid=r.seen)[outer.index]
     best = r.places(-r.x, per=per) == 0
     if how == "best":
-        return best.astype(np.float64)
+        return np.asarray(best, np.float64)
     if how == "best_random":
-        return np.where(best, np.where(n == 1, 1.0, 0.5), 0.5 / np.maximum(n - 1, 1))
+        return np.asarray(np.where(best, np.where(n == 1, 1.0, 0.5), 0.5 / np.maximum(n - 1, 1)))
     # The worst is not the best, unless it is alone: without a spread it is the second in preference.
     below = r.places(r.x, per=per)
     flat = np.zeros(outer.n_groups, bool)
     flat[outer.index[best & (below == 0)]] = True
     worst = below == np.where(flat[outer.index] & (n > 1), 1, 0)
-    return 0.5 * best + 0.5 * worst
+    return np.asarray(0.5 * best + 0.5 * worst)
 
 
 def _ends(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
@@ -148,7 +148,7 @@ def _ends(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
     high, low = (ops.gather(of(r.x, outer, valid=r.seen), outer) for of in (ops.segment_max, ops.segment_min))
     if how == "max_random":
         return np.where(r.x == high, 0.4, 0.1)
-    return ((r.x == high) | (r.x == low)).astype(np.float64)
+    return np.asarray((r.x == high) | (r.x == low), np.float64)
 
 
 def _powers(who: str, r: Candidates, power: float, dtype: type) -> NDArray[np.float64]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHY = "len(prompts)"
-#: No random number is nearer to 1; the logarithm of one that rounding has made 1 is not infinite.
-_SOONEST = 2.0**-54
 
 
 def read_prompts(
@@ -87,7 +85,7 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
     # A race of its own has words of its own: who lost the last one must not lose this one for that.
     words = uids.words(seed) if race == 0 else seeded(uids.words(seed), race)
     time = np.full(len(of.x), np.inf)
-    time[able] = np.log(np.maximum(-np.log(unit(words[able])), _SOONEST)) - np.log(of.x[able])
+    time[able] = np.log(-np.log(unit(words[able]))) - np.log(of.x[able])
     last = np.partition(time, keep - 1)[keep - 1]
     taken = time < last
     equal = np.flatnonzero(time == last)

@@ -77,8 +77,8 @@ def quota(
         TypeError: ids of several types; keys of ``split`` that are not of the type of ``strata``, or ints and floats
             mixed.
 
-    Source: our definition; no trainer that we know has quotas. Stratified sampling and the method of largest remainders
-    (Hamilton) are textbook.
+    Source: our definition; no trainer that we know has quotas of strata. Stratified sampling and the method of largest
+    remainders (Hamilton) are textbook.
 
     >>> tools = ["none"] * 5 + ["search"] * 2 + ["python"]
     >>> quota([0] * 8, tools, keep=4).indices.tolist()

@@ -25,7 +25,7 @@ def cheapest(residue: int, modulus: int, classes: Sequence[tuple[int, int, int]]
     """
     # A class of which `modulus / gcd` were taken would add nothing but its cost.
     limits = [min(n, modulus // gcd(size, modulus) - 1) for n, size, _ in classes]
-    bound = 1 + sum(k * cost for k, (_, _, cost) in zip(limits, classes, strict=True))
+    bound = 1 + sum(max(k, 1) * cost for k, (_, _, cost) in zip(limits, classes, strict=True))
     best: NDArray[np.generic] = np.full(modulus, bound, np.int64 if bound < 2**61 else object)
     best[0] = 0
     after = []

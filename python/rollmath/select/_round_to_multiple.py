@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from rollmath._arrays import ArrayLike, choice, counted
-from rollmath._checks import mask, whole, whole_rows
+from rollmath._checks import mask, rows, whole, whole_rows
 from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates
 from rollmath.select._members import members
@@ -18,6 +18,9 @@ from rollmath.select._selection import selection as selected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Largest multiple of samples that rollouts have in different numbers: time and memory grow with it.
+_MOST = 1 << 16
 
 
 def round_to_multiple(
@@ -35,16 +38,16 @@ def round_to_multiple(
 ) -> Selection:
     """Drops rollouts until the samples divide evenly: keeps ``floor(n / m) m`` of ``n`` samples, ``m`` the multiple.
 
-    Data-parallel ranks take the same number of samples each. With one sample a rollout ``n mod m`` rollouts are dropped.
-    Where rollouts are several samples (turns, rows of an agent), they are dropped whole, and the most samples are kept
-    that whole rollouts allow; to drop single rows, pass the groups of the rows.
+    Data-parallel ranks take the same number of samples each. With one sample a rollout, ``n mod m`` rollouts go. Where
+    rollouts are several samples (turns, rows of an agent), they go whole, and the most samples are kept that whole
+    rollouts allow; to drop single rows, pass the groups of the rows.
 
     A group is emptied only if no choice leaves every group its most preferred rollout; then as few of these go as can
     be, those that are alone in their group after the others.
 
     Args:
         groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
-        multiple: such as the number of ranks, or ranks times micro-batch; at least 1.
+        multiple: such as the number of ranks, or ranks times micro-batch; at least 1, with ``samples`` at most 65536.
         selection: a :class:`Selection` of these rollouts, whose kept ones are rounded and whose reasons are carried on,
             or a mask; None for all.
         samples: how many samples each rollout is, whole numbers of at least 1; None for one each.
@@ -68,7 +71,7 @@ def round_to_multiple(
     decides among rollouts of a size. A rollout of a whole multiple of samples stays.
 
     Raises:
-        ValueError: ``multiple`` below 1; nothing left under ``short="raise"``; ``drop="random"`` without ``seed``;
+        ValueError: ``multiple`` out of range; nothing left under ``short="raise"``; ``drop="random"`` without ``seed``;
             wrong lengths; a selection of another number of rollouts.
         TypeError: wrong dtype or rank.
 
@@ -86,6 +89,9 @@ def round_to_multiple(
     """
     who = "round_to_multiple"
     m = whole(who, "multiple", multiple)
+    if samples is not None and m > _MOST:
+        msg = f"{who}(): 'multiple' must be at most {_MOST} with 'samples', got {m}"
+        raise ValueError(msg)
     choice(who, "drop", drop, ("last", "random", "largest_group"))
     choice(who, "short", short, ("raise", "drop"))
     if drop == "random" and seed is None:
@@ -95,10 +101,10 @@ def round_to_multiple(
     r = members(who, groups, samples, chosen, valid=valid, ties=ties, uid=uid, seed=seed)
     if drop == "last":
         r = replace(r, seed=None)
-    size = np.ones(len(r.x)) if samples is None else whole_rows(who, "samples", samples, len(r.x), 1, "len(groups)")
     before, said = _before(who, selection, r)
     r = replace(r, valid=r.valid & ~np.any([bad for _, bad in before], axis=0))
-    over = _over(r, m, size.astype(np.int64), drop)
+    size = _sizes(who, samples, r.seen)
+    over = _over(r, m, size, drop)
     n = int(size[r.seen].sum())
     reason = f"over the multiple of {m}"
     if size[r.seen & ~over].sum() == 0:
@@ -125,8 +131,22 @@ def _before(who: str, selection: Any, r: Candidates) -> tuple[list[tuple[str, ND
     return dropped, {"statistics": report.statistics, "unit": report.unit}
 
 
+def _sizes(who: str, samples: ArrayLike | None, seen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    if samples is None:
+        return np.ones(len(seen), np.int64)
+    given = rows(who, "samples", samples, len(seen))[0]
+    size = whole_rows(who, "samples", np.where(seen, given, 1.0), len(seen), 1, "len(groups)")
+    if size.sum() >= 2**53:
+        msg = f"{who}(): 'samples' must add up to less than 2**53, got {size.sum():g}"
+        raise ValueError(msg)
+    return size.astype(np.int64)
+
+
 def _over(r: Candidates, m: int, size: NDArray[np.int64], drop: str) -> NDArray[np.bool_]:
     """The rollouts that are dropped."""
+    total = int(size[r.seen].sum())
+    if total < m:
+        return r.seen
     at = np.flatnonzero(r.seen)
     place = r.places(np.zeros(len(r.x)))[at]
     # The first of its group in preference goes after all that are not, and one that is alone after these.
@@ -141,7 +161,7 @@ def _over(r: Candidates, m: int, size: NDArray[np.int64], drop: str) -> NDArray[
     sizes = [int(x) for x in kinds[1, starts]]
     costs = [digit * (0, 1, m)[t] + m * s + 1 for t, s in zip(kinds[0, starts].tolist(), sizes, strict=True)]
     classes = list(zip(counts.tolist(), sizes, costs, strict=True))
-    taken = cheapest(int(size[at].sum()) % m, m, classes)
+    taken = cheapest(total % m, m, classes)
     out = np.zeros(len(r.x), bool)
     out[at[np.arange(len(at)) - np.repeat(starts, counts) < np.repeat(np.array(taken, np.int64), counts)]] = True
     return out

@@ -65,6 +65,18 @@ impl Layout {
         self.lens.len()
     }
 
+    /// The row in whose slot a position lies.
+    #[must_use]
+    pub(crate) fn row_at(&self, position: usize) -> usize {
+        self.bounds.partition_point(|&b| b <= position).saturating_sub(1)
+    }
+
+    /// True if every position belongs to a row: there is no padding.
+    #[must_use]
+    pub(crate) fn is_dense(&self) -> bool {
+        self.bounds.windows(2).zip(&self.lens).all(|(w, &n)| w[1] - w[0] == n)
+    }
+
     /// Elements of a flat array, padding included.
     #[must_use]
     pub fn total(&self) -> usize {

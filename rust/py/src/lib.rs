@@ -15,6 +15,9 @@ mod reduce;
 mod rows;
 mod scan;
 mod select_budget;
+mod select_sampler;
+mod select_subset;
+mod select_tokens;
 mod step_graph;
 mod steps;
 
@@ -32,6 +35,9 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     rows::register(m)?;
     scan::register(m)?;
     select_budget::register(m)?;
+    select_sampler::register(m)?;
+    select_subset::register(m)?;
+    select_tokens::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())

@@ -13,7 +13,9 @@ def places(k, want, sizes):
         rest = [s for s in strata if s not in got]
         left = k - sum(got.values())
         total = sum(want[s] for s in rest)
-        weight = {s: Fraction(want[s], total) if total else Fraction(sizes[s], sum(sizes[t] for t in rest)) for s in rest}
+        weight = {
+            s: Fraction(want[s], total) if total else Fraction(sizes[s], sum(sizes[t] for t in rest)) for s in rest
+        }
         full = [s for s in rest if left * weight[s] >= sizes[s]]
         if not full:
             break

@@ -40,6 +40,8 @@ def round_to_multiple(
     gone = min((c for c in choices if (total - sum(size[i] for i in c)) % multiple == 0), key=price)
     reason = f"over the multiple of {multiple}"
     if len(gone) == len(there):
-        reason = f"fewer than {multiple} samples" if total < multiple else f"no multiple of {multiple} in whole rollouts"
+        reason = (
+            f"fewer than {multiple} samples" if total < multiple else f"no multiple of {multiple} in whole rollouts"
+        )
     why |= dict.fromkeys(gone, reason)
     return [i for i in there if i not in gone], why
