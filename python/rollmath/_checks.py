@@ -136,16 +136,19 @@ def rows(
 
 
 def finite(who: str, name: str, x: NDArray[np.float64], seen: NDArray[np.bool_], *, must: str = "finite") -> None:
-    """Raises unless ``x`` is finite, and what ``must`` says, in the rows ``seen``."""
-    good = {
-        "finite": True,
-        "finite and not negative": x >= 0,
-        "finite and positive": x > 0,
-        "in [0, 1]": (x >= 0) & (x <= 1),
-    }[must]
-    bad = np.flatnonzero(seen & ~(np.isfinite(x) & good))
-    if len(bad):
-        msg = f"{who}(): {name!r} must be {must} where rows are valid, got {x[bad[0]]:g} at index {bad[0]}"
+    """Raises unless ``x`` is what ``must`` says in the rows ``seen``.
+
+    ``"finite"``, ``"finite and not negative"``, ``"finite and positive"`` or ``"in [0, 1]"``.
+    """
+    good = np.isfinite(x)
+    if must != "finite":
+        good &= x > 0 if must == "finite and positive" else x >= 0
+        if must == "in [0, 1]":
+            good &= x <= 1
+    bad = seen & ~good
+    if bad.any():
+        first = int(np.argmax(bad))
+        msg = f"{who}(): {name!r} must be {must} where rows are valid, got {x[first]:g} at index {first}"
         raise ValueError(msg)
 
 

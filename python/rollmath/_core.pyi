@@ -9,8 +9,10 @@ __all__ = [
     "Csr",
     "Layout",
     "Preorder",
+    "Sampler",
     "__version__",
     "affine",
+    "allocate",
     "check_offsets",
     "expand",
     "forest_backup",
@@ -28,6 +30,7 @@ __all__ = [
     "gae",
     "graph_backup",
     "graph_distance",
+    "knapsack",
     "loo_mean",
     "mask_positions",
     "normalize",
@@ -38,6 +41,8 @@ __all__ = [
     "pack",
     "reduce",
     "row_moments",
+    "select_max_variance",
+    "select_places",
     "set_num_threads",
     "step_edges",
     "step_keys",
@@ -77,6 +82,22 @@ class Csr:
     def order(self) -> NDArray[np.int64]: ...
     @property
     def offsets(self) -> NDArray[np.int64]: ...
+
+@final
+class Sampler:
+    def __init__(self, who: str, weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def __len__(self) -> int: ...
+    def nodes(self) -> NDArray[np.float64]: ...
+    def set(self, who: str, at: NDArray[np.int64], weights: NDArray[np.float64], active: NDArray[Any]) -> None: ...
+    def draw(
+        self,
+        who: str,
+        u: NDArray[np.float64],
+        coin: NDArray[np.float64],
+        explore: float,
+        replace: bool,
+        exclude: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
 
 @final
 class Preorder:
@@ -284,6 +305,22 @@ def affine(
     by: tuple[float, float, float],
     out: NDArray[Any],
 ) -> None: ...
+def select_places(
+    who: str,
+    groups: Csr | None,
+    key: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+) -> NDArray[np.int64]: ...
+def select_max_variance(
+    who: str,
+    name: str,
+    groups: Csr | None,
+    x: NDArray[np.float64],
+    seen: NDArray[Any] | None,
+    preference: NDArray[np.int64] | None,
+    keep: int,
+) -> NDArray[np.bool_]: ...
 def step_edges(
     who: str,
     source: NDArray[np.int64],
@@ -319,6 +356,21 @@ def step_rows(who: str, tasks: Csr, columns: list[NDArray[np.int64]]) -> Csr: ..
 def step_window(
     who: str, tasks: Csr, columns: list[NDArray[np.int64]], previous: NDArray[np.int64], history: int
 ) -> NDArray[np.int64]: ...
+def knapsack(
+    who: str,
+    rates: NDArray[np.float64],
+    limits: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    budget: int,
+    spare: str,
+) -> NDArray[np.int64]: ...
+def allocate(
+    who: str,
+    values: NDArray[np.float64],
+    width: int,
+    prompts: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]],
+    budget: int,
+    method: str,
+) -> tuple[NDArray[np.int64], bool]: ...
 def token_top(
     who: str,
     name: str,

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from rollmath.loss import PPO, Objective, TokenLoss
 from rollmath.recipes import Advantage, Recipe
 from rollmath.select import nonzero_spread
+from rollmath.select._candidates import read
 
 
 def half(rewards, groups, *, by=0.5, valid=None, **others):
@@ -20,6 +23,24 @@ def strict(rewards, groups, *, valid, tol=0.5):
 def no_filter(rewards, groups, *, valid):
     """Returns no Selection."""
     return valid
+
+
+def best(values, groups, *, keep=2, per="group", statistics=None, ties=None, uid=None, seed=None, valid=None):
+    """A filter that knows ids and seeds: the largest values of each group."""
+    found = read("best", values, groups, ties=ties, uid=uid, seed=seed, valid=valid)
+    return found.select([("not the best", found.places(-found.x, per=per) >= keep)], statistics=statistics)
+
+
+def drawn(groups, /, *, keep=1, uid, seed, valid=None):
+    """A filter that looks at no values, and needs a seed."""
+    found = read("drawn", np.zeros(len(groups)), groups, uid=uid, seed=seed, valid=valid)
+    return found.select([("not drawn", found.places(found.x) >= keep)])
+
+
+def by_column(rewards, groups, quality, *, least=0.5, valid=None):
+    """A filter that looks at a column, too."""
+    found = read("by_column", rewards, groups, valid=valid)
+    return found.select([("of low quality", np.asarray(quality) < least)])
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class Step:
         # As prefixes, every second rollout starts from a leaf.
         node = np.where(np.arange(len(self.groups)) % 2, forest.leaves, forest.parents[forest.leaves])
         known = {"strata": self.strata, "logprobs": self.logprobs(), "truncated": self.truncated, "states": self.states}
-        given = {name: known[name] for name in recipe.needs}
+        given = {name: known[name] for name in recipe.needs if name in known}
         given |= {"actions": self.actions, "turns": "row"} if recipe.advantage.on_steps else {}
         of_tree = {"forest": forest} if recipe.advantage.of_rollouts else {"forest": forest, "node": node}
         return given | (of_tree if recipe.advantage.on_forest else {})

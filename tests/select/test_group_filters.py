@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 import rollmath as rm
 
-nonzero_spread, mean_band = rm.select.nonzero_spread, rm.select.mean_band
+nonzero_spread, mean_band, pivot = rm.select.nonzero_spread, rm.select.mean_band, rm.select.pivot
 
 REWARDS = st.one_of(st.sampled_from([0.0, 1.0, 0.7, -1.0]), st.integers(-64, 64).map(lambda k: k / 64))
 ROWS = st.lists(st.tuples(REWARDS, st.integers(0, 4), st.booleans(), st.integers(0, 5)), max_size=24)
 BANDS = st.sampled_from([(0.0, 1.0), (0.25, 0.75), (-math.inf, 0.5), (0.7, math.inf), (-1.0, -0.5)])
-CALLS = [nonzero_spread, lambda r, g, **kw: mean_band(r, g, low=0.0, high=1.0, **kw)]
+CALLS = [
+    pytest.param(nonzero_spread, id="nonzero_spread"),
+    pytest.param(lambda r, g, **kw: mean_band(r, g, low=0.0, high=1.0, **kw), id="mean_band"),
+    pytest.param(lambda r, g, **kw: pivot(r, g, below=0.75, **kw), id="pivot"),
+]
 
 
 def unzip(rows, dtype=np.float64):
@@ -83,12 +87,33 @@ def test_mean_band_is_the_definition(oracle, rows, band, inclusive, masked, miss
     agrees(mean_band(r, ids, **options), oracle("select/group_filters.py", "mean_band")(r, ids, **options), len(r))
 
 
+@given(
+    ROWS,
+    st.sampled_from([0.0, 0.5, 0.7, math.inf]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([np.float32, np.float64]),
+)
+def test_pivot_is_the_definition(oracle, rows, below, masked, missing, dtype):
+    r, ids, valid, gone = unzip(rows, dtype)
+    r[gone & missing] = np.nan
+    options = {"below": below, "valid": valid if masked else None, "nan": "omit" if missing else "raise"}
+    agrees(pivot(r, ids, **options), oracle("select/group_filters.py", "pivot")(r, ids, **options), len(r))
+
+
+@given(ROWS, st.sampled_from([0.0, 0.5, 0.7]))
+def test_pivots_are_what_two_filters_keep(rows, below):
+    r, ids, _, _ = unzip(rows)
+    both = nonzero_spread(r, ids).mask & mean_band(r, ids, low=-math.inf, high=below).mask
+    assert pivot(r, ids, below=below).mask.tolist() == both.tolist()
+
+
 @given(ROWS, st.randoms(use_true_random=False))
 def test_permuting_rollouts_and_shifting_rewards(rows, random):
     r, ids, _, _ = unzip(rows)
     order = list(range(len(r)))
     random.shuffle(order)
-    for call in CALLS:
+    for (call,) in (param.values for param in CALLS):
         turned = call(r[order], [ids[i] for i in order]) if len(r) else call(r, ids)
         assert turned.mask.tolist() == call(r, ids).mask[order].tolist()
     assert nonzero_spread(r + 2.0, ids).mask.tolist() == nonzero_spread(r, ids).mask.tolist()
@@ -134,7 +159,7 @@ def test_the_report_prints_and_pickles():
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_messages_of_both(call):
+def test_messages_of_all(call):
     with pytest.raises(ValueError, match=r"\(\): 'rewards' must have length 2 \(= len\(groups\)\), got 1"):
         call([1.0], ["a", "a"])
     with pytest.raises(ValueError, match=r"\(\): 'rewards' must be finite where rows are valid, got nan at index 1"):
@@ -162,5 +187,9 @@ def test_messages_of_options():
         mean_band([1.0], ["a"], low=math.nan, high=1.0)
     with pytest.raises(TypeError, match=r"mean_band\(\): 'high' must be a number, got an object of type str"):
         mean_band([1.0], ["a"], low=0.0, high="1")
+    with pytest.raises(ValueError, match=r"pivot\(\): 'below' must be a number, got nan"):
+        pivot([1.0], ["a"], below=math.nan)
+    with pytest.raises(TypeError, match=r"pivot\(\): 'below' must be a number, got an object of type str"):
+        pivot([1.0], ["a"], below="1")
     with pytest.raises(TypeError, match=r"mean_band\(\): 'inclusive' must be True or False, got 1"):
         mean_band([1.0], ["a"], low=0.0, high=1.0, inclusive=1)

@@ -119,6 +119,17 @@ def test_keys_that_are_gone_take_no_memory():
     assert kept.draw(iteration=1, seed=2).positions.tolist() == other.draw(iteration=1, seed=2).positions.tolist()
 
 
+def test_a_state_from_before_it_had_a_version():
+    replay = ReplayBuffer(max_age=3)
+    replay.add(["p", "q"], [4, 5], iteration=1)
+    state = replay.state_dict()
+    assert state.pop("version") == 1
+    other = ReplayBuffer()
+    other.load_state_dict(state)
+    assert other.max_age == 3
+    assert other.sample(2, seed=0).positions.tolist() == [4, 5]
+
+
 def test_arrays_are_copied_and_torch_is_read():
     torch = pytest.importorskip("torch")
     replay, positions = ReplayBuffer(), np.array([4, 5])
@@ -180,6 +191,16 @@ def test_wrong_calls():
             lambda: replay.load_state_dict({"keys": []}),
             ValueError,
             r"'state' must have codes, iterations, .*, got keys",
+        ),
+        (
+            lambda: replay.load_state_dict({**good, "version": 2}),
+            ValueError,
+            r"ReplayBuffer.load_state_dict\(\): 'state' must be of version 1, got version 2",
+        ),
+        (
+            lambda: replay.load_state_dict({**good, "max_ages": 2}),
+            ValueError,
+            r"'state' must have codes, .*, version, got version, .*max_ages",
         ),
         (
             lambda: replay.load_state_dict({**good, "codes": np.zeros(2, int)}),

@@ -11,17 +11,20 @@ from rollmath.distributed._gather import Gathered, gather
 from rollmath.distributed._losses import gather_metrics, normalizer
 from rollmath.distributed._moments import moments, whiten
 from rollmath.distributed._prepare import Prepared, prepare
+from rollmath.distributed._select import Selected, select
 from rollmath.distributed._token_search import token_search
 
 __all__ = [
     "Gathered",
     "Prepared",
+    "Selected",
     "advantages",
     "gather",
     "gather_metrics",
     "moments",
     "normalizer",
     "prepare",
+    "select",
     "token_search",
     "whiten",
 ]

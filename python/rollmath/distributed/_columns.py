@@ -77,7 +77,7 @@ def numbers(who: str, name: str, x: ArrayLike, n: int) -> Column:
 
 def ids(who: str, name: str, x: Groups | ArrayLike, n: int | None = None) -> Column:
     """Of ids: each once, and which of them each row has."""
-    made = as_groups(who, x, length=n, name=name)
+    made = as_groups(who, x, length=n, name=name, why="len(groups)")
     names: Any = list(made.ids)
     kind = next((t.__name__ for t in _ID_TYPES if names and isinstance(names[0], t)), "int" if names else "")
     if kind == "int":

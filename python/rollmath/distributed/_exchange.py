@@ -82,7 +82,8 @@ def exchange(who: str, make: Callable[[], T], group: Any = None, options: Mappin
     _same(who, "must be the same call", {number: f"{packet[0]}()" for number, packet in enumerate(packets)})
     for name in sorted({name for packet in packets for name in packet[1]}):
         seen = {number: packet[1].get(name, "nothing") for number, packet in enumerate(packets)}
-        fix = "; what has one value a rollout goes in columns=" if who == "advantages" and name != "method" else ""
+        option = who in {"advantages", "select"} and name not in {"method", "rewards"}
+        fix = "; what has one value a rollout goes in columns=" if option else ""
         _same(who, f"must get the same {name!r}", seen, fix)
     return Found([packet[3] for packet in packets], rank)
 

@@ -94,9 +94,11 @@ def prepare(
         step = _prepare.read(recipe, who, rewards, groups, rows, columns)
         # Penalties look at the tokens of a rollout, and so are taken here.
         own = step, *_prepare.shaped_rewards(recipe, step)
-        wanted = {*recipe.columns, "truncated"} if by_each_rank(recipe) else set(columns) - {"logprobs"}
+        wanted = {*recipe.columns, "truncated"} if by_each_rank(recipe) else set(columns) - {"logprobs", "seed"}
         if recipe.advantage.start is not None:
             wanted |= {*recipe.advantage.start.takes, "lengths"}
+        if recipe.filter is not None:
+            wanted |= set(recipe.filter.reads)
         of_rollouts = {name: x for name, x in columns.items() if name in wanted} | rollout_ids(rows)
         if own[1] is not step.rewards:
             of_rollouts[SHAPED] = own[1]
@@ -104,12 +106,12 @@ def prepare(
             of_rollouts[COPIES] = np.zeros(rows.n_rollouts, bool) if step.copies is None else step.copies
         return Sent(sent(who, rewards, groups, of_rollouts), rows.trained, rows.rollouts.index)
 
-    all_of_it = exchange(who, make, group, {"recipe": Compared(recipe, words_of)})
+    all_of_it = exchange(who, make, group, {"recipe": Compared(recipe, words_of), "seed": columns.get("seed")})
     step, shaped, token_rewards = own
     whole = joined(who, Found([part.table for part in all_of_it.parts], all_of_it.rank), rewards)
     try:
         check_structure(who, recipe, whole)
-        every: Decided = decide(who, recipe, whole, all_of_it.parts, set(step.columns))
+        every: Decided = decide(who, recipe, whole, all_of_it.parts, set(step.columns), step.seed)
     except (TypeError, ValueError) as error:
         if len(all_of_it.parts) == 1:
             raise

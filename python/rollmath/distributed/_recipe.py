@@ -13,13 +13,13 @@ from rollmath import _checks
 from rollmath.distributed._columns import Column
 from rollmath.distributed._exchange import ranks, stable
 from rollmath.distributed._gather import Gathered
+from rollmath.distributed._select import part_of
 from rollmath.groups import Groups, _restore
 from rollmath.recipes import Recipe, _prepare
 from rollmath.recipes._advantage import compute
 from rollmath.recipes._method import method_of
 from rollmath.rows import Rows
 from rollmath.select import Selection
-from rollmath.select._selection import SelectionReport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,11 +58,7 @@ class Decided:
 
     def selection(self, whole: Gathered) -> Selection:
         """Of the rollouts of this rank."""
-        report = self.found.chosen.report
-        codes, mask = report.codes[whole.rows].copy(), self.found.kept[whole.rows]
-        groups = whole.groups.take(np.arange(len(whole))[whole.rows])
-        own = SelectionReport(report.method, report.reasons, codes, groups, statistics=report.statistics)
-        return Selection(whole.as_given(np.flatnonzero(mask)), whole.as_given(mask), own)
+        return part_of(whole, self.found.chosen)
 
 
 def words_of(recipe: Any) -> str:
@@ -92,6 +88,12 @@ def check_method(who: str, recipe: Recipe) -> None:
     base = method if start is None else method_of(start.method)
     if base.own and "rows" in base.parameters:
         method = base
+    if recipe.filter is not None and "advantages" in recipe.filter.reads and by_each_rank(recipe):
+        msg = (
+            f"{who}(): 'recipe' {recipe.name!r} has a filter of advantages, but those of {recipe.advantage.name!r} are "
+            "computed on each rank, after the selection; bring all rollouts to one rank and call recipe.prepare there"
+        )
+        raise ValueError(msg)
     if coupled or (method.own and (of_structure(recipe) or "rows" in method.parameters)):
         msg = (
             f"{who}(): 'recipe' {recipe.name!r} has the advantage {method.name!r}, which looks at the tokens of other "
@@ -120,7 +122,9 @@ def rollout_ids(rows: Rows) -> dict[str, Groups]:
     return {_IDS: Groups(list(rows.rollouts.ids))}
 
 
-def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_method: set[str]) -> Decided:
+def decide(
+    who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_method: set[str], seed: int | None
+) -> Decided:
     """Filter, advantages of rollouts or rows, metrics; ``for_method`` are the columns that the method takes."""
     rows = _rows(who, whole, parts)
     x, back = _checks.rows(who, "rewards", whole.rewards, len(whole))
@@ -136,6 +140,7 @@ def decide(who: str, recipe: Recipe, whole: Gathered, parts: list[Sent], for_met
         given=whole.columns,
         truncated=None if cut is None else _checks.mask(who, "truncated", cut, len(whole)),
         copies=copies if (copies := whole.columns.get(COPIES)) is not None and copies.any() else None,
+        seed=seed,
     )
     penalised = whole.columns.get(SHAPED)
     shaped = whole.rewards if penalised is None else penalised

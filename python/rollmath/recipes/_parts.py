@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from rollmath import group, select
-from rollmath._arrays import ArrayLike, describe
+from rollmath._arrays import ArrayLike, choice, describe
 from rollmath._checks import flag, real
-from rollmath.groups import Groups
+from rollmath.groups import Groups, as_groups
 from rollmath.recipes._method import imported
 from rollmath.recipes._options import Options, nearest
+from rollmath.select._call import Signature, selects, signature_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def _is_filter(function: Any) -> bool:
-    """Whether it looks at rewards of groups."""
-    return inspect.isfunction(function) and {"rewards", "groups", "valid"} <= set(
-        inspect.signature(function).parameters
-    )
+#: What a filter can look at without a column, see :attr:`Filter.on`.
+SOURCES = ("rewards", "shaped", "advantages", "lengths", "rows")
+_STATISTICS = ("before", "after")
 
 
 @dataclass(frozen=True)
@@ -30,73 +31,186 @@ class Filter:
     """Which rollouts to train on: a function of :mod:`rollmath.select`, and what it looks at.
 
     Attributes:
-        method: ``"nonzero_spread"`` or another function of :mod:`rollmath.select`, or the import path
-            ``"package.module:function"`` of your own that takes the same ``(rewards, groups, *, valid)`` and returns a
-            :class:`~rollmath.select.Selection`.
-        options: its keywords.
-        on: ``"rewards"``, as they were given; ``"shaped"``, after the penalties of the recipe; or the name of a column
-            with one number a rollout, say the accuracy where rewards have other parts.
+        method: ``"nonzero_spread"`` or another function of :mod:`rollmath.select` that selects rollouts of groups, or
+            the import path ``"package.module:function"`` of your own that takes the same
+            ``(rewards, groups, *, valid)`` and returns a :class:`~rollmath.select.Selection`.
+        options: its keywords. One that takes a value a rollout (``ties``) gets the name of a column, or of what ``on``
+            can name: ``{"ties": "lengths"}``. Ids of rollouts (``uid``) are those of the rows.
+        on: ``"rewards"``, as they were given; ``"shaped"``, after the penalties of the recipe; ``"advantages"``, those
+            of the recipe's own method, from all rollouts that may take part; ``"lengths"``, the trained tokens of each
+            rollout, or the column of that name; ``"rows"``, how many rows it is; or the name of a column with one
+            number a rollout, say the accuracy where rewards have other parts.
+        statistics: ``"after"``: the advantages are those among the rollouts that are kept; ``"before"``: those among
+            all that may take part, and dropped ones get 0. None is what the method says
+            (:attr:`SelectionReport.statistics <rollmath.select.SelectionReport>`), or ``"after"`` where it does not.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method or choice.
         TypeError: options that it does not have.
 
     >>> Filter("mean_band", {"low": 0.1, "high": 0.9})
-    Filter(method='mean_band', options={'low': 0.1, 'high': 0.9}, on='rewards')
+    Filter(method='mean_band', options={'low': 0.1, 'high': 0.9}, on='rewards', statistics=None)
     """
 
     method: str
     options: Mapping[str, Any] = field(default_factory=Options)
     on: str = "rewards"
+    statistics: Literal["before", "after"] | None = None
 
     def __post_init__(self) -> None:
+        who = "Filter"
         for name, wanted in (("method", str), ("on", str), ("options", Mapping)):
             value: object = getattr(self, name)
             if not isinstance(value, wanted):
                 what = "a table from names to values" if wanted is Mapping else "a name"
-                msg = f"Filter(): {name!r} must be {what}, got {describe(value)}"
+                msg = f"{who}(): {name!r} must be {what}, got {describe(value)}"
                 raise TypeError(msg)
+        if self.statistics is not None:
+            choice(who, "statistics", self.statistics, _STATISTICS)
         object.__setattr__(self, "options", Options(self.options))
-        parameters = inspect.signature(self.function).parameters
-        known = [n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY and n != "valid"]
-        for name in self.options:
-            if name not in known:
-                msg = f"Filter(): {self.method!r} has no option {name!r}; it has: {nearest(name, known)}"
+        takes = self.signature
+        for name, value in self.options.items():
+            if name not in takes.options and not takes.open:
+                msg = f"{who}(): {self.method!r} has no option {name!r}; it has: {nearest(name, takes.options)}"
                 raise TypeError(msg)
-        lacking = [n for n in known if parameters[n].default is inspect.Parameter.empty and n not in self.options]
-        if lacking:
+            if name in takes.columns and not (value is None or isinstance(value, str)):
+                msg = (
+                    f"{who}(): {name!r} has one value a rollout, and so must name a column or one of "
+                    f"{', '.join(map(repr, SOURCES))}, got {describe(value)}"
+                )
+                raise TypeError(msg)
+        given = {*self.options, *self._read, "seed"}
+        if lacking := [name for name in takes.required if name not in given]:
             msg = (
-                f"Filter(): {self.method!r} needs the option {lacking[0]!r}; give it in options={{{lacking[0]!r}: ...}}"
+                f"{who}(): {self.method!r} needs the option {lacking[0]!r}; give it in options={{{lacking[0]!r}: ...}}"
             )
             raise TypeError(msg)
+        if takes.values is None and self.on != "rewards":
+            msg = f"{who}(): 'on' must be left out for {self.method!r}, which looks at no values, got {self.on!r}"
+            raise ValueError(msg)
 
     @property
     def function(self) -> Any:
         """The function of that name."""
-        if ":" in self.method:
-            return imported("Filter", "method", self.method)
-        known = {name: f for name in select.__all__ if _is_filter(f := getattr(select, name))}
-        if self.method not in known:
-            msg = (
-                f"Filter(): 'method' must be one of {nearest(self.method, known)}, or an import path "
-                f"'package.module:function', got {self.method!r}"
-            )
-            raise ValueError(msg)
-        return known[self.method]
+        return self.signature.call
+
+    @property
+    def signature(self) -> Signature:
+        """The same with what it takes."""
+        return _signature(self.method)
+
+    @property
+    def _read(self) -> dict[str, str]:
+        """Parameters that take one value a rollout, and what is read for each: a source, or a column."""
+        takes, found = self.signature, {}
+        for name in dict.fromkeys((*takes.columns, *takes.required)):
+            source = self.options.get(name)
+            if name in takes.columns and source is not None:
+                found[name] = source
+            elif name in takes.required and source is None:
+                # What stands among the arrays of a function of one's own is one, too.
+                own = ":" in self.method and name in takes.positional
+                if own or name in takes.columns:
+                    found[name] = name
+        return found
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """All that it looks at, sources and columns."""
+        on = () if self.signature.values is None else (self.on,)
+        return tuple(dict.fromkeys((*on, *self._read.values())))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it needs."""
+        return tuple(name for name in self.reads if name not in SOURCES)
+
+    @property
+    def draws(self) -> bool:
+        """Whether it needs a seed at each step."""
+        return "seed" in self.signature.required and "seed" not in self.options
+
+    @property
+    def per_batch(self) -> bool:
+        """Whether it compares rollouts of different groups."""
+        per = self.signature.parameters.get("per")
+        of_batch = "multiple" in self.signature.parameters
+        return of_batch or self.options.get("per", None if per is None else per.default) == "batch"
+
+    @property
+    def taken(self) -> Literal["before", "after"] | None:
+        """Which statistics: as given, or else as the method says of a small batch; None if neither says."""
+        if self.statistics is not None:
+            return self.statistics
+        try:
+            x = np.arange(4.0)
+            columns = {name: np.arange(4) for name in self.reads}
+            return self(x, Groups([0, 0, 1, 1]), uid=[0, 1, 2, 3], seed=0, columns=columns).report.statistics
+        except (TypeError, ValueError):
+            return None  # it takes no batch as small as this
 
     def __call__(
-        self, values: ArrayLike, groups: Groups, *, valid: NDArray[Any] | None = None, nan: str = "raise"
+        self,
+        values: ArrayLike | None,
+        groups: Groups,
+        *,
+        valid: NDArray[Any] | None = None,
+        nan: str = "raise",
+        uid: Groups | ArrayLike | None = None,
+        seed: int | None = None,
+        columns: Mapping[str, Any] | None = None,
     ) -> select.Selection:
-        """The selection among the rollouts that take part; ``nan`` is for methods that have the option."""
-        function = self.function
-        options = dict(self.options)
-        if "nan" in inspect.signature(function).parameters:
-            options.setdefault("nan", nan)
-        chosen = function(values, groups, valid=valid, **options)
-        if not isinstance(chosen, select.Selection):
-            msg = f"Filter(): 'method' {self.method!r} must return a Selection, got {describe(chosen)}"
-            raise TypeError(msg)
-        return chosen
+        """The selection among the rollouts that take part; ``nan``, ``uid`` and ``seed`` for methods that have these.
+
+        Raises:
+            ValueError: a column or a seed that is missing; what the method refuses.
+            TypeError: the method returns something else.
+        """
+        takes, given = self.signature, dict(self.options)
+        for name, source in self._read.items():
+            if source not in (columns or {}):
+                msg = f"Filter(): {self.method!r} needs the column {source!r}; put the filter in a recipe"
+                raise ValueError(msg)
+            given[name] = (columns or {})[source]
+        if isinstance(split := given.get("split"), Mapping) and "strata" in given:
+            given["split"] = _by_strata(split, given["strata"])
+        if takes.takes("nan"):
+            given.setdefault("nan", nan)
+        if takes.takes("uid"):
+            given["uid"] = uid
+        if takes.takes("seed") and seed is not None:
+            given["seed"] = seed
+        if "seed" in takes.required and "seed" not in given:
+            raise ValueError(_no_seed(self.method))
+        return takes("Filter", values, groups, {**given, "valid": valid})
+
+
+def _by_strata(split: Mapping[str, Any], strata: Any) -> dict[Any, Any]:
+    """With integers as keys where strata are integers: names in tables are strings."""
+    ids = as_groups("Filter", strata, name="strata").ids
+    whole = bool(ids) and isinstance(ids[0], (int, np.integer)) and all(key.lstrip("-").isdecimal() for key in split)
+    return {int(key) if whole else key: x for key, x in split.items()}
+
+
+def _no_seed(method: str) -> str:
+    return (
+        f"Filter(): {method!r} draws by a seed, another one in every step: pass prepare(..., seed=step), or give one "
+        "for all steps in options={'seed': 0}"
+    )
+
+
+@lru_cache(maxsize=256)
+def _signature(method: str) -> Signature:
+    if ":" in method:
+        return signature_of("Filter", imported("Filter", "method", method), method)
+    if method in select.__all__ and selects(found := getattr(select, method)):
+        return signature_of("Filter", found, method)
+    known = [name for name in select.__all__ if selects(getattr(select, name))]
+    msg = (
+        f"Filter(): 'method' must be one of {nearest(method, known)}, or an import path "
+        f"'package.module:function', got {method!r}"
+    )
+    raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ from rollmath.recipes._steps import placed_of
 from rollmath.recipes._tree import copies_of, forest_of, prefixes_of, trained_once
 from rollmath.rows import Rows
 from rollmath.select import Selection
-from rollmath.select._selection import selection
+from rollmath.select._selection import Statistics, selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -78,6 +78,8 @@ class Step:
     truncated: NDArray[np.bool_] | None
     #: Rollouts that another one stands for, None if there are none.
     copies: NDArray[np.bool_] | None = None
+    #: Of this step, for a filter that draws.
+    seed: int | None = None
 
     @property
     def kind(self) -> Kind:
@@ -111,6 +113,8 @@ def read(
     method = method_of(recipe.advantage.method)
     known = {*recipe.advantage.takes, *recipe.columns, "lengths", "logprobs", "truncated"}
     known |= {"valid"} if who == "advantages" else set()
+    draws = who == "prepare" and recipe.filter is not None and recipe.filter.signature.takes("seed")
+    known |= {"seed"} if draws else set()
     for name, value in columns.items():
         if name not in known and not (method.own and method.open):
             msg = f"{who}() got an unexpected column {name!r}; {recipe.name!r} takes: {nearest(name, known)}"
@@ -142,7 +146,9 @@ def read(
     elif method.on_steps:
         placed = placed_of(who, method, rows, made, columns, back)
         for_method = {k: v for k, v in for_method.items() if k not in {*OF_STEPS, *placed.columns}} | {"steps": placed}
-    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies)
+    seed = columns.get("seed") if draws else None
+    seed = None if seed is None else _checks.whole(who, "seed", seed, least=0)
+    return Step(who, rewards, x, back, made, rows, for_method, columns, truncated, copies, seed)
 
 
 def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
@@ -176,32 +182,54 @@ def shaped_rewards(recipe: Recipe, step: Step) -> tuple[Array, Ragged | None]:
     return step.back(x), Ragged(values, rows.offsets)
 
 
-def select(recipe: Recipe, step: Step, shaped: Array) -> Selection:
+def eligible(recipe: Recipe, step: Step) -> NDArray[np.bool_] | None:
+    """Rollouts that may take part in a selection and in statistics, None for all."""
+    valid = None if step.copies is None else ~step.copies
+    if recipe.truncated == "exclude" and step.truncated is not None:
+        valid = ~step.truncated if valid is None else valid & ~step.truncated
+    return valid
+
+
+def sources(recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.float64] | None) -> dict[str, Any]:
+    """What the filter reads, by name."""
+    rows = step.rows
+    assert rows is not None
+    assert recipe.filter is not None
+    known: dict[str, Any] = {**step.given, "rewards": step.rewards, "shaped": shaped}
+    known |= {"advantages": advantages, "rows": rows.rollouts.counts}
+    if known.get("lengths") is None:
+        known["lengths"] = rows.trained_of_rollout
+    return {name: known[name] for name in recipe.filter.reads}
+
+
+def select(recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.float64] | None = None) -> Selection:
     """Which rollouts are trained, and for each other one why not."""
     dropped: list[tuple[str, NDArray[np.bool_]]] = []
     names = []
-    valid = None
+    valid = eligible(recipe, step)
+    taken: Statistics | None = None
     if step.copies is not None:
         names.append("copies of rollouts")
         dropped.append(("copy", step.copies))
-        valid = ~step.copies
     if recipe.truncated != "keep" and step.truncated is not None:
         names.append("truncated rollouts")
         dropped.append(("truncated", step.truncated))
-        if recipe.truncated == "exclude":
-            valid = ~step.truncated if valid is None else valid & ~step.truncated
     if recipe.filter is not None:
-        on = recipe.filter.on
-        values = {"rewards": step.rewards, "shaped": shaped}.get(on)
-        values = step.given[on] if values is None else values
+        assert step.rows is not None
         rules = recipe.advantage.rules
         nan = "omit" if rules is not None and rules.nan == "omit" else "raise"
-        report = recipe.filter(values, step.groups, valid=valid, nan=nan).report
+        read = sources(recipe, step, shaped, advantages)
+        # Of the ids of rollouts, so that it is the same however these are spread over ranks.
+        uid = list(step.rows.rollouts.ids)
+        report = recipe.filter(
+            read.get(recipe.filter.on), step.groups, valid=valid, nan=nan, uid=uid, seed=step.seed, columns=read
+        ).report
+        taken = recipe.filter.statistics or report.statistics
         names.insert(0, report.method)
         found = [(reason, report.codes == code) for code, reason in enumerate(report.reasons, start=1)]
         # Why a rollout is not trained: its group, unless it is no part of it.
         dropped = [*found, *dropped] if valid is None else [*dropped, *found]
-    return selection(" and ".join(names) or "no filter", step.groups, dropped, step.kind)
+    return selection(" and ".join(names) or "no filter", step.groups, dropped, step.kind, statistics=taken)
 
 
 @dataclass(frozen=True)
@@ -223,17 +251,41 @@ def decide(recipe: Recipe, step: Step, shaped: Array, given: Array | Ragged | No
     """Selection and advantages; ``given`` are the rewards that the method gets, None to leave advantages out."""
     rows = step.rows
     assert rows is not None
-    chosen = select(recipe, step, shaped)
-    valid = statistics(recipe, chosen)
+    early = None
+    if recipe.filter is not None and "advantages" in recipe.filter.reads:
+        early = _advantages(recipe, step, given, eligible(recipe, step))
+    chosen = select(recipe, step, shaped, None if early is None else _looked_at(recipe, step, *early))
+    valid = statistics(recipe, step, chosen)
     kept = chosen.report.codes == 0
     kept_rows = kept[rows.rollouts.index]
     if given is None:
         return Decided(chosen, valid, kept, kept_rows)
-    values = compute(step.who, recipe.advantage, given, step.groups, rows, step.columns, valid)
-    values, level = leveled(recipe, values, rows, step.kind)
+    before = chosen.report.statistics == "before"
+    values, level = early if early is not None and before else _advantages(recipe, step, given, valid)
     if not kept.all():
         values = zeroed(values, kept if level == "rollout" else kept_rows, rows)
     return Decided(chosen, valid, kept, kept_rows, values, level)
+
+
+def _advantages(recipe: Recipe, step: Step, given: Any, valid: NDArray[np.bool_] | None) -> tuple[Any, Level]:
+    rows = step.rows
+    assert rows is not None
+    values = compute(step.who, recipe.advantage, given, step.groups, rows, step.columns, valid)
+    return leveled(recipe, values, rows, step.kind)
+
+
+def _looked_at(recipe: Recipe, step: Step, values: Any, level: Level) -> NDArray[np.float64]:
+    """Advantages as a filter sees them: NaN where rewards are missing."""
+    if level != "rollout":
+        msg = (
+            f"{step.who}(): recipe {recipe.name!r} has a filter of advantages, which must be one a rollout, but "
+            f"{recipe.advantage.name!r} gives one a {level}"
+        )
+        raise ValueError(msg)
+    x = host(step.who, "advantages", values)[0].astype(np.float64)
+    if recipe.advantage.rules is not None and recipe.advantage.rules.nan == "omit":
+        x[np.isnan(step.x)] = np.nan
+    return x
 
 
 def masked(recipe: Recipe, step: Step, found: Decided) -> tuple[Rows, Decided]:
@@ -262,8 +314,10 @@ def metrics_over(recipe: Recipe, step: Step, shaped: Array | None, found: Decide
     return metrics_of(step.x, shaped, step.groups, found.chosen, trains, values, level, sparse=sparse)
 
 
-def statistics(recipe: Recipe, chosen: Selection) -> NDArray[np.bool_] | None:
+def statistics(recipe: Recipe, step: Step, chosen: Selection) -> NDArray[np.bool_] | None:
     """Rollouts that enter the statistics, None for all."""
+    if chosen.report.statistics == "before":
+        return eligible(recipe, step)
     codes = chosen.report.codes
     seen = codes == 0
     if recipe.truncated == "mask" and "truncated" in chosen.report.reasons:

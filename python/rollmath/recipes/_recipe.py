@@ -107,6 +107,15 @@ class Recipe:
                 "the same wherever a token is shared, so that one copy can stand for all"
             )
             raise ValueError(msg)
+        if self.filter is not None and "advantages" in self.filter.reads:
+            of = self.advantage
+            if of.per_token or of.per_node or of.on_steps:
+                what = "token" if of.per_token else "node" if of.per_node else "step"
+                msg = (
+                    f"{who}(): 'filter' must look at something else than advantages for {of.name!r}, which gives one a "
+                    f"{what}: a selection of rollouts needs one a rollout"
+                )
+                raise ValueError(msg)
         if self.correction is not None:
             given = self.correction if isinstance(self.correction, (tuple, list)) else (self.correction,)
             for number, part in enumerate(given):
@@ -116,8 +125,7 @@ class Recipe:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that its filter reads."""
-        on = None if self.filter is None else self.filter.on
-        return () if on in {None, "rewards", "shaped"} else (str(on),)
+        return () if self.filter is None else self.filter.columns
 
     @property
     def needs(self) -> dict[str, str]:
@@ -127,7 +135,10 @@ class Recipe:
             names.append("logprobs")
         if self.truncated != "keep" or (self.overlong is not None and self.overlong.truncated):
             names.append("truncated")
+        if self.filter is not None and self.filter.draws:
+            names.append("seed")
         of_filter = dict.fromkeys(self.columns, "one number a rollout, which the filter looks at")
+        of_filter["seed"] = "a whole number, another one in every step, by which the filter draws"
         method = f"an argument of {self.advantage.name}: see its documentation"
         known = {**of_filter, **COLUMNS}
         if "logprobs" in self.advantage.needs:
@@ -158,8 +169,10 @@ class Recipe:
         2. ``r -= reward_kl sum_t (logp_t - ref_t)`` over the trained tokens t of the rollout, all its rows, with logp
            of prox (or theta). For a method of tokens instead ``r_t = -reward_kl (logp_t - ref_t)``, plus r at the last
            trained token of *each* row of the rollout: each row is an episode that ends with the outcome.
-        3. The filter drops rollouts, by the rewards as they were given unless it says otherwise.
+        3. The filter drops rollouts, by the rewards as they were given unless it says otherwise. A rollout is known to
+           it by its id in the rows, so that neither their order nor their rank matters to what it chooses.
         4. Advantages of the others; what was dropped enters no statistic, except truncated rollouts under ``"mask"``.
+           With the filter's ``statistics="before"`` means and spreads are those of all rollouts that may take part.
         5. Rows of dropped rollouts train no token, and so count nowhere in a :class:`~rollmath.loss.Normalizer` made
            of the rows of the batch. Then copies of shared tokens, and tokens with advantage 0, as ``shared`` and
            ``zeros`` say.
@@ -177,7 +190,8 @@ class Recipe:
             rewards: one number a rollout, in the order of ``rows.rollouts.ids`` (from one a row: ``rows.collapse``).
             groups: a :class:`~rollmath.Groups` or one id a rollout, in that order.
             rows: the rows of the step; a rollout may have several.
-            **columns: what :attr:`needs` lists, and what the method takes besides: one a rollout. ``truncated`` (one
+            **columns: what :attr:`needs` lists, and what the method takes besides: one a rollout. ``seed`` (a whole
+                number, for a filter that draws: another one in every step, say its number); ``truncated`` (one
                 bool a rollout); ``logprobs`` (:class:`~rollmath.LogProbs`); ``lengths``, in place of trained tokens;
                 for a method on trees ``forest`` (:class:`~rollmath.Forest`): its rollouts are those of the rows, in
                 that order, and have the tokens of their rows, all of them or those that train; for a method on steps

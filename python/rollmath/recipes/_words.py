@@ -15,6 +15,7 @@ from rollmath.loss._aggregate import as_aggregation
 from rollmath.recipes._advantage import Advantage
 from rollmath.recipes._library import base_of
 from rollmath.recipes._method import CONVENTION_FIELDS, SUPPLIED, method_of
+from rollmath.recipes._parts import Filter
 from rollmath.recipes._recipe import Recipe
 from rollmath.recipes._serial import to_dict
 
@@ -66,9 +67,8 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     out.append(("reward_kl", f"r -= {recipe.reward_kl:g} (logp - ref), {each}" if recipe.reward_kl else "", ""))
     text, numbers = "", ""
     if recipe.filter is not None:
-        found = recipe.filter.function
-        text = f"{recipe.filter.method}. {_first_line(found)}"
-        numbers = _table({**_defaults(found, {"nan"}), **recipe.filter.options, "on": recipe.filter.on})
+        text = f"{recipe.filter.method}. {_first_line(recipe.filter.function)}"
+        numbers = _of_filter(recipe.filter)
     out.append(("filter", text, numbers))
     what = "stay in the statistics" if recipe.truncated == "mask" else "leave the statistics"
     text = f"rollouts that were cut off train no token, and {what}" if recipe.truncated != "keep" else ""
@@ -97,6 +97,21 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
     parts = recipe.correction if isinstance(recipe.correction, tuple) else ()
     out += [("correction", f"{type(part).__name__}. {_first_line(part)}", _numbers(part)) for part in parts]
     return out if parts else [*out, ("correction", "", "")]
+
+
+def _of_filter(part: Filter) -> str:
+    shown = {**_defaults(part.function, {"nan"}), **part.options}
+    if part.signature.values is not None:
+        shown["on"] = part.on
+    if part.draws:
+        shown["seed"] = "that of the step"
+    text = _table(shown)
+    meaning = {
+        "after": "means and spreads of the advantages are those of the rollouts that are kept",
+        "before": "means and spreads of the advantages are those of all rollouts that may take part",
+    }
+    taken = part.taken
+    return f"{text}\nstatistics {taken}: {meaning[taken]}" if taken is not None else text
 
 
 def _defaults(function: Any, leave: Collection[str] = ()) -> dict[str, Any]:

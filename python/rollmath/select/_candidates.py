@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from rollmath import ops
+from rollmath import _core
 from rollmath._arrays import ArrayLike, Kind, choice
 from rollmath._checks import column, finite, mask, rows, whole
 from rollmath.groups import Groups, as_groups
@@ -38,6 +38,8 @@ class Candidates:
     ties: NDArray[np.float64] | None = None
     uids: Uids | None = None
     seed: int | None = None
+    #: What one of the numbers is.
+    what: str = "reward"
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
@@ -46,7 +48,28 @@ class Candidates:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Rollouts of each group that take part."""
-        return ops.segment_count(self.groups, valid=self.seen)
+        if self._all:
+            return self.groups.counts
+        return np.bincount(self.groups.index[self.seen], minlength=self.groups.n_groups)
+
+    @cached_property
+    def _all(self) -> bool:
+        return bool(self.seen.all())
+
+    @property
+    def only(self) -> NDArray[np.bool_] | None:
+        """``seen`` for the core, None where all take part."""
+        return None if self._all else self.seen
+
+    @cached_property
+    def order(self) -> NDArray[np.int64] | None:
+        """``preference`` for the core, None for the order of the rows."""
+        given = self.uids is not None or self.seed is not None or self.ties is not None
+        return self.preference if given else None
+
+    def within(self, per: Per) -> _core.Csr | None:
+        """The groups in which the core chooses, None for the batch as a whole."""
+        return self.groups._csr if per == "group" else None
 
     @cached_property
     def preference(self) -> NDArray[np.int64]:
@@ -62,21 +85,15 @@ class Candidates:
         if len(keys) == 1:
             return uids.rank
         place = np.empty(n, np.int64)
-        place[np.lexsort(keys)] = np.arange(n)
+        place[_sorted(keys)] = np.arange(n)
         return place
 
     def places(self, key: NDArray[np.float64], *, per: Per = "group") -> NDArray[np.int64]:
-        """Place, from 0, of each rollout among those of its group (or of the batch) that take part, by ``key`` ascending.
+        """Place, from 0, of each rollout among those of its group (or the batch) that take part, by ``key`` ascending.
 
         Equal keys are in the order of preference. A rollout that takes no part has the place -1.
         """
-        at = np.flatnonzero(self.seen)
-        index = self.groups.index[at] if per == "group" else np.zeros(len(at), np.int64)
-        order = np.lexsort((self.preference[at], key[at] + 0.0, index))
-        counts = np.bincount(index, minlength=1)
-        out = np.full(len(self.x), -1, np.int64)
-        out[at[order]] = np.arange(len(at)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return out
+        return _core.select_places(self.who, self.within(per), key, self.only, self.order)
 
     def select(
         self,
@@ -86,9 +103,9 @@ class Candidates:
         statistics: Statistics | None = None,
     ) -> Selection:
         """Drops what takes no part, then whole groups for their reasons, then rollouts for theirs."""
-        index = self.groups.index
-        dropped = [("not valid", ~self.valid), ("missing reward", self.missing)]
-        dropped += [(why, bad[index]) for why, bad in groups]
+        dropped = [("not valid", ~self.valid), (f"missing {self.what}", self.missing)]
+        nothing = np.zeros(len(self.x), bool)
+        dropped += [(why, bad[self.groups.index] if bad.any() else nothing) for why, bad in groups]
         return selection(self.who, self.groups, [*dropped, *rollouts], self.kind, statistics=statistics)
 
 
@@ -127,6 +144,7 @@ def read(
         None if ties is None else column(who, "ties", ties, seen)[0],
         None if uid is None else Uids.of(who, uid, len(made)),
         None if seed is None else whole(who, "seed", seed, least=0),
+        name.removesuffix("s"),
     )
 
 
@@ -137,6 +155,8 @@ def short_groups(of: Candidates, keep: int, short: Short, *, per: Per = "group")
         ValueError: ``short="raise"``, and there is such a group; the batch is one group for ``per="batch"``.
     """
     choice(of.who, "short", short, ("keep", "drop", "raise"))
+    if short == "keep":
+        return np.zeros(of.groups.n_groups, bool)
     counts = of.counts if per == "group" else np.full(of.groups.n_groups, int(of.seen.sum()))
     few = counts < keep
     if short == "raise" and few.any():
@@ -144,4 +164,12 @@ def short_groups(of: Candidates, keep: int, short: Short, *, per: Per = "group")
         where = f"group {of.groups.ids[g]!r} has {counts[g]}" if per == "group" else f"the batch has {counts[g]}"
         msg = f"{of.who}(): 'keep' must be at most the rollouts that take part, got {keep}, but {where}"
         raise ValueError(msg)
-    return few if short == "drop" else np.zeros(len(few), bool)
+    return few
+
+
+def _sorted(keys: list[NDArray[np.generic]]) -> NDArray[np.int64]:
+    """Rows by the last key, equal ones by the one before, and so on. The first has no equal ones."""
+    order = np.argsort(keys[-1])
+    # One sort is several times as fast as several, and random words hardly ever are equal.
+    last = keys[-1][order]
+    return np.lexsort(keys) if (last[1:] == last[:-1]).any() else order

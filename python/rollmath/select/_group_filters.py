@@ -116,3 +116,58 @@ def mean_band(
     below = mean < bounds[0] if closed else mean <= bounds[0]
     above = mean > bounds[1] if closed else mean >= bounds[1]
     return r.select(groups=(("mean too low", below), ("mean too high", above)))
+
+
+def pivot(
+    rewards: ArrayLike,
+    groups: Groups | ArrayLike,
+    *,
+    below: float,
+    nan: Nan = "raise",
+    valid: ArrayLike | None = None,
+) -> Selection:
+    """Pivots: keeps the rollouts of group ``g`` if ``max(r) > min(r)`` and ``mean(r) < below``.
+
+    A group is a state: some turn of a demonstration, from which the policy was run a few times. It is worth training on
+    where the policy sometimes succeeds and mostly fails. Take the reward that decides on success, before a length
+    penalty, which would make a spread of its own.
+
+    Args:
+        rewards: one number a rollout, ``[N]``.
+        groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes. A state each.
+        below: the mean is below this; ``math.inf`` for no bound.
+        nan: ``"raise"``, NaN is an error; ``"omit"``, it is a missing reward, which takes no part and is dropped.
+        valid: rollouts that take part (bool or int, nonzero = True); the others enter no statistic and are dropped.
+
+    Returns:
+        A :class:`Selection`; its report tells groups without spread, groups of one, groups whose mean is not below the
+        bound, rollouts with a missing reward and rollouts that were not valid.
+
+    Edge cases: a positive variance is ``max(r) > min(r)``, with no rounding between. A group of one has none, and is
+    dropped as such. A mean of exactly ``below`` is not below.
+
+    Raises:
+        ValueError: wrong lengths, rewards that are infinite, or NaN unless omitted, a ``below`` that is NaN.
+        TypeError: wrong dtype or rank.
+
+    Source: PivotRL, arXiv 2603.21383 (secondary descriptions: positive variance and a mean below a threshold; its value
+    is unverified, and has no default here).
+
+    >>> chosen = pivot([1.0, 0, 0, 1, 1, 0, 0, 0], list("aaabbbcc"), below=0.5)
+    >>> print(chosen.report)
+    pivot kept 3 of 8 rollouts in 1 of 3 groups
+      no spread      1 group, 2 rollouts: 'c' (2)
+      mean too high  1 group, 3 rollouts: 'b' (3)
+    """
+    who = "pivot"
+    bound = number(who, "below", below)
+    if math.isnan(bound):
+        msg = f"{who}(): 'below' must be a number, got nan"
+        raise ValueError(msg)
+    r = read(who, rewards, groups, nan=nan, valid=valid)
+    high, low, mean = (
+        np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min, ops.segment_mean)
+    )
+    lone = r.counts == 1
+    flat = ~(high > low) & ~lone
+    return r.select(groups=(("no spread", flat), ("group of one", lone), ("mean too high", ~(mean < bound))))

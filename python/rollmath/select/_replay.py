@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, describe, integers
+from rollmath._arrays import ArrayLike, integers
 from rollmath._checks import whole
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._random import generator, permutation, ranks
+from rollmath.select._prompt_state import check_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMNS = ("codes", "positions", "iterations")
+#: Of the saved state; another one is refused.
+_VERSION = 1
 
 
 class ReplayDraw(NamedTuple):
@@ -163,23 +166,22 @@ class ReplayBuffer:
         """All of it as plain values and arrays, for a checkpoint; pickling works, too."""
         self._forget()
         columns = {name: column.copy() for name, column in zip(_COLUMNS, self._entries(), strict=True)}
-        return {"max_age": self._max_age, "per_key": self._per_key, "keys": list(self._keys), **columns}
+        limits = {"max_age": self._max_age, "per_key": self._per_key}
+        return {"version": _VERSION, **limits, "keys": list(self._keys), **columns}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes over what :meth:`state_dict` returned, in place of everything.
 
         Raises:
-            ValueError: something is missing or does not fit together. Nothing is changed then.
+            ValueError: a state of another version; something is missing or does not fit together. Nothing is changed
+                then.
             TypeError: no mapping.
         """
         who = "ReplayBuffer.load_state_dict"
-        if not isinstance(state, Mapping):
-            msg = f"{who}(): 'state' must be what state_dict() returned, got {describe(state)}"
-            raise TypeError(msg)
+        # Before it had a version, the state was what version 1 has.
+        older = isinstance(state, Mapping) and "version" not in state
         names = {"max_age", "per_key", "keys", *_COLUMNS}
-        if state.keys() != names:
-            msg = f"{who}(): 'state' must have {', '.join(sorted(names))}, got {', '.join(map(str, state))}"
-            raise ValueError(msg)
+        check_state(who, state, names if older else names | {"version"}, _VERSION)
         loaded = ReplayBuffer(max_age=state["max_age"], per_key=state["per_key"])
         loaded._keys = {key: code for code, key in enumerate(state["keys"])}
         n = len(state["positions"])

@@ -11,15 +11,13 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, Immutable, Kind, choice, describe, frozen, host, is_tensor
 from rollmath._checks import mask as mask_of
 from rollmath.groups import Groups
+from rollmath.select._report_text import number_of, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Whether the statistics of a group (mean, standard deviation) are those of all its rollouts, or of those kept.
 Statistics: TypeAlias = Literal["before", "after"]
-
-#: Groups that a printed report names for each reason.
-_SHOWN = 4
 
 
 class Dropped(NamedTuple):
@@ -137,36 +135,12 @@ class SelectionReport(Immutable):
         return tuple(found)
 
     def __str__(self) -> str:
-        # Prompts are groups of one: to count both would say it twice.
-        apart = self.unit == "rollout" or self.n_groups < self.n_rollouts
-        where = f" in {self.kept_groups} of {_number(self.n_groups, 'group')}" if apart else ""
-        taken = f"; statistics {self.statistics}" if self.statistics else ""
-        lines = [f"{self.method} kept {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)}{where}{taken}"]
-        width = max((len(one.reason) for one in self.dropped), default=0)
-        for one in self.dropped:
-            counts = _number(one.rollouts, self.unit)
-            if apart:
-                named = _named(
-                    [f"{key!r} ({n})" for key, n in zip(one.ids[:_SHOWN], one.counts, strict=False)], one.groups
-                )
-                counts = f"{_number(one.groups, 'group')}, {counts}"
-            else:
-                named = _shown(one.ids)
-            lines.append(f"  {one.reason:<{width}}  {counts}: {named}")
-        if apart and self.lost and not self._whole:
-            lines.append(f"  nothing is left of {_number(len(self.lost), 'group')}: {_shown(self.lost)}")
-        return "\n".join(lines)
-
-    @property
-    def _whole(self) -> bool:
-        """Whether every reason took whole groups, so that the lines of the reasons say which are gone."""
-        sizes = dict(zip(self._groups.ids, self._groups.counts.tolist(), strict=True))
-        return all(sizes[key] == n for one in self.dropped for key, n in zip(one.ids, one.counts, strict=True))
+        return text(self)
 
     def __repr__(self) -> str:
         return (
-            f"SelectionReport({self.method}: {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)} kept, "
-            f"{self.dropped_groups} of {_number(self.n_groups, 'group')} dropped)"
+            f"SelectionReport({self.method}: {self.kept_rollouts} of {number_of(self.n_rollouts, self.unit)} kept, "
+            f"{self.dropped_groups} of {number_of(self.n_groups, 'group')} dropped)"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -200,7 +174,7 @@ class Selection(NamedTuple):
 
     def __repr__(self) -> str:
         report = self.report
-        return f"Selection({report.kept_rollouts} of {_number(report.n_rollouts, report.unit)} by {report.method})"
+        return f"Selection({report.kept_rollouts} of {number_of(report.n_rollouts, report.unit)} by {report.method})"
 
     def advantages(
         self,
@@ -261,20 +235,11 @@ def selection(
     """Of the reasons and, for each, the rollouts that it drops; the first reason of a rollout counts."""
     codes = np.zeros(len(groups), np.int8)
     for number in range(len(dropped), 0, -1):
-        codes[dropped[number - 1][1]] = number
+        if (bad := dropped[number - 1][1]).any():
+            # Arithmetic on bytes: an assignment by a mask takes many times as long.
+            codes *= ~bad
+            codes += np.multiply(bad, number, dtype=np.int8)
     mask = codes == 0
     reasons = [reason for reason, _ in dropped]
     report = SelectionReport(method, reasons, codes, groups, statistics=statistics, unit=unit)
     return Selection(kind.wrap(np.flatnonzero(mask)), kind.wrap(mask), report)
-
-
-def _number(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _shown(ids: Sequence[Any]) -> str:
-    return _named([repr(key) for key in ids[:_SHOWN]], len(ids))
-
-
-def _named(named: list[str], of: int) -> str:
-    return ", ".join([*named, f"and {of - _SHOWN} more"] if of > _SHOWN else named)

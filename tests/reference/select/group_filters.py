@@ -36,3 +36,16 @@ def mean_band(rewards, ids, *, low, high, inclusive=False, nan="raise", valid=No
         elif m > high or (m == high and not inclusive):
             why |= dict.fromkeys(rows, "mean too high")
     return [i for i in range(len(r)) if i not in why], why
+
+
+def pivot(rewards, ids, *, below, nan="raise", valid=None):
+    r, groups, why = taking_part(rewards, ids, valid, nan)
+    for rows in groups:
+        values = [r[i] for i in rows]
+        if len(values) == 1:
+            why |= dict.fromkeys(rows, "group of one")
+        elif values and max(values) == min(values):
+            why |= dict.fromkeys(rows, "no spread")
+        elif values and mean(values) >= below:
+            why |= dict.fromkeys(rows, "mean too high")
+    return [i for i in range(len(r)) if i not in why], why

@@ -31,7 +31,20 @@ def rewards_of(who: str, recipe: Recipe, batch: Batch) -> list[float]:
 
 
 def filtered(who: str, recipe: Recipe, batch: Batch) -> tuple[bool, str | None]:
-    """Whether the recipe trains any rollout of a group, and if not, why."""
+    """Whether the recipe trains any rollout of a group, and if not, why.
+
+    Raises:
+        ValueError: a filter that looks at other groups, too.
+    """
+    part = recipe.filter
+    if part is not None and (part.per_batch or "advantages" in part.reads):
+        what = "compares rollouts of different prompts" if part.per_batch else "looks at advantages"
+        msg = (
+            f"{who}(): the filter {part.method!r} of recipe {recipe.name!r} {what}, and slime calls this function with "
+            "one prompt at a time; leave --dynamic-sampling-filter-path out: post_process_rewards has the whole batch, "
+            "and applies the filter there"
+        )
+        raise ValueError(msg)
     report = _without_advantage(who, recipe, batch).selection.report
     if report.kept_rollouts:
         return True, None
@@ -73,6 +86,12 @@ def _prepare(who: str, recipe: Recipe, batch: Batch) -> Prepared:
         )
         raise ValueError(msg)
     columns: dict[str, Any] = {}
+    if recipe.filter is not None and recipe.filter.draws:
+        msg = (
+            f"{who}(): the filter {recipe.filter.method!r} of recipe {recipe.name!r} draws by a seed, and slime tells "
+            "its hooks no step; give one for all steps in the options of the filter, options = {seed = 0}"
+        )
+        raise ValueError(msg)
     for name in recipe.needs:
         columns[name] = batch.truncated() if name == "truncated" else batch.column(who, name)
     return recipe.prepare(batch.rewards, batch.groups, rows=batch.rows, **columns)

@@ -39,12 +39,14 @@ class Gathered:
         here: those of this rank.
         truncated: which rollouts do not end with an end-of-sequence token, bool ``[N]``; empty where no one asks.
         logps: log-probabilities under the old policy and the reference, packed over the positions of all rows.
+        seed: of this step, for a filter that draws.
     """
 
     batch: TRLBatch
     here: slice
     truncated: NDArray[np.bool_]
     logps: tuple[NDArray[np.float32], ...] = ()
+    seed: int = 0
 
 
 def loss_mask(output: dict[str, Any]) -> torch.Tensor:
@@ -110,7 +112,9 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
         training=bool(trainer.model.training),
     )
     truncated = np.concatenate([x["truncated"] for x in pieces])
-    return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps)
+    # The same on all ranks, and another one in every step of every run.
+    seed = (int(trainer.args.seed) << 32) + int(trainer.state.global_step)
+    return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps, seed)
 
 
 def _truncated(

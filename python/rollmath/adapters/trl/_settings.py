@@ -16,7 +16,7 @@ from rollmath.adapters.trl._effects import check_kl, check_options
 from rollmath.loss import PPO, Aggregation, Objective
 from rollmath.loss._aggregate import as_aggregation
 from rollmath.loss._mismatch_compose import Corrections, as_correction
-from rollmath.recipes import Advantage, Recipe, get, names
+from rollmath.recipes import Advantage, Filter, Recipe, get, names
 from rollmath.recipes._options import nearest
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: What a recipe decides by itself.
 PARTS = ("advantage", "filter", "objective", "aggregation", "kl", "correction")
 #: Columns of a recipe that the trainer knows by itself.
-SUPPLIED = ("logprobs", "truncated")
+SUPPLIED = ("logprobs", "truncated", "seed")
 #: Fields of a rollout_func that a method on trees takes, if they are there: see rollmath.adapters.trl.tree_rollout.
 PATHS = ("paths", "path_lengths")
 #: Fields that a method on steps takes besides its states, likewise.
@@ -149,8 +149,14 @@ def _from_parts(made: Settings, args: Any, parts: dict[str, Any]) -> Settings:
             takes = "a TRLBatch, or a recipes.Advantage" if name == "advantage" else "rewards and groups"
             msg = f"{who}(): {name!r} must be a function of {takes}, got {describe(parts[name])}"
             raise TypeError(msg)
-    if getattr(parts["filter"], "on", "rewards") != "rewards":
-        msg = f"{who}(): 'filter' must look at rewards (on='rewards'), got {parts['filter']}; put it in a recipe"
+    chosen = parts["filter"]
+    if isinstance(chosen, Filter) and (
+        set(chosen.reads) - {"rewards"} or chosen.draws or chosen.statistics is not None
+    ):
+        msg = (
+            f"{who}(): 'filter' must look at rewards alone (on='rewards') and leave statistics and the seed of a step "
+            f"to a recipe, got {chosen}; put it in a recipe"
+        )
         raise ValueError(msg)
     for name in ("objective", "kl"):
         if parts[name] is not None and not isinstance(parts[name], Objective):

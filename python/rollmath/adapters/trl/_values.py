@@ -94,6 +94,8 @@ def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
         columns["truncated"] = gathered.truncated[at]
     if recipe.reward_kl:
         columns["logprobs"] = _logprobs(gathered)
+    if "seed" in recipe.needs:
+        columns["seed"] = gathered.seed
     prepared = recipe.prepare(batch.rewards[at], batch.groups.take(at), rows=rows, **columns)
     if isinstance(prepared.advantages, Ragged):
         flat = np.zeros(int(batch.rows.offsets[-1]), np.float32)

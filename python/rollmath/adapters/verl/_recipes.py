@@ -35,6 +35,12 @@ def recipe_estimator(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
             raise ValueError(msg)
         # verl has its own penalty in the reward, algorithm.use_kl_in_reward.
         recipe = recipes.get({"recipe": name, **table} if name != ANY else table).replace(reward_kl=0.0)
+        if recipe.filter is not None and recipe.filter.draws:
+            msg = (
+                f"{batch.who}(): the filter {recipe.filter.method!r} draws by a seed, and verl tells an estimator no "
+                "step; give one for all steps in algorithm.rollmath.filter.options.seed"
+            )
+            raise ValueError(msg)
         renamed = dict(options.get("columns", {}))
         if recipe.advantage.on_steps:
             return steps_estimator(batch, recipe, renamed, rewards=options.get("rewards"))
