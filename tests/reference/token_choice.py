@@ -66,5 +66,5 @@ def draw(trained, *, k=None, scope="all", uids=None, seed=0, **want):
         [((token_hash(uids[i], t, seed) >> 11) + 0.5) * 2.0**-53 for t, x in enumerate(row) if x]
         for i, row in enumerate(mask)
     ]
-    parts = [sum(numbers, [])] if scope == "all" else numbers
+    parts = [[x for row in numbers for x in row]] if scope == "all" else numbers
     return mask, [max(part, default=0.0) for part in parts], kept, totals

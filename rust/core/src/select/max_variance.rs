@@ -183,7 +183,7 @@ fn rises(sorted: &[f64], keep: usize, k: usize) -> bool {
     slope.add(sorted[n - 1 - k], m - 1);
     slope.add(sorted[keep - 1 - k], m + 1);
     sorted[..keep - k].iter().chain(&sorted[n - k..]).for_each(|&v| slope.add(v, -2));
-    slope.is_positive()
+    slope.positive()
 }
 
 #[cfg(test)]
