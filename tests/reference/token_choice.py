@@ -63,8 +63,8 @@ def draw(trained, *, k=None, scope="all", uids=None, seed=0, **want):
     mask, _, kept, totals = choose(same, k=k, scope=scope, ties="exact", uids=uids, seed=seed, **want)
     uids = list(range(len(trained))) if uids is None else uids
     numbers = [
-        [((token_hash(uids[i], t, seed) >> 11) + 0.5) * 2.0**-53 for t, x in enumerate(row) if x]
+        [((token_hash(uids[i], t, seed) >> 12) + 0.5) * 2.0**-52 for t, x in enumerate(row) if x]
         for i, row in enumerate(mask)
     ]
-    parts = [sum(numbers, [])] if scope == "all" else numbers
+    parts = [[x for row in numbers for x in row]] if scope == "all" else numbers
     return mask, [max(part, default=0.0) for part in parts], kept, totals

@@ -18,7 +18,8 @@ def word(key, seed):
 
 
 def bits(uid):
-    if isinstance(uid, int):
+    """64 bits of an id; integers that have no more are their own."""
+    if isinstance(uid, int) and -(2**63) <= uid < 2**63:
         return uid % WORD
     return int.from_bytes(hashlib.blake2b(repr(uid).encode(), digest_size=8).digest(), "little")
 

@@ -136,7 +136,7 @@ def test_after_a_selection():
     assert chosen.indices.tolist() == [0, 1, 4, 7]
     assert str(chosen.report) == (
         "round_to_multiple kept 4 of 9 rollouts in 3 of 4 groups\n"
-        "  no spread               1 group, 2 rollouts: 'b' (2)\n"
+        "  no spread               1 group,  2 rollouts: 'b' (2)\n"
         "  over the multiple of 4  2 groups, 3 rollouts: 'c' (2), 'd' (1)\n"
         "  nothing is left of 1 group: 'b'"
     )

@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from token_forms import FORMS, ROWS, WANTS, Form, agrees, hidden, unzip
 
 import rollmath as rm
+from rollmath.ops import _device_rows
 
 torch = pytest.importorskip("torch")
 
@@ -106,7 +108,7 @@ def test_shift_and_scale_change_nothing(rows, want):
 
 
 def test_large_batches_and_threads(same_bits):
-    before = rm.num_threads()
+    before, first = rm.num_threads(), None
     rng = np.random.default_rng(0)
     x = rng.exponential(size=(64, 5000)).astype(np.float32)
     x[rng.random(x.shape) < 0.3] = 0.25
@@ -124,7 +126,7 @@ def test_large_batches_and_threads(same_bits):
             ]
             for share, one in zip((0.2, 0.8), exact, strict=True):
                 assert int(one.mask.sum()) == int(one.kept) == math.floor(share * seen.sum())
-            first = exact if n == 1 else first
+            first = first or exact
             for one, other in zip(exact, first, strict=True):
                 same_bits(one.mask, other.mask)
     finally:
@@ -144,11 +146,39 @@ def test_kinds():
     frozen = np.arange(4.0)
     frozen.setflags(write=False)
     assert top_tokens(frozen, count=1).mask.tolist() == [False, False, False, True]
-    for empty in ([], np.zeros((0, 3)), np.zeros((2, 0), np.float32), rm.Ragged([], [0])):
-        chosen = top_tokens(empty, share=0.5)
-        assert (int(chosen.kept), int(chosen.total), float(chosen.threshold)) == (0, 0, math.inf)
+
     rows = top_tokens(rm.Ragged(np.array([1.0, 2.0]), [0, 0, 2, 2]), share=0.5, scope="row")
     assert (rows.kept.tolist(), rows.total.tolist()) == ([0, 1, 0], [0, 2, 0])
+
+
+NOTHING = [
+    pytest.param([], id="list"),
+    pytest.param(np.zeros((0, 3)), id="no rows"),
+    pytest.param(np.zeros((2, 0), np.float32), id="no columns"),
+    pytest.param(rm.Ragged([], [0]), id="ragged"),
+    pytest.param(torch.zeros(0), id="tensor"),
+    pytest.param(torch.zeros(2, 0), id="padded tensor"),
+    pytest.param(rm.Ragged(torch.zeros(0), [0, 0, 0]), id="ragged tensor"),
+]
+
+
+@pytest.mark.parametrize("empty", NOTHING)
+@pytest.mark.parametrize("interpret", [False, True])
+def test_no_tokens_at_all(empty, interpret):
+    with mock.patch.object(_device_rows, "INTERPRET", interpret):
+        for found in (
+            top_tokens(empty, share=0.5),
+            top_tokens(empty, count=3, ties="exact"),
+            rm.select.high_entropy_tokens(empty),
+            rm.select.d3s_tokens(empty, empty, share=1.0, scope="all"),
+            rm.select.low_probability_tokens(empty, share=0.5, advantages=empty, of="all"),
+            rm.select.high_covariance_tokens(empty, empty, count=1),
+            rm.select.high_covariance_tokens(empty, empty, share=0.5, least=1, bounds=(1, 5)),
+        ):
+            assert (int(found.kept), int(found.total)) == (0, 0)
+            assert float(found.threshold) in {math.inf, -math.inf, 0.0}
+            values = found.mask.values if isinstance(found.mask, rm.Ragged) else found.mask
+            assert values.reshape(-1).tolist() == []
 
 
 def test_rows_name_their_tokens():

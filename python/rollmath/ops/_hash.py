@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
+#: The lowest int64.
+_LOW = -(2**63)
 
 
 def mixed(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -33,8 +37,9 @@ def seeded(words: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def unit(words: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Numbers in (0, 1), odd multiples of 2^-54, of random words."""
-    return ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    """Numbers in (0, 1), odd multiples of 2^-53, of random words."""
+    # With one bit more, the half would be rounded away near 1, and the number be 1.
+    return ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 @dataclass(frozen=True)
@@ -43,11 +48,21 @@ class Uids:
 
     Attributes:
         rank: place of each row in the ascending order of the ids, int64.
-        keys: 64 bits of each id, the same in every process; not random yet.
     """
 
     rank: NDArray[np.int64]
-    keys: NDArray[np.uint64]
+    _ids: NDArray[np.int64] | list[Any]
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """64 bits of each id, the same whatever the other ids are and in every process; not random yet."""
+        if isinstance(self._ids, np.ndarray):
+            return self._ids.view(np.uint64)
+        words = _digests(self._ids)
+        # Integers that fit are their own keys also where others do not: a shard may have none that do not.
+        own = [i for i, x in enumerate(self._ids) if _fits([x])]
+        words[own] = [int(self._ids[i]) % 2**64 for i in own]
+        return words
 
     @classmethod
     def of(
@@ -61,23 +76,25 @@ class Uids:
         """
         if uid is None:
             rows = np.arange(n, dtype=np.int64)
-            return cls(rows, rows.view(np.uint64))
-        array = _int_array(who, name, uid)
+            return cls(rows, rows)
+        array, ids = _int_array(who, name, uid), []
         if array is None:
             groups = as_groups(who, uid, length=n, name=name, why=why)
             if groups.n_groups < n:
                 _twice(who, name, groups.ids[int(np.argmax(groups.counts > 1))])
-            ids = [groups.ids[g] for g in groups.index.tolist()]
+            # Groups are numbered as they appear, and each is one row.
+            ids = list(groups.ids)
             array = np.array(ids, np.int64) if _fits(ids) else None
         elif len(array) != n:
             msg = f"{who}(): {name!r} must have length {n} (= {why}), got {len(array)}"
             raise ValueError(msg)
         if array is None:
-            return cls(_ranked(sorted(range(n), key=ids.__getitem__), n), _digests(ids))
-        order = np.argsort(array, kind="stable")
+            return cls(_ranked(_sorted(who, name, ids), n), ids)
+        # Ids are all different, so that any algorithm sorts them alike; the fastest is not stable.
+        order = np.argsort(array)
         if len(twice := np.flatnonzero(np.diff(array[order]) == 0)):
             _twice(who, name, int(array[order[twice[0]]]))
-        return cls(_ranked(order, n), array.view(np.uint64))
+        return cls(_ranked(order, n), array)
 
     def words(self, seed: int) -> NDArray[np.uint64]:
         """A random word of each id."""
@@ -95,12 +112,20 @@ def _int_array(who: str, name: str, uid: Any) -> NDArray[np.int64] | None:
 
 
 def _fits(ids: list[Any]) -> bool:
-    return bool(ids) and isinstance(ids[0], (int, np.integer)) and all(-(2**63) <= x < 2**63 for x in ids)
+    return bool(ids) and isinstance(ids[0], (int, np.integer)) and all(_LOW <= x < -_LOW for x in ids)
 
 
 def _twice(who: str, name: str, uid: object) -> None:
     msg = f"{who}(): {name!r} must name each row once, got {uid!r} twice"
     raise ValueError(msg)
+
+
+def _sorted(who: str, name: str, ids: list[Any]) -> list[int]:
+    try:
+        return sorted(range(len(ids)), key=ids.__getitem__)
+    except TypeError as error:
+        msg = f"{who}(): {name!r} must be ids that have an order, but {error}; make strings of them"
+        raise TypeError(msg) from None
 
 
 def _ranked(order: Any, n: int) -> NDArray[np.int64]:
@@ -110,12 +135,15 @@ def _ranked(order: Any, n: int) -> NDArray[np.int64]:
 
 
 def _digests(ids: list[Any]) -> NDArray[np.uint64]:
-    parts = [hashlib.blake2b(repr(_plain(x)).encode("utf-8", "surrogatepass"), digest_size=8).digest() for x in ids]
+    own = ids if set(map(type, ids)) <= {str, bytes, uuid.UUID} else map(_plain, ids)
+    parts = [hashlib.blake2b(repr(x).encode("utf-8", "surrogatepass"), digest_size=8).digest() for x in own]
     return np.frombuffer(b"".join(parts), "<u8").astype(np.uint64)
 
 
 def _plain(x: Any) -> Any:
-    """Without NumPy's scalars, whose repr is not that of the Python number that they equal."""
+    """Python's own types, since the repr of others that are equal (NumPy's, enums, named tuples) is not the same."""
     if isinstance(x, tuple):
         return tuple(_plain(part) for part in x)
-    return x.item() if isinstance(x, np.generic) else x
+    if isinstance(x, str):
+        return str.__str__(x)
+    return int(x) if isinstance(x, (int, np.integer)) else x

@@ -11,7 +11,7 @@ from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import real, whole
 from rollmath.groups import Groups
 from rollmath.select._candidates import Nan, Per, Short, read, short_groups
-from rollmath.select._selection import Selection
+from rollmath.select._selection import Selection, Statistics
 
 Order: TypeAlias = Literal["preference", "extreme"]
 
@@ -56,8 +56,9 @@ def balanced(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`. Per group ``report.statistics`` is ``"after"``: the mean of all would keep the balance of
-        before. Per batch None: nothing is said of it.
+        A :class:`Selection`; its report tells rollouts over the share of their side, groups with fewer than ``keep``
+        under ``short="drop"``, rollouts with a missing reward and those that were not valid. Per group
+        ``report.statistics`` is ``"after"``: the mean of all would keep the balance of before. Per batch it is None.
 
     Edge cases: a group on one side of the threshold is kept on that side alone, ``keep`` of it. Of 0/1 rewards this is
     :func:`max_variance`.
@@ -96,7 +97,8 @@ def balanced(
     place = replace(r, groups=Groups.product(outer, above.view(np.int8))).places(key)
 
     n_above, n_below = (np.bincount(outer.index[r.seen & side], minlength=outer.n_groups) for side in (above, ~above))
+    most = min(most, len(above))
     from_above = np.minimum(n_above, np.maximum(most // 2, most - n_below))
     share = np.where(above, from_above[outer.index], most - from_above[outer.index])
-    statistics = "after" if per == "group" else None
+    statistics: Statistics | None = "after" if per == "group" else None
     return r.select([("over the share of its side", place >= share)], [("fewer than keep", few)], statistics=statistics)

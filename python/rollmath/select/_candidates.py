@@ -38,6 +38,8 @@ class Candidates:
     ties: NDArray[np.float64] | None = None
     uids: Uids | None = None
     seed: int | None = None
+    #: What one of the numbers is.
+    what: str = "reward"
 
     @cached_property
     def seen(self) -> NDArray[np.bool_]:
@@ -101,7 +103,7 @@ class Candidates:
         statistics: Statistics | None = None,
     ) -> Selection:
         """Drops what takes no part, then whole groups for their reasons, then rollouts for theirs."""
-        dropped = [("not valid", ~self.valid), ("missing reward", self.missing)]
+        dropped = [("not valid", ~self.valid), (f"missing {self.what}", self.missing)]
         nothing = np.zeros(len(self.x), bool)
         dropped += [(why, bad[self.groups.index] if bad.any() else nothing) for why, bad in groups]
         return selection(self.who, self.groups, [*dropped, *rollouts], self.kind, statistics=statistics)
@@ -142,6 +144,7 @@ def read(
         None if ties is None else column(who, "ties", ties, seen)[0],
         None if uid is None else Uids.of(who, uid, len(made)),
         None if seed is None else whole(who, "seed", seed, least=0),
+        name.removesuffix("s"),
     )
 
 

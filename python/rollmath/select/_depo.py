@@ -96,7 +96,7 @@ def depo(
     Returns:
         A :class:`Selection` of prompts.
 
-    Edge cases: a part of the prompts that is a whole number but for rounding is that number: 0.29 of 100 prompts are 29.
+    Edge cases: a part that is a whole number of prompts but for rounding is that number: 0.29 of 100 is 29.
 
     Raises:
         ValueError: neither or both of ``keep`` and ``share``; ``visits`` without ``neglected`` or the reverse; shares

@@ -7,7 +7,7 @@ from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import whole
 from rollmath.groups import Groups
 from rollmath.select._candidates import Nan, Per, Short, read, short_groups
-from rollmath.select._selection import Selection
+from rollmath.select._selection import Selection, Statistics
 
 
 def max_variance(
@@ -46,12 +46,16 @@ def max_variance(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`, of rewards with ``report.statistics == "after"`` (the mean and spread of a group are those
-        of the rollouts kept, as in PODS), of the batch with ``"before"`` (advantages stay as they are, as in D3S).
+        A :class:`Selection`; its report tells rollouts that add less variance, groups with fewer than ``keep`` under
+        ``short="drop"``, rollouts with a missing reward and those that were not valid. ``report.statistics`` is
+        ``"after"`` per group (the mean and spread are those of the rollouts kept, as in PODS), ``"before"`` per batch
+        (advantages stay as they are, as in D3S).
 
     Edge cases: several ``k`` may give the same variance: the smallest is taken, the fewest of the largest rewards. No
-    rounding decides this: where doubles leave it open, it is computed without rounding, for any finite rewards. Of
-    equal rewards, those first in preference are kept (``ties``, ``seed``, ``uid``, row), at both ends; equal rewards
+    rounding decides this: where doubles leave it open, it is computed without rounding, for any finite rewards. (They
+    are taken as given: 0.1, 0.2, 0.3 and 0.4 as doubles are not evenly spaced; 1, 2, 3 and 4 are.)
+
+    Of equal rewards, those first in preference are kept (``ties``, ``seed``, ``uid``, row), at both ends; equal rewards
     into which both ends reach are one class. So of a group of equal rewards the first ``keep`` in preference are kept
     (``nonzero_spread`` drops such groups). One rollout has no variance: ``keep=1`` keeps the smallest.
 
@@ -80,5 +84,5 @@ def max_variance(
     r = read(who, rewards, groups, nan=nan, valid=valid, ties=ties, uid=uid, seed=seed)
     few = short_groups(r, most, short, per=per)
     kept = _core.select_max_variance(who, "rewards", r.within(per), r.x, r.only, r.order, min(most, max(len(r.x), 1)))
-    statistics = "after" if per == "group" else "before"
+    statistics: Statistics = "after" if per == "group" else "before"
     return r.select([("adds less variance", ~kept)], [("fewer than keep", few)], statistics=statistics)

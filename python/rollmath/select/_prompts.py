@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WHY = "len(prompts)"
-#: No random number is nearer to 1; the logarithm of one that rounding has made 1 is not infinite.
-_SOONEST = 2.0**-54
 
 
 def read_prompts(
@@ -84,12 +81,17 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
     if uids is None or seed is None:
         msg = f"{of.who}: a draw needs ids and a seed"
         raise RuntimeError(msg)
+    if keep < 1 or int(able.sum()) <= keep:
+        return able & (keep > 0)
     # A race of its own has words of its own: who lost the last one must not lose this one for that.
     words = uids.words(seed) if race == 0 else seeded(uids.words(seed), race)
     time = np.full(len(of.x), np.inf)
-    time[able] = np.log(np.maximum(-np.log(unit(words[able])), _SOONEST)) - np.log(of.x[able])
-    place = replace(of, valid=able).places(time, per="batch")
-    return (place >= 0) & (place < keep)
+    time[able] = np.log(-np.log(unit(words[able]))) - np.log(of.x[able])
+    last = np.partition(time, keep - 1)[keep - 1]
+    taken = time < last
+    equal = np.flatnonzero(time == last)
+    taken[equal[np.argsort(uids.rank[equal])][: keep - int(taken.sum())]] = True
+    return taken
 
 
 def too_few(of: Candidates, able: int, keep: int, short: Short, what: str) -> bool:

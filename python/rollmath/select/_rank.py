@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rollmath._arrays import ArrayLike, Kind, choice, is_tensor
+from rollmath._arrays import ArrayLike, choice
 from rollmath._checks import real, whole
-from rollmath.groups import Groups, as_groups
+from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates, Nan, Per, Short, read, short_groups
+from rollmath.select._members import members
 from rollmath.select._selection import Selection, Statistics
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ def top(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`. Per group ``report.statistics`` is ``"after"`` (GFPO: the mean and spread of a group are
-        those of the rollouts kept); per batch None: nothing is said of it.
+        A :class:`Selection`; its report tells rollouts that are not among the largest, groups with fewer than ``keep``
+        under ``short="drop"``, rollouts with a missing value and those that were not valid. ``report.statistics`` is
+        ``"after"`` per group (GFPO: the mean and spread are those of the rollouts kept), None per batch.
 
     Raises:
         ValueError: ``keep`` below 1, wrong lengths, values that are infinite, or NaN unless omitted, an uid twice, a
@@ -98,7 +99,8 @@ def bottom(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`, with the statistics of :func:`top`.
+        A :class:`Selection`; its report tells rollouts that are not among the smallest, and the rest as that of
+        :func:`top`, with the same statistics: ``"after"`` per group, None per batch.
 
     Raises:
         ValueError: as :func:`top`.
@@ -149,7 +151,8 @@ def nearest(
         valid: those that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`; its report says nothing of statistics.
+        A :class:`Selection`; its report tells rollouts that are not among the nearest, and the rest as that of
+        :func:`top`; it says nothing of statistics.
 
     Edge cases: distances are compared without rounding, as those of the numbers given: 0.3 as a double is a little
     farther from 0.5 than 0.7 is. Where 3 and 7 of 10 should be as far from the middle, pass the counts, ``target=5``.
@@ -194,7 +197,9 @@ def random(
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
-        A :class:`Selection`, of the kind of ``groups`` if these are a tensor; with the statistics of :func:`top`.
+        A :class:`Selection`, of the kind of ``groups`` if these are a tensor; its report tells rollouts that were not
+        drawn, groups with fewer than ``keep`` under ``short="drop"`` and rollouts that were not valid. Statistics are
+        ``"after"`` per group, None per batch.
 
     Raises:
         ValueError: ``keep`` below 1, a negative seed, wrong lengths, an uid twice, a group with fewer than ``keep``
@@ -208,10 +213,7 @@ def random(
     """
     who = "random"
     whole(who, "seed", seed, least=0)
-    made = as_groups(who, groups)
-    r = read(who, np.zeros(len(made)), made, valid=valid, uid=uid, seed=seed)
-    if is_tensor(groups):
-        r = replace(r, kind=Kind(groups.device))
+    r = members(who, groups, valid=valid, uid=uid, seed=seed)
     return _first(r, r.x, keep, per, short, "not drawn", _after(per))
 
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 _LOW = -(1 << 63)
 _GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)
-#: Copies of each count: additions to one place wait for one another, and many scores begin with the same digit.
+#: Most copies of each count: additions to one place wait for one another, and many scores begin with the same digit.
 _COPIES = 32
 
 
-def keys(batch: TokenBatch, *, largest: bool) -> torch.Tensor:
+def keys(batch: TokenBatch, *, largest: bool) -> Any:
     """Integers that order as the scores do, unsigned, as int64."""
     torch = batch.device.torch
     x = batch.scores if largest else -batch.scores
@@ -51,18 +51,19 @@ def shifted(x: torch.Tensor, by: int) -> torch.Tensor:
     return x if by == 0 else (x >> by) & ((1 << (64 - by)) - 1)
 
 
-def counts(key: torch.Tensor, seen: torch.Tensor, prefix: Any, shift: int, width: int, bins: int) -> torch.Tensor:
+def counts(key: torch.Tensor, seen: torch.Tensor, prefix: Any, shift: int, width: int, bins: int) -> Any:
     """How many of the keys seen, that begin with the prefix, have which digit; int64 ``[bins]``."""
     torch = importlib.import_module("torch")
     digits = shifted(key, shift)
     if shift + width < 64:
         seen = seen & (shifted(digits, width) == prefix)
     digit = digits & ((1 << width) - 1)
-    copy = torch.arange(len(key), device=key.device) % _COPIES
-    sums = torch.zeros(_COPIES * bins, dtype=torch.int64, device=key.device)
-    sums.scatter_add_(0, copy * bins + digit, seen.to(torch.int64))
-    total: torch.Tensor = sums.view(_COPIES, bins).sum(0)
-    return total
+    copies = min(_COPIES, 1 + (len(key) >> 14))
+    if copies > 1:
+        digit = torch.arange(len(key), device=key.device) % copies * bins + digit
+    sums = torch.zeros(copies * bins, dtype=torch.int64, device=key.device)
+    sums.scatter_add_(0, digit, seen.to(torch.int64))
+    return sums.view(copies, bins).sum(0)
 
 
 def digit(counts: torch.Tensor, left: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -83,7 +84,7 @@ def at(x: Any, batch: TokenBatch) -> Any:
     return x.to(batch.device.device, non_blocking=True)
 
 
-def number_of(key: torch.Tensor, k: torch.Tensor, bits: int, *, largest: bool) -> torch.Tensor:
+def number_of(key: torch.Tensor, k: torch.Tensor, bits: int, *, largest: bool) -> Any:
     """The score of a key, 0-d; infinite if nothing is chosen."""
     torch = importlib.import_module("torch")
     if bits == 64:
@@ -91,7 +92,7 @@ def number_of(key: torch.Tensor, k: torch.Tensor, bits: int, *, largest: bool) -
     else:
         word = key ^ torch.where(key >= 0x80000000, 0x80000000, 0xFFFFFFFF)
         x = torch.where(word >= 0x80000000, word - (1 << 32), word).to(torch.int32).view(torch.float32)
-    found: torch.Tensor = torch.where(k > 0, x, float("inf"))
+    found = torch.where(k > 0, x, float("inf"))
     return (found if largest else -found) + 0.0
 
 
@@ -100,7 +101,7 @@ def ordered(x: Any, bits: int) -> Any:
     return x ^ _LOW if bits == 64 else x
 
 
-def wanted_of(want: Wanted, n: torch.Tensor) -> torch.Tensor:
+def wanted_of(want: Wanted, n: torch.Tensor) -> Any:
     """How many to choose of ``n``, int64 where ``n`` is."""
     torch = importlib.import_module("torch")
     share, count, least = want
@@ -113,16 +114,14 @@ def wanted_of(want: Wanted, n: torch.Tensor) -> torch.Tensor:
     return torch.minimum(k.clamp(min=least), n)
 
 
-def mean(x: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+def mean(x: torch.Tensor, seen: torch.Tensor) -> Any:
     """Of the numbers seen, float64; exactly the common value if all are equal."""
     torch = importlib.import_module("torch")
-    low, high = (
-        torch.where(seen, x, fill).amin() if fill > 0 else torch.where(seen, x, fill).amax()
-        for fill in (float("inf"), float("-inf"))
-    )
+    if not len(x):
+        return x.new_zeros(())
+    low, high = torch.where(seen, x, float("inf")).amin(), torch.where(seen, x, float("-inf")).amax()
     average = torch.where(seen, x, 0.0).sum() / seen.sum()
-    found: torch.Tensor = torch.where(low == high, low, average)
-    return found
+    return torch.where(low == high, low, average)
 
 
 def top_of_rows(
@@ -141,14 +140,14 @@ def top_of_rows(
     for column in (*steps, key):
         order = order[torch.argsort(column[order], descending=True, stable=True)]
     order = order[torch.argsort(row_of[order], stable=True)]
-    # Where there is no row, or an empty one at the end, any place will do: k is 0 there.
-    last = (batch.starts + k - 1).clamp(min=0, max=max(len(key) - 1, 0))
-    at = order[last] if len(key) else last
-    far = torch.full_like(batch.scores[:1], float("inf") if largest else float("-inf"))
-    threshold = torch.where(k > 0, batch.scores[at] + 0.0, far) if len(key) else far.expand(rows.rows)
+    far = batch.scores.new_full((rows.rows,), float("inf") if largest else float("-inf"))
+    if not len(key):
+        return batch.trained, far, total, total
+    # Where an empty row ends the batch any place will do: k is 0 there.
+    at = order[(batch.starts + k - 1).clamp(min=0, max=len(key) - 1)]
+    threshold = torch.where(k > 0, batch.scores[at] + 0.0, far)
     if seed is None:
-        least = key[at] if len(key) else last
-        mask = batch.trained & (key >= least[row_of]) & (k > 0)[row_of]
+        mask = batch.trained & (key >= key[at][row_of]) & (k > 0)[row_of]
     else:
         place = torch.empty_like(order)
         place[order] = torch.arange(len(key), device=rows.device)

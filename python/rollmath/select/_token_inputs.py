@@ -99,7 +99,7 @@ class TokenBatch:
         read: Any = self.rows.read(**{self.name: self.x})[0]
         return read if isinstance(self.rows, TokenRows) else self._flat_floats(read)
 
-    def _flat_floats(self, x: torch.Tensor) -> torch.Tensor:
+    def _flat_floats(self, x: torch.Tensor) -> Any:
         torch = self.device.torch
         return x.reshape(-1).to(torch.float64 if x.dtype == torch.float64 else torch.float32)
 
@@ -177,26 +177,21 @@ class TokenBatch:
         return seen
 
     @cached_property
-    def starts(self) -> torch.Tensor:
+    def starts(self) -> Any:
         """Where the rows begin, on the device."""
         rows, torch = self.device, self.device.torch
-        made: torch.Tensor = (
-            torch.arange(rows.rows, device=rows.device) * rows.shape[1] if rows.offsets is None else rows.offsets[:-1]
-        )
-        return made
+        if rows.offsets is None:
+            return torch.arange(rows.rows, device=rows.device) * rows.shape[1]
+        return rows.offsets[:-1]
 
     @cached_property
-    def row_of(self) -> torch.Tensor:
+    def row_of(self) -> Any:
         """The row of each position, on the device."""
         rows, torch = self.device, self.device.torch
+        places = torch.arange(rows.rows if rows.offsets is None else rows.shape[0], device=rows.device)
         if rows.offsets is None:
-            made: torch.Tensor = torch.arange(rows.rows, device=rows.device).repeat_interleave(
-                rows.shape[1], output_size=rows.shape[0] * rows.shape[1]
-            )
-            return made
-        places = torch.arange(rows.shape[0], device=rows.device)
-        found: torch.Tensor = torch.searchsorted(rows.offsets, places, right=True) - 1
-        return found
+            return places.repeat_interleave(rows.shape[1], output_size=rows.shape[0] * rows.shape[1])
+        return torch.searchsorted(rows.offsets, places, right=True) - 1
 
     # Results.
 

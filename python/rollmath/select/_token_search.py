@@ -190,11 +190,10 @@ class TokenSearch(Immutable):
         found, total, k = self._digit(who, given[: 1 << width])
         digit, left, equal = found
         last = self.round + 1 == _rounds(self._bits)
-        now = {"_hash": self._hash} if self._of_hash else {"_key": self._key}
-        ((name, prefix),) = now.items()
+        name = "_hash" if self._of_hash else "_key"
         made = TokenSearch.__new__(TokenSearch)
         fields = self.__dict__ | {"round": self.round + 1, "_left": left, "_k": k, "_total": total}
-        fields[name] = prefix << width | digit
+        fields[name] = self.__dict__[name] << width | digit
         if last:
             fields["_equal"] = equal
         made._fill(**fields)
@@ -215,7 +214,7 @@ class TokenSearch(Immutable):
             TypeError: the same.
         """
         batch = self._batch("mask", scores, mask, lengths, uid)
-        self._must_be_done("mask")
+        self._must_be_done("mask()")
         return batch.result(self._mask(batch))
 
     @property
@@ -228,15 +227,11 @@ class TokenSearch(Immutable):
         self._must_be_done("threshold")
         if is_tensor(self._k):
             return device.number_of(self._key, self._k, self._bits, largest=self._largest)
-        if not self._k:
-            x = np.inf
-        elif self._bits == 32:
-            word = self._key ^ (0x80000000 if self._key >> 31 else 0xFFFFFFFF)
-            x = np.array(word, np.uint32).view(np.float32)
-        else:
-            word = self._key ^ (1 << 63 if self._key >> 63 else _WORD)
-            x = np.array(word, np.uint64).view(np.float64)
-        return np.asarray((x if self._largest else -x) + 0.0, np.float32 if self._bits == 32 else np.float64)
+        bits = self._bits
+        top, dtype = 1 << (bits - 1), np.dtype(f"f{bits // 8}")
+        x = np.array(self._key ^ (top if self._key & top else 2 * top - 1), f"u{bits // 8}").view(dtype)
+        x = x if self._k else np.array(np.inf, dtype)
+        return np.asarray((x if self._largest else -x) + 0.0, dtype)
 
     @property
     def kept(self) -> Array:
@@ -249,7 +244,7 @@ class TokenSearch(Immutable):
         if self._ties == "exact":
             return self._k if is_tensor(self._k) else np.asarray(self._k)
         more = self._k - self._left + self._equal
-        return more * (self._k > 0) if is_tensor(more) else np.asarray(more if self._k else 0)
+        return more if is_tensor(more) else np.asarray(more)
 
     @property
     def total(self) -> Array:
@@ -265,9 +260,8 @@ class TokenSearch(Immutable):
 
     def _must_be_done(self, what: str) -> None:
         if not self.done:
-            call = "mask()" if what == "mask" else what
-            msg = f"TokenSearch.{call}: {self.round} of {self.rounds} rounds are done; call narrow() until all are"
-            raise ValueError(msg.replace("mask():", "mask():"))
+            msg = f"TokenSearch.{what}: {self.round} of {self.rounds} rounds are done; call narrow() until all are"
+            raise ValueError(msg)
 
     def _batch(self, what: str, scores: Any, mask: Any, lengths: Any, uid: Any) -> TokenBatch:
         who = f"TokenSearch.{what}"
@@ -282,8 +276,8 @@ class TokenSearch(Immutable):
         got = str(batch.scores.dtype).removeprefix("torch.")
         if got != f"float{self._bits}":
             msg = (
-                f"{batch.who}(): 'scores' must be of the dtype of the search, float{self._bits}, got {got}; "
-                f"give TokenSearch dtype={got!r}, or cast"
+                f"{batch.who}(): {batch.name!r} must be of the dtype of the search, float{self._bits}, got {got}; "
+                f"give {batch.who.partition('.')[0]} dtype={got!r}, or cast"
             )
             raise TypeError(msg)
 
@@ -296,12 +290,11 @@ class TokenSearch(Immutable):
                 seen, key = seen & (key == prefix), device.hashes(batch, self._seed)
                 prefix = device.at(self._hash, batch)
             return device.counts(key, seen, prefix, shift, width, BINS)
-        key = int(self._key) & _WORD
-        tied = (key, batch.words(self._seed)) if self._of_hash else None
+        value, word = int(self._key) & _WORD, int(self._hash) & _WORD
+        tied = (value, batch.words(self._seed)) if self._of_hash else None
         number = self.round - (_rounds(self._bits) if self._of_hash else 0)
-        prefix = int(self._hash) & _WORD if self._of_hash else key
-        counts = _core.token_counts(batch.who, batch.name, self._given(batch), number, prefix, tied)
-        return batch.host.kind.wrap(counts)
+        first = word if self._of_hash else value
+        return batch.host.kind.wrap(_core.token_counts(batch.who, batch.name, self._given(batch), number, first, tied))
 
     def _given(self, batch: TokenBatch) -> Any:
         rows = batch.host

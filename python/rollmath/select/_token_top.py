@@ -12,7 +12,7 @@ from rollmath._checks import flag, whole
 from rollmath.ragged import Ragged
 from rollmath.select import _token_device as device
 from rollmath.select._token_inputs import TokenBatch, Wanted, wanted
-from rollmath.select._token_search import Ties, TokenSearch
+from rollmath.select._token_search import Dtype, Ties, TokenSearch
 
 Scope: TypeAlias = Literal["all", "row"]
 
@@ -176,7 +176,7 @@ def _on_device(
     if scope == "row":
         mask, *numbers = device.top_of_rows(batch, want, largest=largest, seed=seed if ties == "exact" else None)
         return TokenSelection(batch.result(mask), *numbers)
-    dtype = "float64" if batch.scores.element_size() == 8 else "float32"
+    dtype: Dtype = "float64" if batch.scores.element_size() == 8 else "float32"
     search = TokenSearch._of(batch.who, want, largest, ties, seed, dtype)
     for _ in range(search.rounds):
         search = search.narrow(search._counts(batch))

@@ -144,7 +144,7 @@ def vas(
     >>> weights = vas_weights(learnability([0.0, 0.5, 1.0, 0.25]))
     >>> print(vas(weights, ["p", "q", "r", "s"], keep=2, seed=0).report)
     vas kept 2 of 4 prompts
-      not drawn  2 prompts: 'p', 's'
+      not drawn  2 prompts: 'p', 'r'
     """
     who = "vas"
     size, part, salt = whole(who, "keep", keep), real(who, "ratio", ratio, 0.0, 1.0), whole(who, "seed", seed, 0)

@@ -52,8 +52,8 @@ def weighted_sample(
     Source: Gumbel top-k, arXiv 1903.06059; exponential races, Efraimidis and Spirakis 2006: textbook. Kimi k1.5,
     arXiv 2501.12599, from a secondary description.
 
-    >>> success_rate = np.array([1.0, 0.5, 0.0, 0.25])
-    >>> print(weighted_sample(1 - success_rate, ["p", "q", "r", "s"], keep=2, seed=0).report)
+    >>> success_rates = [1.0, 0.5, 0.0, 0.25]
+    >>> print(weighted_sample([1 - p for p in success_rates], ["p", "q", "r", "s"], keep=2, seed=0).report)
     weighted_sample kept 2 of 4 prompts
       weight of 0  1 prompt: 'p'
       not drawn    1 prompt: 's'

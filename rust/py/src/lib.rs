@@ -34,10 +34,10 @@ fn _core(m: &Bound<'_, PyModule>) -> PyResult<()> {
     reduce::register(m)?;
     rows::register(m)?;
     scan::register(m)?;
-    select_subset::register(m)?;
     select_budget::register(m)?;
-    select_tokens::register(m)?;
     select_sampler::register(m)?;
+    select_subset::register(m)?;
+    select_tokens::register(m)?;
     step_graph::register(m)?;
     steps::register(m)?;
     Ok(())

@@ -156,8 +156,8 @@ fn token_random<'py>(
     let mut out = array1_mut::<u8>(&call, "out", out)?;
     let out = out.as_slice_mut().map_err(|_| call.value_error("'out' must be contiguous"))?;
     let tops = pool::run(py, layout.0.total(), |par| choice.run(&hashes, out, par))?;
-    // Hashes are complements, of which the highest are the lowest; 53 bits of them are a number in (0, 1).
-    let unit = |&s: &u64| ((!s >> 11) as f64 + 0.5) * 2f64.powi(-53);
+    // Hashes are complements, of which the highest are the lowest; 52 bits of them are a number in (0, 1).
+    let unit = |&s: &u64| ((!s >> 12) as f64 + 0.5) * 2f64.powi(-52);
     Ok(found(py, &tops.map_err(|e| call.core(e))?, unit))
 }
 

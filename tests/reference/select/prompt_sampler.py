@@ -16,10 +16,10 @@ def mixed(z):
 
 
 def uniform(number, seed):
-    """In [0, 1], of the number of a word and the seed."""
+    """In (0, 1), of the number of a word and the seed."""
     salt = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little")
     word = mixed(mixed((number + FIRST + 0x9E3779B97F4A7C15) % WORD) ^ salt)
-    return ((word >> 11) + 0.5) * 2.0**-53
+    return ((word >> 12) + 0.5) * 2.0**-52
 
 
 def nearest(p, target, width, kernel):

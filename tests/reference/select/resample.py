@@ -9,7 +9,7 @@ FIRST = 0x6A09E667F3BCC908
 
 
 def uniform(draw, seed):
-    return Fraction(2 * (word((FIRST + draw) % WORD, seed) >> 11) + 1, 2**54)
+    return Fraction(2 * (word((FIRST + draw) % WORD, seed) >> 12) + 1, 2**53)
 
 
 def resample(weights, *, n=None, how="systematic", uid=None, seed):

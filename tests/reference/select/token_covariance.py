@@ -12,7 +12,7 @@ def covariances(logprobs, advantages):
         for rows in zip(logprobs, advantages, strict=True)
     ]
     seen = [pair for row in pairs for pair in row if pair]
-    means = [sum(column) / len(seen) for column in zip(*seen, strict=True)]
+    means = [sum(column) / len(seen) for column in zip(*seen, strict=True)] if seen else [0, 0]
     return [[pair and (pair[0] - means[0]) * (pair[1] - means[1]) for pair in row] for row in pairs]
 
 

@@ -54,7 +54,7 @@ impl Exact {
     }
 
     /// Whether the sum is positive.
-    pub(super) fn is_positive(mut self) -> bool {
+    pub(super) fn positive(mut self) -> bool {
         self.carry();
         self.limbs[LIMBS - 1] >= 0 && self.limbs.iter().any(|&limb| limb != 0)
     }
@@ -69,7 +69,7 @@ mod tests {
     fn sum(terms: &[(f64, i64)]) -> bool {
         let mut exact = Exact::new();
         terms.iter().for_each(|&(x, times)| exact.add(x, times));
-        exact.is_positive()
+        exact.positive()
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
         }
         exact.add(1.0, -3 * 499_500);
         exact.add(0.5, 1);
-        assert!(exact.is_positive());
+        assert!(exact.positive());
     }
 
     proptest! {
