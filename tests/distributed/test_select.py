@@ -37,8 +37,8 @@ ERRORS = {
     "'rewards', on rank 1",
     "values": "ValueError: select(): 'rewards' must be None for 'drawn', which looks at no values, on rank 1",
     "needs": "ValueError: select(): 'noisy' needs 'seed'; pass seed=..., on rank 0 (and rank 1)",
-    "methods": "ValueError: select(): must get the same 'method' on all ranks, got ...noisy on rank 0, ...drawn on rank "
-    "1",
+    "methods": "ValueError: select(): must get the same 'method' on all ranks, got ...noisy on rank 0, ...drawn on "
+    "rank 1",
     "no method": "TypeError: select(): 'method' must be a function of values and groups that returns a Selection, "
     "such as rollmath.select.max_variance, got an object of type str, on rank 1",
     "no selection": "TypeError: select(): 'method' 'grpo' must return a Selection, got ...",
