@@ -114,6 +114,16 @@ def test_arrays_and_numbers_of_every_kind(data):
         ),
         (_core.row_moments, [WORDS, LAYOUTS, ANYTHING, ANYTHING]),
         (_core.affine, [WORDS, LAYOUTS, ANYTHING, ANYTHING, st.tuples(*[st.floats()] * 3), ANYTHING]),
+        (
+            _core.knapsack,
+            [ANYTHING, st.tuples(ANYTHING, ANYTHING, ANYTHING), INDEX, st.sampled_from(["unsolved", "even", "x"])],
+        ),
+        (
+            _core.allocate,
+            [ANYTHING, INDEX, st.tuples(ANYTHING, ANYTHING, ANYTHING), INDEX, st.sampled_from(["auto", "dp", "x"])],
+        ),
+        (_core.select_places, [st.one_of(st.none(), CSR, ANYTHING), ANYTHING, ANYTHING, ANYTHING]),
+        (_core.select_max_variance, [WORDS, st.one_of(st.none(), CSR), ANYTHING, ANYTHING, ANYTHING, INDEX]),
         (_core.step_edges, [ANYTHING, ANYTHING, ANYTHING, ANYTHING, INDEX]),
         (_core.graph_distance, [st.lists(ARRAYS, max_size=5), ANYTHING, ANYTHING, st.booleans(), st.floats()]),
         (
@@ -155,6 +165,15 @@ def test_values_of_every_size_in_well_formed_calls(data, n):
         for center in ("none", "mean", "loo", x):
             rules = rm.Convention(nan=data.draw(st.sampled_from(["propagate", "omit"])), eps=0.0)
             survives(_core.normalize, "f", "x", groups, x, valid, center, scale, rules)
+    order = np.array(data.draw(st.lists(st.integers(-1, 9), min_size=n, max_size=n)), dtype=np.int64)
+    for of, seen, first in (
+        (groups, valid, order),
+        (None, None, None),
+        (groups, None, None),
+        (None, valid, abs(order)),
+    ):
+        survives(_core.select_places, "f", of, x, seen, first)
+        survives(_core.select_max_variance, "f", "x", of, x, seen, first, data.draw(st.integers(0, 9)))
 
 
 @given(data=st.data(), lengths=st.lists(st.integers(0, 4), max_size=4), padded=st.booleans(), off=st.integers(-1, 1))
@@ -267,3 +286,22 @@ def test_step_graphs_that_almost_fit(data, n_states, n_ends, off):
     for costs in (None, each):
         survives(_core.graph_distance, "f", graph, marks, costs, draw(st.booleans()), draw(odd))
     survives(_core.step_edges, "f", sources, target, target, sources, n)
+
+
+@given(data=st.data(), n=st.integers(0, 4), width=st.integers(0, 4), budget=st.one_of(st.integers(-1, 12), INDEX))
+def test_budgets_that_almost_fit(data, n, width, budget):
+    draw = data.draw
+    odd = st.sampled_from([0.0, 1.0, 0.5, 5e-324, 1e308, -1e308, np.nan, np.inf, -np.inf, -0.3])
+    count = st.sampled_from([0, 1, 2, -1, 2**62, -(2**63)]) if draw(st.integers(0, 5)) == 0 else st.integers(1, 3)
+
+    def array(kind, length, dtype):
+        return np.array(draw(st.lists(kind, min_size=length, max_size=length)), dtype=dtype)
+
+    place = array(st.integers(-3, 3), n, np.int64)
+    limits = array(count, n, np.int64), array(count, n, np.int64) + draw(st.integers(0, 3)), place
+    for spare in ("unsolved", "even", "leave"):
+        survives(_core.knapsack, "f", array(st.floats(0, 1), n, np.float64), limits, budget, spare)
+        survives(_core.knapsack, "f", array(odd, n, np.float64), limits, budget, spare)
+    prompts = limits[0], place, array(st.integers(0, 2), n, np.uint8)
+    for method in ("auto", "greedy", "dp"):
+        survives(_core.allocate, "f", array(odd, n * width, np.float64), width, prompts, budget, method)

@@ -143,6 +143,34 @@ def test_the_filter_of_a_recipe(rewards, table, keep, reason, monkeypatch):
     assert found.reason == reason or (reason is None and not keep and " " not in found.reason)
 
 
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ({"method": "max_variance", "options": {"keep": 8, "per": "batch"}}, "compares rollouts of different prompts"),
+        ({"method": "round_to_multiple", "options": {"multiple": 8}}, "compares rollouts of different prompts"),
+        ({"method": "top", "options": {"keep": 2}, "on": "advantages"}, "looks at advantages"),
+    ],
+)
+def test_a_filter_of_the_batch_sees_no_batch(table, what, monkeypatch):
+    install(monkeypatch)
+    args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
+    message = (
+        rf"dynamic_filter\(\): the filter '{table['method']}' of recipe 'grpo' {what}, and slime calls this function "
+        r"with one prompt at a time; leave --dynamic-sampling-filter-path out: post_process_rewards has the whole batch"
+    )
+    with pytest.raises(ValueError, match=message):
+        slime.dynamic_filter(args, group(1.0, 0.0))
+
+
+def test_a_filter_inside_a_group_keeps_the_group(monkeypatch):
+    install(monkeypatch)
+    table = {"recipe": "grpo", "kl": False, "filter": {"method": "max_variance", "options": {"keep": 2}}}
+    assert slime.dynamic_filter(arguments(rollmath=table), group(1.0, 0.0, 0.5)).keep
+    table["filter"]["options"] = {"keep": 4, "short": "drop"}
+    found = slime.dynamic_filter(arguments(rollmath=table), group(1.0, 0.0, 0.5))
+    assert (found.keep, found.reason) == (False, "fewer_than_keep")
+
+
 def test_the_filter_wants_one_group(monkeypatch):
     install(monkeypatch)
     with pytest.raises(

@@ -114,6 +114,33 @@ def test_what_the_filter_of_a_recipe_drops_is_removed():
     assert found[2:] == [0.0] * 3
 
 
+def test_a_filter_of_the_whole_batch():
+    ids, rewards = [0, 0, 1, 1, 2, 2], [1.0, 0.0, 0.5, 0.5, 3.0, 0.0]
+    table = {"method": "max_variance", "options": {"keep": 2, "per": "batch"}, "on": "advantages"}
+    given = samples_of(ids, rewards)
+    args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
+    found = np.array(post_process_rewards(args, given)[1])
+    all_of = rm.group.grpo(rewards, ids)
+    kept = rm.select.max_variance(all_of, ids, keep=2, per="batch").mask
+    assert [x.remove_sample for x in given] == (~kept).tolist()
+    assert found.tolist() == np.where(kept, all_of, 0.0).tolist()
+
+
+def test_a_filter_that_draws_has_a_seed_in_its_options():
+    table = {"method": "random", "options": {"keep": 1}}
+    ids, rewards = [0, 0, 1, 1], [1.0, 0.0, 0.5, 0.5]
+    with pytest.raises(
+        ValueError, match=r"the filter 'random' of recipe 'grpo' draws by a seed, and slime tells its ho"
+    ):
+        args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
+        post_process_rewards(args, samples_of(ids, rewards))
+    table["options"]["seed"] = 3
+    given = samples_of(ids, rewards)
+    post_process_rewards(arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table}), given)
+    kept = rm.select.random(ids, keep=1, seed=3, uid=list(range(4))).mask
+    assert [x.remove_sample for x in given] == (~kept).tolist()
+
+
 def test_samples_that_were_removed_before_still_count():
     """As in slime, where their rewards are in the statistics."""
     given = samples_of([0, 0, 0], [1.0, 0.0, 0.5])

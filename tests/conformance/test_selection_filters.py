@@ -37,7 +37,7 @@ def verl_filtered(peer, monkeypatch, batch, metric):
     buffer = SimpleNamespace(
         filter_groups_metric=metric,
         finished_keys={"train": set(batch.ids)},
-        partitions={"train": dict.fromkeys(keys, {})},
+        partitions={"train": {key: {} for key in keys}},
         _dapo_classification_cache=defaultdict(dict),
     )
     return module.ReplayBuffer._dapo_filtered_keys(buffer, "train")

@@ -93,6 +93,30 @@ def test_dynamic_sampling_drops_groups_without_spread(train):
     assert tiny.curve(made, "frac_reward_zero_std")[0] == pytest.approx(1 - kept.mean())
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"method": "max_variance", "options": {"keep": 8, "per": "batch"}, "on": "advantages"},
+        {"method": "bottom", "options": {"keep": 2}, "on": "lengths"},
+        {"method": "random", "options": {"keep": 2}, "statistics": "before"},
+    ],
+    ids=lambda table: table["method"],
+)
+def test_selections_of_rollouts(train, table):
+    """Kept rollouts and their advantages; a filter that draws gets the seed of the run and the step."""
+    recipe = rm.recipes.get({"recipe": "grpo", "kl": False, "filter": table})
+    made = train(recipe, max_steps=1, per_device_train_batch_size=16)
+    rewards, groups, rows, inputs = step(made)
+    rows = rm.Rows(np.arange(16), (inputs["completion_mask"].numpy() != 0).sum(1))
+    more = {"seed": made.args.seed << 32} if recipe.needs else {}
+    expected = recipe.prepare(rewards, groups, rows=rows, **more)
+    kept = np.asarray(expected.selection.mask)
+    assert 0 < kept.sum() < 16
+    assert list(made._logs["extra"]["kept"]) == kept.tolist()
+    assert (inputs["rollmath_mask"].sum(1) > 0).tolist() == kept.tolist()
+    np.testing.assert_allclose(inputs["advantages"].numpy(), expected.advantages, atol=1e-6)
+
+
 def test_rollouts_that_were_cut_off(train):
     recipe = {"recipe": "dapo", "filter": {"method": "nonzero_spread"}, "truncated": "mask"}
     made = train(recipe, max_steps=1, per_device_train_batch_size=16)

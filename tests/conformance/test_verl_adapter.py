@@ -331,6 +331,32 @@ def test_a_recipe(trainer):
         np.testing.assert_array_equal(mine, expected.advantages)
 
 
+def test_selections_of_recipes(trainer):
+    data = columns(3, gaps=True)
+    adapter.register()
+    rewards, lengths = data[0]["token_level_rewards"].sum(1).numpy(), data[0]["response_mask"].sum(1).numpy()
+    rows = rm.Rows(np.arange(len(rewards)), lengths)
+    for table in (
+        {"method": "max_variance", "options": {"keep": 6, "per": "batch"}, "on": "advantages"},
+        {"method": "bottom", "options": {"keep": 2}, "on": "lengths"},
+        {"method": "random", "options": {"keep": 2, "seed": 3}, "statistics": "before"},
+        {"method": "quota", "options": {"keep": 2, "strata": "n_tool_calls"}},
+    ):
+        options = {"recipe": "grpo", "kl": False, "filter": table}
+        recipe = rm.recipes.get(options)
+        more = {name: data[1][name] for name in recipe.needs}
+        with adapter.patch_compute_advantage():
+            mine = scalars(run(trainer, data, "rollmath/recipe", config(rollmath=options))[0], data)
+        expected = recipe.prepare(rewards, data[1]["uid"], rows=rows, **more)
+        np.testing.assert_array_equal(mine, expected.advantages)
+        assert 0 < expected.selection.report.kept_rollouts < len(rewards)
+    table = {"recipe": "grpo", "kl": False, "filter": {"method": "random", "options": {"keep": 2}}}
+    with pytest.raises(
+        ValueError, match=r"rollmath/recipe\(\): the filter 'random' draws by a seed, and verl tells an es"
+    ):
+        run(trainer, data, "rollmath/recipe", config(rollmath=table))
+
+
 # What is missing.
 
 

@@ -277,13 +277,20 @@ def doc_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     names = {
         "rm": rm, "rewards": data["binary"][mine], "prompt_ids": data["groups"][mine], "world_size": world,
         "n_tool_calls": data["strata"][mine], "answers": take(data["answers"], mine), "rows": rows.take(mine),
-        "response_mask": marks[mine], "lp": lp[mine].requires_grad_(), "old": lp[mine] - 0.1,
+        "response_mask": marks[mine], "lengths": lengths[mine], "rollout_ids": [f"r{i}" for i in mine], "lp": lp[mine].requires_grad_(), "old": lp[mine] - 0.1,
     }  # fmt: skip
     blocks = re.findall(r"(?:^(?:    .*)?\n)+", (ROOT / "docs" / "distributed.md").read_text(), re.MULTILINE)
     for block in blocks:
         exec(textwrap.dedent(block), names)
+    chosen = rm.select.max_variance(
+        data["binary"], data["groups"], keep=4, ties=lengths, uid=[f"r{i}" for i in range(N)]
+    )
+    whole = group.grpo(data["binary"], data["groups"], valid=chosen.mask)
+    yield "doc: renormalised", difference(names["renormalised"], whole[mine])
     whole = group.grpo(data["binary"], data["groups"])
     yield "doc: advantages", difference(names["advantages"], whole[mine])
+    yield "doc: train", difference(names["train"], np.flatnonzero(chosen.mask[mine]))
+    yield "doc: report", "" if str(names["report"]) == str(chosen.report) else f"{names['report']}"
     votes = group.majority_reward(data["answers"], data["groups"])
     yield "doc: votes", difference(names["votes"], votes[mine])
     whole = group.stratified(data["binary"], data["groups"], strata=data["strata"], blend=0.8)

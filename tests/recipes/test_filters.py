@@ -1,4 +1,5 @@
 """Filters of recipes: whatever selects rollouts, of what they look at, by ids, seeds and columns; before or after."""
+# ruff: noqa: E501, ISC004 - a message in a line
 
 import importlib
 import pickle
@@ -43,7 +44,7 @@ def test_every_function_that_selects_rollouts_is_a_filter(name, same_bits):
     recipe = get("grpo", kl=False).replace(filter=chosen)
     takes = chosen.signature
     ids = list(step.rows.rollouts.ids)
-    given = {n: step.strata for n in columns}
+    given = dict.fromkeys(columns, step.strata)
     options = dict(chosen.options) | ({"uid": ids} if takes.takes("uid") else {})
     more = {"seed": 5} if takes.takes("seed") else {}
     batch = recipe.prepare(step.rewards, step.groups, rows=step.rows, **given, **more)
@@ -99,6 +100,9 @@ def test_what_a_filter_looks_at():
     assert prepare(on_lengths, lengths=other).selection.mask.tolist() == expected(other)
     by_ties = by(f"{MINE}:best", {"ties": "lengths"})
     assert prepare(by_ties).selection.mask.tolist() == expected(step.rewards, ties=lengths)
+    by_rows = by("round_to_multiple", {"multiple": 8, "samples": "rows"})
+    assert prepare(by_rows).rows.trained.size == step.rows.n_rows
+    assert step.rows.rollouts.counts[prepare(by_rows).selection.mask].sum() % 8 == 0
     by_ties = by(f"{MINE}:best", {"ties": "age"})
     assert list(by_ties.needs) == ["age"]
     assert prepare(by_ties, age=-other).selection.mask.tolist() == expected(step.rewards, ties=-other)
@@ -257,7 +261,7 @@ MESSAGES = [
         lambda: Filter("quota", {"keep": 2, "ties": [1.0, 2.0]}),
         TypeError,
         r"Filter\(\): 'ties' has one value a rollout, and so must name a column or one of 'rewards', 'shaped', "
-        r"'advantages', 'lengths', got an object of type tuple",
+        r"'advantages', 'lengths', 'rows', got an object of type tuple",
     ),
     (
         lambda: Filter(f"{MINE}:by_column")([1.0], rm.Groups(["a"])),

@@ -42,7 +42,7 @@ def block(start):
 
 
 def test_the_blocks_are_found():
-    assert len(BLOCKS) == 9
+    assert len(BLOCKS) == 10
 
 
 def test_a_step(world, capsys):
@@ -120,6 +120,28 @@ def test_steps(world, monkeypatch):
 def test_ones_own(world):
     exec(block("def above_half("), world)
     assert world["batch"].advantages.tolist() == [1.0, -1.0, 0.0, 0.0]
+
+
+def test_filters(world, monkeypatch):
+    made, prepare = [], Recipe.prepare
+    monkeypatch.setattr(
+        Recipe, "prepare", lambda *args, **more: made.append(prepare(*args, **more)) or made[-1]
+    )  # fmt: skip
+    exec(block('recipe = rm.recipes.get("grpo", kl=False)\n'), world | {"step": 3, "made": made})
+    fair, drawn = made
+    assert fair.selection.mask.all()
+    assert drawn.selection.report.kept_rollouts == 2
+    names = {}
+    exec(block('recipe = rm.recipes.get("grpo", kl=False)\n'), names | world | {"step": 3}, names)
+    kept = {
+        name: names[name].prepare(world["rewards"], world["prompt_ids"], rows=world["rows"]).selection.mask.tolist()
+        for name in ("pods", "d3s", "short")
+    }
+    assert kept == {"pods": [True] * 4, "d3s": [True, True, False, False], "short": [False, True, False, True]}
+    assert "statistics before" in names["d3s"].explain()
+    assert "statistics after" in names["pods"].explain()
+    (table,) = re.findall(r"`filter = (\{method = .max_variance.*\})`", TEXT)
+    assert get({"recipe": "grpo", "filter": tomllib.loads(f"x = {table}")["x"]}).filter.on == "advantages"
 
 
 def test_the_report(world, capsys):

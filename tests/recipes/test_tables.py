@@ -272,7 +272,7 @@ MESSAGES = [
     (lambda: Advantage(3), TypeError, r"Advantage\(\): 'method' must be a name such as 'group.grpo' or a function, got 3"),
     (lambda: Advantage("group.grpo", {"scal": 1}), TypeError, r"Advantage\(\): 'group.grpo' has no option 'scal'; it has: 'scale', "),
     (lambda: Advantage("group.grpo", 1), TypeError, r"Advantage\(\): 'options' must be a table from names to values, got"),
-    (lambda: Filter("nonzero"), ValueError, r"Filter\(\): 'method' must be one of 'nonzero_spread', 'mean_band', or an import path"),
+    (lambda: Filter("nonzero"), ValueError, r"Filter\(\): 'method' must be one of 'nonzero_spread', 'balanced', .*, or an import path"),
     (lambda: Filter("nonzero_spread", {"tl": 1}), TypeError, r"Filter\(\): 'nonzero_spread' has no option 'tl'; it has: 'tol', 'nan'"),
     (lambda: Filter("mean_band", {"low": 1}), TypeError, r"Filter\(\): 'mean_band' needs the option 'high'"),
     (lambda: Filter(3), TypeError, r"Filter\(\): 'method' must be a name, got an object of type int"),

@@ -11,8 +11,8 @@ from rollmath.select import Selection, _call
 NEEDED = {
     "keep": 3, "seed": 7, "target": 0.5, "low": 0.2, "high": 0.9, "below": 0.7, "multiple": 4, "threshold": 0.5,
 }  # fmt: skip
-#: Options of a function of its own.
-OWN: dict[str, dict] = {}
+#: Options that a function takes in place of these, or must have besides.
+OWN: dict[str, dict] = {"depo": {"share": 0.3}}
 
 
 def functions():
@@ -25,16 +25,16 @@ def of_prompts():
     found = {}
     for name in rm.select.__all__:
         f = getattr(rm.select, name)
-        if inspect.isfunction(f) and "prompts" in (p := inspect.signature(f)).parameters:
-            if p.return_annotation in {"Selection", Selection}:
-                found[name] = f
+        takes = inspect.signature(f) if inspect.isfunction(f) else None
+        if takes is not None and "prompts" in takes.parameters and takes.return_annotation in {"Selection", Selection}:
+            found[name] = f
     return found
 
 
 def variants(name):
     """Names of columns and options of some calls of a function, by what they show."""
     takes = _call.signature_of("test", {**functions(), **of_prompts()}[name])
-    needed = {n: OWN.get(name, {}).get(n, NEEDED.get(n)) for n in takes.required if n not in takes.columns}
+    needed = {n: NEEDED.get(n) for n in takes.required if n not in takes.columns} | OWN.get(name, {})
     lacking = [n for n, value in needed.items() if value is None]
     assert not lacking, f"{name} needs {lacking}: add values to NEEDED or OWN"
     first = tuple(n for n in takes.required if n in takes.columns)
@@ -45,9 +45,9 @@ def variants(name):
         out["ties"] = ((*first, "ties", "valid"), dict(needed))
     if takes.takes("seed"):
         out["seed"] = (first, {**needed, "seed": 11})
-    if takes.takes("short") and takes.takes("keep"):
+    if takes.takes("short") and "keep" in needed:
         out["short"] = (first, {**needed, "keep": 6, "short": "drop"})
-    if takes.takes("per") and takes.takes("keep"):
+    if takes.takes("per") and "keep" in needed:
         out["batch"] = (first, {**needed, "per": "batch", "keep": 13})
     return out
 

@@ -55,6 +55,30 @@ RECIPES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     ),
 }  # fmt: skip
 
+
+def filtered(method: str, on: str = "rewards", statistics: Any = None, **options: Any) -> Recipe:
+    return recipes.get("grpo", kl=False).replace(filter=recipes.Filter(method, options, on, statistics))
+
+
+RECIPES |= {
+    "pods": (filtered("max_variance", keep=3, ties="lengths"), ()),
+    "d3s": (filtered("max_variance", "advantages", keep=20, per="batch"), ()),
+    "short ones": (filtered("bottom", "lengths", keep=2), ()),
+    "random": (filtered("random", keep=2), ("seed",)),
+    "ties by chance": (filtered("top", "binary", "before", keep=2), ("binary", "seed")),
+    "quota": (filtered("quota", keep=3), ("strata",)),
+    "multiple": (filtered("round_to_multiple", multiple=4, samples="rows", short="drop", drop="random"), ("seed",)),
+    "tokens before": (
+        recipes.get("reinforce_pp", reward_kl=0.0).replace(
+            filter=recipes.Filter("balanced", {"keep": 3, "threshold": 0.4}, statistics="before")
+        ),
+        (),
+    ),
+    "tokens of long ones": (
+        recipes.get("reinforce_pp", reward_kl=0.0).replace(filter=recipes.Filter("top", {"keep": 2}, "lengths")), ()
+    ),
+}  # fmt: skip
+
 _TREE = recipes.SPO_TREE
 _STEPS = ("states", "actions")
 #: Recipes on trees and steps, of which each group is on one rank.
@@ -68,6 +92,9 @@ TREES: dict[str, tuple[Recipe, tuple[str, ...]]] = {
     "per rollout": (_TREE.replace(shared="per_rollout", zeros="keep"), ()),
     "normalized": (_TREE.replace(advantage=Advantage("tree.spo", {"edge": "normalized"}, convention="SPO")), ()),
     "filter": (_TREE.replace(filter=recipes.Filter("nonzero_spread"), reward_kl=0.05), ("logprobs",)),
+    "filter before": (
+        _TREE.replace(filter=recipes.Filter("random", {"keep": 2}, statistics="before"), zeros="keep"), ("seed",)
+    ),
     "mask": (_TREE.replace(truncated="mask"), ("truncated",)),
     "exclude": (_TREE.replace(truncated="exclude", zeros="keep"), ("truncated",)),
     "apart": (_TREE, ("sampled_jointly",)),
@@ -115,7 +142,7 @@ class Batches:
         prox, ref = (x[at] for x in self.logprobs)
         columns = {name: take(x, rollouts_of) for name, x in self.columns.items()}
         values = rm.Ragged(prox if isinstance(self.rewards, torch.Tensor) else prox.numpy(), rows.offsets)
-        columns |= {"logprobs": rm.LogProbs(prox, ref=ref), "values": values}
+        columns |= {"logprobs": rm.LogProbs(prox, ref=ref), "values": values, "seed": 5}
         return (take(self.rewards, rollouts_of), self.groups[rollouts_of], rows), {
             name: columns[name] for name in names
         }

@@ -50,7 +50,7 @@ CHI_SQUARE = {3: 16.27, 4: 18.47, 5: 20.52, 11: 31.26}
 def fresh_nodes(sampler):
     """The tree of a sampler that never knew anything but these priorities."""
     n = len(sampler)
-    return _core.Sampler("f", np.array(sampler.priority), np.ones(n, np.uint8)).nodes()
+    return _core.Sampler("f", np.array(sampler.priority), np.ones(n, np.uint8), 0.0).nodes()
 
 
 @given(OPTIONS, ROUNDS)
@@ -117,7 +117,7 @@ def test_by_hand():
     assert repr(sampler) == "PromptSampler(3 prompts, 3 seen, 1 retired, priority='failure')"
     assert set(sampler.draw(2, seed=0).prompts) == {"q", "r"}
     sampler.enable(["p"])
-    assert sampler.priority[0] == 1 - 8 / 12
+    assert sampler.priority[0] == 4 / 12
     assert len(sampler) == 3
 
 
@@ -143,6 +143,19 @@ def test_priorities(vectors, options, expected):
     assert_allclose(sampler.priority, expected, rtol=1e-15)
     if options == {"priority": "learnability"}:
         assert sampler.priority.tolist() == vas["learnability"]
+
+
+def test_priorities_of_prompts_that_nearly_always_succeed():
+    """1 - p in float64 has no digit left of these."""
+    sampler = PromptSampler(range(2), priority="failure")
+    product = PromptSampler(range(2), priority="learnability")
+    for s in (sampler, product):
+        s.update([0, 1], [1e17, 3e13], [1e17, 3e13])
+    assert_allclose(sampler.priority, [1 / (1e17 + 2), 1 / (3e13 + 2)], rtol=1e-15)
+    assert_allclose(product.priority, [1e-17, 1 / 3e13], rtol=1e-12)
+    near = PromptSampler(range(2), priority="nearest", target=0.5, width=5e-324)
+    near.update([0], [1])
+    assert near.priority.tolist() == [0.0, 1.0]
 
 
 def test_a_callable_is_asked_for_what_changed():
@@ -261,7 +274,29 @@ def test_half_of_many():
     assert sorted(drawn.positions.tolist()) == list(range(1, 1000))
     assert drawn.positions[:100].mean() > 600
     # The first draws of a longer call, and the same in every process.
-    assert drawn.positions[:5].tolist() == sampler.draw(5, seed=3).positions.tolist() == [997, 909, 972, 691, 797]
+    assert drawn.positions[:5].tolist() == sampler.draw(5, seed=3).positions.tolist() == [767, 233, 552, 503, 283]
+
+
+def test_the_smallest_weights_have_their_shares():
+    """A product of subnormal numbers keeps few bits, or none."""
+    sampler = PromptSampler(range(3))
+    sampler.set_priorities(range(3), [5e-324, 0.0, 5e-324])
+    counts = np.bincount(sampler.draw(4000, seed=0, replace=True).positions, minlength=3)
+    assert chi_square(counts[[0, 2]], [0.5, 0.5]) < 10.83
+
+
+@pytest.mark.parametrize("explore", [0.0, 0.25])
+def test_how_prompts_came_changes_no_draw(explore):
+    """Two ranks with the same prompts in the same order, and the same updates, draw the same."""
+    names = [f"prompt {i}" for i in range(300)]
+    one, other = (PromptSampler(names[:k], priority="failure", explore=explore) for k in (300, 7))
+    other.add(names[7:200])
+    other.add(names[200:])
+    rows = np.random.default_rng(0).integers(0, 300, 900)
+    for order in (rows, rows[::-1]):
+        (one if order is rows else other).update([names[i] for i in order], order % 7 / 6)
+    for seed in range(20):
+        assert one.draw(50, seed=seed).prompts == other.draw(50, seed=seed).prompts
 
 
 def test_added_prompts_of_no_weight_change_no_draw():
@@ -419,6 +454,30 @@ def test_a_callable_may_look_at_the_sampler_but_not_write_to_it(same_bits):
     same_bits(made[0]._tree.nodes(), fresh_nodes(made[0]))
 
 
+@pytest.mark.parametrize("change", ["add", "refresh", "load_state_dict"])
+def test_a_callable_that_changes_its_sampler(same_bits, change):
+    """What the update was about to write to would be there no more."""
+    todo = []
+
+    def priority(stats):
+        if todo:
+            todo.pop()()
+        return np.ones(len(stats.positions))
+
+    sampler = PromptSampler(["a", "b"], priority=priority)
+    args = {"add": [["c"]], "refresh": [], "load_state_dict": [sampler.state_dict()]}[change]
+    todo.append(lambda: getattr(sampler, change)(*args))
+    if change == "refresh":
+        sampler.update(["a"], [1])
+        assert sampler.visits.tolist() == [1, 0]
+    else:
+        with pytest.raises(RuntimeError, match=r"PromptSampler.update\(\): 'priority' must not change its sampler"):
+            sampler.update(["a"], [1])
+        assert sampler.visits.sum() == 0
+    sampler.update(["b"], [1])
+    same_bits(sampler._tree.nodes(), fresh_nodes(sampler))
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_fork_amid_draws_of_other_threads(script):
     code = """
@@ -473,8 +532,8 @@ def test_no_call_panics(data, weights):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             call()
 
-    survives(lambda: _core.Sampler("f", draw(ARRAYS), draw(ARRAYS)))
-    sampler = _core.Sampler("f", np.array(weights), np.ones(n, np.uint8))
+    survives(lambda: _core.Sampler("f", draw(ARRAYS), draw(ARRAYS), draw(st.floats())))
+    sampler = _core.Sampler("f", np.array(weights), np.ones(n, np.uint8), draw(st.sampled_from([0.0, 0.5, 1.0])))
     survives(lambda: sampler.set("f", draw(ARRAYS), draw(ARRAYS), draw(ARRAYS)))
     before = sampler.nodes()
     many = st.lists(st.floats(), max_size=5)
@@ -484,12 +543,11 @@ def test_no_call_panics(data, weights):
             "f",
             np.array(u, np.float64),
             np.array(draw(many) or u, np.float64),
-            draw(st.floats()),
             draw(st.booleans()),
             np.array(draw(st.lists(st.integers(-1, 9), max_size=4)), np.int64),
         )
     )
-    survives(lambda: sampler.draw("f", draw(ARRAYS), draw(ARRAYS), 0.5, True, draw(ARRAYS)))
+    survives(lambda: sampler.draw("f", draw(ARRAYS), draw(ARRAYS), True, draw(ARRAYS)))
     assert sampler.nodes().tobytes() == before.tobytes()
     assert len(sampler) == n
 
@@ -509,6 +567,17 @@ def test_a_restored_sampler_goes_on_as_the_other_would_have():
     assert one.last_step.tolist() == other.last_step.tolist() == [8, 7, 7, -1]
     for seed in range(20):
         assert one.draw(3, seed=seed).prompts == other.draw(3, seed=seed).prompts
+
+
+def test_a_state_goes_on_with_other_options():
+    one = PromptSampler(["a", "b"])
+    one.update(["a", "b"], [1, 0], [4, 4])
+    state = pickle.loads(pickle.dumps(one.state_dict()))
+    state["options"] = {**state["options"], "priority": "failure", "prior": (1.0, 1.0)}
+    other = PromptSampler(["a", "b"], priority="failure")
+    other.load_state_dict(state)
+    other.refresh()
+    assert_allclose(other.priority, [4 / 6, 5 / 6], rtol=1e-15)
 
 
 def bad_states():
@@ -559,8 +628,15 @@ def bad_states():
             "nan",
             change(priority=[np.nan, 1.0]),
             ValueError,
-            r"'priority' must be finite and not negative, got nan at index 0",
+            r"'priority' must be between 0 and 1e\+288, got nan at index 0",
         ),
+        (
+            "too-large",
+            change(priority=[1.0, 1e300]),
+            ValueError,
+            r"'priority' must be .* 1e\+288, got 1e\+300 at index 1",
+        ),
+        ("overflow", change(alpha=[1e308] * 2, beta=[1e308] * 2), ValueError, r"'alpha \+ beta' must be finite"),
         ("zero", change(alpha=[0.0, 1.0], beta=[0.0, 1.0]), ValueError, r"'alpha \+ beta' must be finite and positive"),
         ("visits", change(visits=[0, -1]), ValueError, r"'visits' must be at least 0, got -1 at index 1"),
         ("floats", change(visits=[0.0, 1.0]), TypeError, r"'visits' must hold integers"),
@@ -577,7 +653,14 @@ def bad_states():
             ValueError,
             r"'retired' must have 2 bools .* got a 1-D bool array of 1",
         ),
-        ("step", change(step=0.5), TypeError, r"'step' must hold integers"),
+        (
+            "never",
+            change(last_step=[-1, -1]),
+            ValueError,
+            r"'last_step' must be -1 where 'visits' is 0, and nowhere else, got -1 at index 0",
+        ),
+        ("step", change(step=0.5), TypeError, r"'step' must be a whole number"),
+        ("step-behind", change(step=-1), ValueError, r"'step' must be at least 0, got -1"),
     ]
     return [pytest.param(*case[1:], id=case[0]) for case in cases]
 
@@ -621,7 +704,8 @@ def wrong_calls():
             r"'width' must be left out unless priority='nearest', got priority='uniform'",
         ),
         (new(["a"], prior=1.0), TypeError, r"'prior' must be two numbers, got 1.0"),
-        (new(["a"], prior=(0.0, 1.0)), ValueError, r"'prior' must be finite and positive, got 0.0"),
+        (new(["a"], prior=(0.0, 1.0)), ValueError, r"'prior' must be above 0 and at most 1e\+288, got 0.0"),
+        (new(["a"], prior=(1.0, 1e300)), ValueError, r"'prior' must be above 0 and at most 1e\+288, got 1e\+300"),
         (new(["a"], decay=1.5), ValueError, r"'decay' must be between 0 and 1, got 1.5"),
         (new(["a"], explore=-0.5), ValueError, r"'explore' must be between 0 and 1, got -0.5"),
         (new(["a"], least=-1), ValueError, r"'least' must be between 0 and 1e\+288, got -1"),
@@ -713,6 +797,7 @@ def wrong_calls():
             r"'trials' must add up to something finite, got more for the prompt 'a'",
         ),
         (of("update", ["a"], [1], step=-1), ValueError, r"update\(\): 'step' must be at least 0, got -1"),
+        (of("update", ["a"], [1], step=2**63), ValueError, r"update\(\): 'step' must be at most 9223372036854775807"),
         (
             of("set_priorities", ["a"], [-1]),
             ValueError,

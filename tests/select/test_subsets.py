@@ -115,6 +115,8 @@ def test_kinds(name):
         assert chosen.indices.equal(torch.tensor(expected.indices.tolist()))
         assert chosen.mask.dtype == torch.bool
         assert chosen.mask.tolist() == expected.mask.tolist()
+    assert CALLS[name](x, groups, keep=10**30, short="keep").mask.all()
+    assert not CALLS[name](x, groups, keep=10**30, short="drop", per="batch").mask.any()
     empty = CALLS[name]([], [], keep=1)
     assert (empty.indices.tolist(), empty.mask.shape) == ([], (0,))
     assert CALLS[name]([], [], keep=1, per="batch", short="drop").indices.tolist() == []

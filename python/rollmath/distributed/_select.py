@@ -94,7 +94,7 @@ def select(
         made = ids(who, of.ids, groups)
         if rewards is None:
             # Of no values nothing is sent; the result is of the kind of what the method has in their place.
-            others = (groups, *(given.get(name) for name in of.columns if name != "ties"))
+            others: tuple[Any, ...] = (groups, *(given.get(name) for name in of.columns if name != "ties"))
             tensor = next((x for x in others if is_tensor(x)), None)
             values = np.zeros((made.n, 0)) if tensor is None else tensor.new_zeros((made.n, 0))
         found = sent(who, values, groups, given)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: What a filter can look at without a column, see :attr:`Filter.on`.
-SOURCES = ("rewards", "shaped", "advantages", "lengths")
+SOURCES = ("rewards", "shaped", "advantages", "lengths", "rows")
 _STATISTICS = ("before", "after")
 
 
@@ -38,8 +38,8 @@ class Filter:
             can name: ``{"ties": "lengths"}``. Ids of rollouts (``uid``) are those of the rows.
         on: ``"rewards"``, as they were given; ``"shaped"``, after the penalties of the recipe; ``"advantages"``, those
             of the recipe's own method, from all rollouts that may take part; ``"lengths"``, the trained tokens of each
-            rollout, or the column of that name; or the name of a column with one number a rollout, say the accuracy
-            where rewards have other parts.
+            rollout, or the column of that name; ``"rows"``, how many rows it is; or the name of a column with one
+            number a rollout, say the accuracy where rewards have other parts.
         statistics: ``"after"``: the advantages are those among the rollouts that are kept; ``"before"``: those among
             all that may take part, and dropped ones get 0. None is what the method says
             (:attr:`SelectionReport.statistics <rollmath.select.SelectionReport>`), or ``"after"`` where it does not.

@@ -196,7 +196,7 @@ def sources(recipe: Recipe, step: Step, shaped: Array, advantages: NDArray[np.fl
     assert rows is not None
     assert recipe.filter is not None
     known: dict[str, Any] = {**step.given, "rewards": step.rewards, "shaped": shaped}
-    known["advantages"] = advantages
+    known |= {"advantages": advantages, "rows": rows.rollouts.counts}
     if known.get("lengths") is None:
         known["lengths"] = rows.trained_of_rollout
     return {name: known[name] for name in recipe.filter.reads}

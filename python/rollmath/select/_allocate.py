@@ -77,7 +77,7 @@ def allocate(
     Raises:
         ValueError: a budget below the sum of the fewest or above the sum of the most allowed, or that no allowed
             numbers add up to; a row that allows nothing; plus infinity, or values above 1e300; a prompt twice; more
-            work than the dynamic program takes on (2^28 cells, 2^36 steps).
+            work than the dynamic program takes on (2^28 cells, 2^34 steps).
         TypeError: wrong dtype or rank.
 
     Source: ours. That gains of a concave value may be taken in their order is textbook (Fox 1966, marginal analysis).

@@ -97,6 +97,7 @@ def balanced(
     place = replace(r, groups=Groups.product(outer, above.view(np.int8))).places(key)
 
     n_above, n_below = (np.bincount(outer.index[r.seen & side], minlength=outer.n_groups) for side in (above, ~above))
+    most = min(most, len(above))
     from_above = np.minimum(n_above, np.maximum(most // 2, most - n_below))
     share = np.where(above, from_above[outer.index], most - from_above[outer.index])
     statistics: Statistics | None = "after" if per == "group" else None

@@ -92,7 +92,7 @@ def signature_of(who: str, call: Callable[..., Any], name: str | None = None) ->
     Raises:
         TypeError: it is none, or takes no ids.
     """
-    short = name or getattr(call, "__name__", type(call).__name__)
+    short = name or str(getattr(call, "__name__", type(call).__name__))
     fix = "a function of values and groups that returns a Selection, such as rollmath.select.max_variance"
     if not callable(call):
         msg = f"{who}(): 'method' must be {fix}, got {describe(call)}"

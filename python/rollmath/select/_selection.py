@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -12,17 +11,13 @@ import numpy as np
 from rollmath._arrays import Array, ArrayLike, Immutable, Kind, choice, describe, frozen, host, is_tensor
 from rollmath._checks import mask as mask_of
 from rollmath.groups import Groups
+from rollmath.select._report_text import number_of, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Whether the statistics of a group (mean, standard deviation) are those of all its rollouts, or of those kept.
 Statistics: TypeAlias = Literal["before", "after"]
-
-#: Groups that a printed report names for each reason, as long as their names are not longer than this together.
-_SHOWN, _ROOM = 4, 100
-#: Characters of a name, such as the text of a prompt.
-_LONGEST = 36
 
 
 class Dropped(NamedTuple):
@@ -140,32 +135,12 @@ class SelectionReport(Immutable):
         return tuple(found)
 
     def __str__(self) -> str:
-        # Prompts are groups of one: to count both would say it twice.
-        apart = self.unit == "rollout" or self.n_groups < self.n_rollouts
-        where = f" in {self.kept_groups} of {_number(self.n_groups, 'group')}" if apart else ""
-        taken = f"; statistics {self.statistics}" if self.statistics else ""
-        lines = [f"{self.method} kept {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)}{where}{taken}"]
-        names = max((len(one.reason) for one in self.dropped), default=0)
-        groups = _column(_number(one.groups, "group") + "," for one in self.dropped)
-        counts = _column(_number(one.rollouts, self.unit) for one in self.dropped)
-        for one, of, n in zip(self.dropped, groups, counts, strict=True):
-            of_each = [f" ({count})" for count in one.counts[:_SHOWN]] if apart else [""] * _SHOWN
-            where = f"{of} {n.rstrip()}" if apart else n.rstrip()
-            lines.append(f"  {one.reason:<{names}}  {where}: {_shown(one.ids, of_each)}")
-        if apart and self.lost and not self._whole:
-            lines.append(f"  nothing is left of {_number(len(self.lost), 'group')}: {_shown(self.lost)}")
-        return "\n".join(lines)
-
-    @property
-    def _whole(self) -> bool:
-        """Whether every reason took whole groups, so that the lines of the reasons say which are gone."""
-        sizes = dict(zip(self._groups.ids, self._groups.counts.tolist(), strict=True))
-        return all(sizes[key] == n for one in self.dropped for key, n in zip(one.ids, one.counts, strict=True))
+        return text(self)
 
     def __repr__(self) -> str:
         return (
-            f"SelectionReport({self.method}: {self.kept_rollouts} of {_number(self.n_rollouts, self.unit)} kept, "
-            f"{self.dropped_groups} of {_number(self.n_groups, 'group')} dropped)"
+            f"SelectionReport({self.method}: {self.kept_rollouts} of {number_of(self.n_rollouts, self.unit)} kept, "
+            f"{self.dropped_groups} of {number_of(self.n_groups, 'group')} dropped)"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -199,7 +174,7 @@ class Selection(NamedTuple):
 
     def __repr__(self) -> str:
         report = self.report
-        return f"Selection({report.kept_rollouts} of {_number(report.n_rollouts, report.unit)} by {report.method})"
+        return f"Selection({report.kept_rollouts} of {number_of(report.n_rollouts, report.unit)} by {report.method})"
 
     def advantages(
         self,
@@ -268,32 +243,3 @@ def selection(
     reasons = [reason for reason, _ in dropped]
     report = SelectionReport(method, reasons, codes, groups, statistics=statistics, unit=unit)
     return Selection(kind.wrap(np.flatnonzero(mask)), kind.wrap(mask), report)
-
-
-def _number(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
-def _column(cells: Iterable[str]) -> list[str]:
-    """Of numbers and words, the numbers right-aligned and all of one width."""
-    pairs = [cell.split(" ") for cell in cells]
-    digits, rest = (max((len(pair[i]) for pair in pairs), default=0) for i in range(2))
-    return [f"{number:>{digits}} {word:<{rest}}" for number, word in pairs]
-
-
-def _shown(ids: Sequence[Any], after: Sequence[str] = ("",) * _SHOWN) -> str:
-    """The first of some ids, each followed by what is said of it, and how many there are besides."""
-    named = [f"{_name(key)}{more}" for key, more in zip(ids[:_SHOWN], after, strict=False)]
-    while len(named) > 1 and sum(map(len, named)) > _ROOM:
-        named.pop()
-    rest = len(ids) - len(named)
-    return ", ".join([*named, f"and {rest} more"] if rest else named)
-
-
-def _name(key: Any) -> str:
-    """An id, or how it begins."""
-    text = str(key) if isinstance(key, uuid.UUID) else repr(key)
-    if len(text) <= _LONGEST:
-        return text
-    end = text[-1] if text[0] in "'\"([" else ""
-    return f"{text[: _LONGEST - 3 - len(end)].rstrip()}...{end}"

@@ -1,5 +1,7 @@
 //! The rows of each group whose values have the largest variance: some of the largest values and some of the smallest.
 
+use std::cmp::Ordering;
+
 use rayon::prelude::*;
 
 use super::exact::Exact;
@@ -50,7 +52,7 @@ pub fn max_variance(
             return;
         }
         if groups.is_none() && par == Par::Threads {
-            sorted.par_sort_unstable_by(f64::total_cmp);
+            sorted.par_sort_unstable_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
         } else {
             sort_values(sorted);
         }

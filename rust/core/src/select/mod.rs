@@ -1,7 +1,6 @@
 //! Selections: which rollouts, tokens and prompts to train on.
 
 pub mod budget;
-mod budget_program;
 mod exact;
 pub mod max_variance;
 pub mod places;

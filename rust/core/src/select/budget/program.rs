@@ -6,7 +6,7 @@ use crate::select::budget::two_sum;
 
 /// Entries of memory and steps that one call takes on: 1 GiB, and about a minute.
 const CELLS: usize = 1 << 28;
-const STEPS: usize = 1 << 36;
+const STEPS: usize = 1 << 34;
 /// Cells that a thread takes at a time.
 const BLOCK: usize = 1024;
 
@@ -47,9 +47,13 @@ pub(super) fn program(rows: &[&[f64]], left: usize, par: Par) -> Result<Vec<u32>
         before += row.len() - 1;
         after -= row.len() - 1;
         let (from, to) = (left.saturating_sub(after), before.min(left));
+        // What float64 may get wrong of a total.
+        let largest = |most: f64, x: f64| if x.is_finite() { most.max(x.abs()) } else { most };
+        let slack = best.iter().map(|t| t.0).chain(row.iter().copied()).fold(0.0, largest) * 1e-14;
         for_ranges(par, &mut fresh, BLOCK, |start, part| {
             for (b, cell) in part.iter_mut().enumerate().map(|(i, cell)| (start + i, cell)) {
-                *cell = if (from..=to).contains(&b) { choose(row, &best, b) } else { (Total::NONE, 0) };
+                *cell =
+                    if (from..=to).contains(&b) { choose(row, &best, b, slack) } else { (Total::NONE, 0) };
             }
         });
         for (total, (new, _)) in best.iter_mut().zip(&fresh) {
@@ -76,16 +80,18 @@ pub(super) fn program(rows: &[&[f64]], left: usize, par: Par) -> Result<Vec<u32>
 }
 
 /// The best total of `b` rollouts if this row may take some, and how many; the fewest among equals.
-fn choose(row: &[f64], best: &[Total], b: usize) -> (Total, u32) {
+fn choose(row: &[f64], best: &[Total], b: usize, slack: f64) -> (Total, u32) {
     let mut found = (Total::NONE, 0);
-    for (k, &v) in row.iter().enumerate().take(b + 1) {
-        let before = best[b - k];
-        if before == Total::NONE || v.is_nan() || v == f64::NEG_INFINITY {
-            continue;
-        }
-        let total = before.plus(v);
-        if total > found.0 {
-            found = (total, k as u32);
+    // Who is below this in float64 is below `found` in twice the precision, too.
+    let mut bound = f64::MIN;
+    for (k, (&v, before)) in row.iter().zip(best[..=b].iter().rev()).enumerate() {
+        // False for NaN and minus infinity.
+        if before.0 + v >= bound {
+            let total = before.plus(v);
+            if total > found.0 {
+                found = (total, k as u32);
+                bound = total.0 - slack;
+            }
         }
     }
     found
