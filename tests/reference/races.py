@@ -5,5 +5,5 @@ import math
 
 def first(weights, prompts, able, keep, words):
     """Of the prompts ``able``, the ``keep`` that arrive first: at ``-log(u) / weight``."""
-    times = {i: -math.log((words[i] // 2**11 + 0.5) / 2**53) / weights[i] for i in able}
+    times = {i: -math.log((words[i] // 2**12 + 0.5) / 2**52) / weights[i] for i in able}
     return sorted(sorted(able, key=lambda i: (times[i], prompts[i]))[:keep])

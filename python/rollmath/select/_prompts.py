@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +81,7 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
         msg = f"{of.who}: a draw needs ids and a seed"
         raise RuntimeError(msg)
     if keep < 1 or int(able.sum()) <= keep:
-        return able & (keep > 0)
+        return able.copy() if keep > 0 else np.zeros(len(able), bool)
     # A race of its own has words of its own: who lost the last one must not lose this one for that.
     words = uids.words(seed) if race == 0 else seeded(uids.words(seed), race)
     time = np.full(len(of.x), np.inf)
@@ -121,12 +120,7 @@ def numbers_of_rollouts(who: str, name: str, value: Any, n: int, *, least: int, 
         ValueError: too small, past int64, a wrong length.
         TypeError: no whole numbers.
     """
-    try:
-        operator.index(value)
-    except TypeError:
-        if not hasattr(value, "__len__"):
-            whole(who, name, value, least)
-    else:
+    if not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
         return np.full(n, within_int64(who, name, value, least), np.int64)
     counts, _ = integers(who, name, value, length=n, why=why)
     if len(bad := np.flatnonzero(counts < least)):
