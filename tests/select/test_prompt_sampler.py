@@ -214,7 +214,7 @@ def test_pools_by_difficulty_as_a_callable():
 
 
 def test_near_a_target_as_in_bots():
-    """Trinity 0.6.0, DifficultyBasedSelector: target_reward 0.8, tau 0.5; counts that were not observed are predicted."""
+    """Trinity 0.6.0, DifficultyBasedSelector: target_reward 0.8, tau 0.5; counts not observed are predicted."""
     alpha = [5.0, 1.887271695869644, 3.0, 2.2727264132247034]
     beta = [5.0, 1.712728304130356, 7.000000000000001, 1.3272735867752967]
     sampler = PromptSampler(range(4), priority="nearest", target=0.8, width=0.5)

@@ -81,7 +81,7 @@ def weights(who: str, given: dict[str, Any], stats: PromptStats) -> NDArray[np.f
     if how in ("learnability", "failure"):
         # Not 1 - p, which has few digits where p is near 1.
         q = stats.beta / (stats.alpha + stats.beta)
-        return q if how == "failure" else stats.mean * q
+        return np.asarray(q if how == "failure" else stats.mean * q)
     with np.errstate(over="ignore"):
         away = np.abs(stats.mean - given["target"]) / given["width"]
-    return np.exp(-away) if given["kernel"] == "exponential" else np.maximum(1.0 - away, 0.0)
+    return np.asarray(np.exp(-away) if given["kernel"] == "exponential" else np.maximum(1.0 - away, 0.0))

@@ -49,9 +49,9 @@ class PromptDraw(NamedTuple):
 class PromptSampler:
     """Draws prompts in proportion to a priority, ``P(i) = (1 - explore) w_i / sum(w) + explore / n``, and learns.
 
-    Sum and ``n`` are over the prompts that are not retired. Each prompt has a Beta(alpha, beta) posterior of its success rate, as :class:`~rollmath.group.BetaBaseline` has: an
-    update turns alpha into ``decay alpha + successes`` and beta into ``decay beta + failures``. Its mean
-    ``p = alpha / (alpha + beta)`` gives the priority ``w``, at least ``least``:
+    The ``n`` prompts are those that are not retired. Each has a Beta(alpha, beta) posterior of its success rate, as
+    :class:`~rollmath.group.BetaBaseline` has: an update turns alpha into ``decay alpha + successes`` and beta into
+    ``decay beta + failures``. Its mean ``p = alpha / (alpha + beta)`` gives the priority ``w``, at least ``least``:
 
     - ``"uniform"``: 1.
     - ``"learnability"``: ``p (1 - p)``, the variance of a reward of 0 or 1.
@@ -71,8 +71,8 @@ class PromptSampler:
     updates, draw the same. It may be used by several threads at once; each call is atomic.
 
     Args:
-        prompts: one id a prompt (strings, ints, UUIDs, tuples; one type), all different. ``range(n)`` or an array of
-            integers is the cheapest.
+        prompts: one id a prompt (strings, ints, UUIDs, tuples; one type), all different. ``range(n)`` is the cheapest:
+            it needs no index.
         priority: see above.
         prior: alpha and beta of a prompt that was never seen, positive.
         decay: of alpha and beta at each update of a prompt, from 0 (the last update alone counts) to 1 (all alike).
@@ -408,8 +408,7 @@ class PromptSampler:
         stats = made.stats(first)
         # Most often one number for all: but a callable may tell positions apart.
         if n and not callable(self._options["priority"]):
-            one = self._weigh(who, index, PromptStats(*(column[:1] for column in stats)))
-            made.priority[:] = one[0]
+            made.priority[:] = self._weigh(who, index, made.stats(first, first + 1))[0]
         else:
             made.priority[:] = self._weigh(who, index, stats)
         return made
@@ -432,7 +431,7 @@ class PromptSampler:
                 f"{index.name(at[bad[0]])!r}"
             )
             raise ValueError(msg)
-        return np.maximum(x, self._options["least"])
+        return np.asarray(np.maximum(x, self._options["least"]), np.float64)
 
     def _plant(self, columns: Columns) -> None:
         self._tree = _core.Sampler("PromptSampler", columns.priority, columns.active, self._options["explore"])

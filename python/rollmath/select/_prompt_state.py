@@ -43,22 +43,24 @@ class Columns:
         """Of the prompts from position ``first`` on; their priorities are still to come."""
         n = len(index) - first
         # Filled, not zeroed: zeros get their memory page by page, and updates would wait for it.
-        counts = (np.full(n, x) for x in prior)
-        return cls(index, *counts, np.zeros(n), np.full(n, 0), np.full(n, -1), np.ones(n, np.uint8), -1)
+        alpha, beta = (np.full(n, x) for x in prior)
+        return cls(index, alpha, beta, np.zeros(n), np.full(n, 0), np.full(n, -1), np.ones(n, np.uint8), -1)
 
     def followed_by(self, new: Columns) -> Columns:
         """With the columns of added prompts below, and their index, which has both."""
-        joined = {name: np.concatenate([getattr(self, name), getattr(new, name)]) for name in self._arrays()}
+        pairs = {name: (getattr(self, name), getattr(new, name)) for name in self._arrays()}
+        joined: dict[str, Any] = {name: np.concatenate(pair) for name, pair in pairs.items()}
         return replace(new, **joined, step=self.step)
 
     def copied(self) -> Columns:
         """With arrays of its own; the index never changes."""
         return replace(self, **{name: getattr(self, name).copy() for name in self._arrays()})
 
-    def stats(self, first: int = 0) -> PromptStats:
-        """Of all, which begin at the position ``first``."""
-        positions = np.arange(first, first + len(self.alpha))
-        return PromptStats(positions, self.alpha, self.beta, self.visits, self.last_step)
+    def stats(self, first: int = 0, end: int | None = None) -> PromptStats:
+        """Of all up to the position ``end``, if the first of them has the position ``first``."""
+        some = slice(None if end is None else end - first)
+        positions = np.arange(first, first + len(self.alpha))[some]
+        return PromptStats(positions, self.alpha[some], self.beta[some], self.visits[some], self.last_step[some])
 
     @classmethod
     def _arrays(cls) -> list[str]:
@@ -94,9 +96,9 @@ def restored(who: str, state: Any, options: Mapping[str, Any], index: PromptInde
         both = found["alpha"] + found["beta"]
     check_column(who, "alpha + beta", both, (both > 0) & np.isfinite(both), "finite and positive")
     for name, least in zip(_INTS, (0, -1), strict=True):
-        x = integers(who, name, state[name], length=n, why="len(prompts)")[0]
-        check_column(who, name, x, x >= least, f"at least {least}")
-        found[name] = np.array(x)
+        whole_numbers = integers(who, name, state[name], length=n, why="len(prompts)")[0]
+        check_column(who, name, whole_numbers, whole_numbers >= least, f"at least {least}")
+        found[name] = np.array(whole_numbers)
     retired = np.asarray(state["retired"])
     if retired.dtype != bool or retired.shape != (n,):
         msg = f"{who}(): 'retired' must have {n} bools (= len(prompts)), got {describe(retired)} of {retired.size}"

@@ -87,7 +87,7 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
     time = np.full(len(of.x), np.inf)
     time[able] = np.log(-np.log(unit(words[able]))) - np.log(of.x[able])
     last = np.partition(time, keep - 1)[keep - 1]
-    taken = time < last
+    taken = np.asarray(time < last, bool)
     equal = np.flatnonzero(time == last)
     taken[equal[np.argsort(uids.rank[equal])][: keep - int(taken.sum())]] = True
     return taken
