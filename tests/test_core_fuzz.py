@@ -122,6 +122,8 @@ def test_arrays_and_numbers_of_every_kind(data):
             _core.allocate,
             [ANYTHING, INDEX, st.tuples(ANYTHING, ANYTHING, ANYTHING), INDEX, st.sampled_from(["auto", "dp", "x"])],
         ),
+        (_core.select_places, [st.one_of(st.none(), CSR, ANYTHING), ANYTHING, ANYTHING, ANYTHING]),
+        (_core.select_max_variance, [WORDS, st.one_of(st.none(), CSR), ANYTHING, ANYTHING, ANYTHING, INDEX]),
         (_core.step_edges, [ANYTHING, ANYTHING, ANYTHING, ANYTHING, INDEX]),
         (_core.graph_distance, [st.lists(ARRAYS, max_size=5), ANYTHING, ANYTHING, st.booleans(), st.floats()]),
         (
@@ -163,6 +165,15 @@ def test_values_of_every_size_in_well_formed_calls(data, n):
         for center in ("none", "mean", "loo", x):
             rules = rm.Convention(nan=data.draw(st.sampled_from(["propagate", "omit"])), eps=0.0)
             survives(_core.normalize, "f", "x", groups, x, valid, center, scale, rules)
+    order = np.array(data.draw(st.lists(st.integers(-1, 9), min_size=n, max_size=n)), dtype=np.int64)
+    for of, seen, first in (
+        (groups, valid, order),
+        (None, None, None),
+        (groups, None, None),
+        (None, valid, abs(order)),
+    ):
+        survives(_core.select_places, "f", of, x, seen, first)
+        survives(_core.select_max_variance, "f", "x", of, x, seen, first, data.draw(st.integers(0, 9)))
 
 
 @given(data=st.data(), lengths=st.lists(st.integers(0, 4), max_size=4), padded=st.booleans(), off=st.integers(-1, 1))

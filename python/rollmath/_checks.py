@@ -49,12 +49,12 @@ def _bounds(low: float, high: float, above: float | None) -> str:
     return f"finite and at most {high:g}" if math.isfinite(high) else "finite"
 
 
-def whole(who: str, name: str, value: Any, least: int = 1) -> int:
-    """A whole number of at least ``least``.
+def whole(who: str, name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A whole number of at least ``least``, and at most ``most``.
 
     Raises:
         TypeError: anything else than an integer; a float or a bool too.
-        ValueError: too small.
+        ValueError: too small or too large.
     """
     try:
         if isinstance(value, (bool, np.bool_)):
@@ -65,6 +65,9 @@ def whole(who: str, name: str, value: Any, least: int = 1) -> int:
         raise TypeError(msg) from None
     if n < least:
         msg = f"{who}(): {name!r} must be at least {least}, got {n}"
+        raise ValueError(msg)
+    if most is not None and n > most:
+        msg = f"{who}(): {name!r} must be at most {most}, got {n}"
         raise ValueError(msg)
     return n
 

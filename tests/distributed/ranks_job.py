@@ -277,7 +277,8 @@ def doc_cases(world: int, rank: int) -> Iterator[tuple[str, str]]:
     names = {
         "rm": rm, "rewards": data["binary"][mine], "prompt_ids": data["groups"][mine], "world_size": world,
         "n_tool_calls": data["strata"][mine], "answers": take(data["answers"], mine), "rows": rows.take(mine),
-        "response_mask": marks[mine], "lengths": lengths[mine], "rollout_ids": [f"r{i}" for i in mine], "lp": lp[mine].requires_grad_(), "old": lp[mine] - 0.1,
+        "response_mask": marks[mine], "lengths": lengths[mine], "rollout_ids": [f"r{i}" for i in mine],
+        "lp": lp[mine].requires_grad_(), "old": lp[mine] - 0.1,
     }  # fmt: skip
     blocks = re.findall(r"(?:^(?:    .*)?\n)+", (ROOT / "docs" / "distributed.md").read_text(), re.MULTILINE)
     for block in blocks:

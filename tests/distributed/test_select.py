@@ -37,10 +37,10 @@ ERRORS = {
     "'rewards', on rank 1",
     "values": "ValueError: select(): 'rewards' must be None for 'drawn', which looks at no values, on rank 1",
     "needs": "ValueError: select(): 'noisy' needs 'seed'; pass seed=..., on rank 0 (and rank 1)",
-    "methods": "ValueError: select(): must get the same 'method' on all ranks, got ...noisy on rank 0, ...drawn on rank "
-    "1",
-    "no method": "TypeError: select(): 'method' must be a function of values and groups that returns a Selection, such "
-    "as rollmath.select.max_variance, got an object of type str, on rank 1",
+    "methods": "ValueError: select(): must get the same 'method' on all ranks, got ...noisy on rank 0, ...drawn on "
+    "rank 1",
+    "no method": "TypeError: select(): 'method' must be a function of values and groups that returns a Selection, "
+    "such as rollmath.select.max_variance, got an object of type str, on rank 1",
     "no selection": "TypeError: select(): 'method' 'grpo' must return a Selection, got ...",
     "of others": "ValueError: select(): 'method' must return a Selection of all 6 rollouts, got one of 1",
     "twice": "ValueError: select(): 'columns' has 'seed', which is given as an argument of its own already, on rank 1",
@@ -108,6 +108,16 @@ def test_without_a_process_group_it_is_the_method():
     got = distributed.select(rm.select.mean_band, torch.tensor(r), g, low=0.0, high=1.0, columns={"valid": [1] * 5})
     assert got.selection.mask.tolist() == [True, True, False, False, True]
     assert isinstance(got.selection.indices, torch.Tensor)
+    drawn = distributed.select(rm.select.weighted_sample, [1.0, 0.0, 2.0], list("xyz"), keep=2, seed=0)
+    assert drawn.selection.indices.tolist() == [0, 2]
+    assert drawn.selection.report.unit == drawn.report.unit == "prompt"
+    text = "select(): 'quota' needs 'strata'; pass columns={'strata': ...}, one value a rollout"
+    error(ValueError, text, lambda: distributed.select(rm.select.quota, None, g, uid=list("vwxyz"), keep=1))
+    text = "select(): 'method' 'policy_filtration' must return a Selection, got an object of type Filtration"
+    error(
+        TypeError, text,
+        lambda: distributed.select(rm.select.policy_filtration, r, g, uid=list("vwxyz"), how="best"),
+    )  # fmt: skip
     text = "select(): 'mean_band' needs 'low'; pass low=..."
     error(ValueError, text, lambda: distributed.select(rm.select.mean_band, r, g, high=1.0))
     text = "select(): 'uid' must be distinct over all ranks, but 'v' is there twice"

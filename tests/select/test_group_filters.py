@@ -101,6 +101,14 @@ def test_pivot_is_the_definition(oracle, rows, below, masked, missing, dtype):
     agrees(pivot(r, ids, **options), oracle("select/group_filters.py", "pivot")(r, ids, **options), len(r))
 
 
+def test_means_whose_sums_overflow():
+    r, ids = [1.7e308, 1.7e308, 1.0, -1.7e308, -1.7e308, 0.5], list("aaabbb")
+    assert mean_band(r, ids, low=1.1e308, high=1.2e308).indices.tolist() == [0, 1, 2]
+    assert mean_band(r, ids, low=-math.inf, high=0.0).indices.tolist() == [3, 4, 5]
+    assert pivot(r, ids, below=1.2e308).mask.all()
+    assert pivot(r, ids, below=1.1e308).indices.tolist() == [3, 4, 5]
+
+
 @given(ROWS, st.sampled_from([0.0, 0.5, 0.7]))
 def test_pivots_are_what_two_filters_keep(rows, below):
     r, ids, _, _ = unzip(rows)

@@ -49,17 +49,27 @@ def test_a_dict_of_levels(oracle, rounds, success, levels):
 
 
 def test_ghpo():
-    """Up to three tries with 25, 50 and 75 % of the solution, for the prompts that still fail."""
-    ladder, needs = HintLadder(["p", "q", "r"], levels=3, success="reset"), {"p": 0, "q": 2, "r": 9}
-    levels = ladder.levels_of(["p", "q", "r"])
-    for _ in range(3):
-        failing = [p for p in needs if ladder.levels_of([p])[0] < needs[p]]
-        levels = ladder.advance(failing, np.ones(len(failing), bool))
-    assert levels.tolist() == [3]
-    assert ladder.levels_of(["p", "q", "r"]).tolist() == [0, 2, 3]
-    assert repr(ladder) == "HintLadder(3 prompts, 2 hinted, levels=3, success='reset')"
-    ladder.reset(["r"])
-    assert ladder.advance(["q", "r"], [False, False]).tolist() == [0, 0]
+    """Up to three tries with 25, 50 and 75 % of the solution, for the prompts that still fail; each step anew."""
+    ladder, needs = HintLadder(["p", "q", "r"], levels=3), {"p": 0, "q": 2, "r": 9}
+    for _ in range(2):
+        levels = ladder.levels_of(["p", "q", "r"])
+        assert levels.tolist() == [0, 0, 0]
+        for _ in range(3):
+            failing = [p for p in needs if ladder.levels_of([p])[0] < needs[p]]
+            levels = ladder.advance(failing, np.ones(len(failing), bool))
+        assert levels.tolist() == [3]
+        assert ladder.levels_of(["p", "q", "r"]).tolist() == [0, 2, 3]
+        assert repr(ladder) == "HintLadder(3 prompts, 2 hinted, levels=3, success='stay')"
+        ladder.reset(["p", "q", "r"])
+
+
+def test_what_success_does():
+    for success, expected in (("stay", [2, 1]), ("down", [1, 0]), ("reset", [0, 0])):
+        ladder = HintLadder(["p", "q"], levels=3, success=success)
+        ladder.advance(["p", "q"], [1, 1])
+        ladder.advance(["p"], [1])
+        assert ladder.advance(["p", "q", "p"], [1, 0, 0])[:2].tolist() == expected
+        assert ladder.levels_of(["p", "q"]).tolist() == expected
 
 
 def test_scaf_grpo():
@@ -86,6 +96,11 @@ def test_new_prompts_and_positions():
 LADDER = {"version": 1, "options": {"levels": 2, "success": "stay"}, "prompts": ["a", "b"], "level": np.array([0, 1])}
 WRONG = [
     (lambda s: HintLadder(["a"], levels=0), ValueError, r"HintLadder\(\): 'levels' must be at least 1, got 0"),
+    (
+        lambda s: HintLadder(["a"], levels=2**60),
+        ValueError,
+        r"HintLadder\(\): 'levels' must be at most 9007199254740992",
+    ),
     (lambda s: HintLadder(["a"], levels=1.5), TypeError, r"HintLadder\(\): 'levels' must be a whole number"),
     (
         lambda s: HintLadder(["a"], levels=1, success="up"),

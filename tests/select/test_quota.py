@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 import math
 
@@ -26,6 +27,8 @@ SPLITS = st.sampled_from(
         {0: 0.1, 1: 0.2, 2: 0.3, 3: 0.25, 4: 0.15},
         {2: 0.9},
         {2: 1.0, 7: 0.0},
+        {0: 1 / 6, 1: 5 / 6},
+        {0: 1 / 3, 3: 1 / 3, 4: 1 / 3},
     ]
 )
 
@@ -162,6 +165,32 @@ def test_the_report():
     )
     with pytest.raises(ValueError, match="'statistics' must be 'before' or 'after', since quota does not say"):
         chosen.advantages(rm.group.grpo, np.ones(8), ["a"] * 8)
+
+
+def test_shares_that_add_up_to_1_but_for_rounding():
+    for shares in ([1 / 6, 5 / 6], list(np.float32([1 / 3, 1 / 3, 1 / 3])), [1 / 3, 2 / 3], [0.1] * 10):
+        counts = [60] * (len(shares) + 1)
+        got = kept_of(counts, keep=60, split=dict(enumerate(shares)))
+        assert got == [*np.rint(60 * np.array(shares)).astype(int), 0]
+    # As they are written also in float32, in which 0.6 and 0.4 add up to more than 1.
+    assert kept_of([9, 9], keep=5, split={0: np.float32(0.6), 1: np.float32(0.4)}) == [3, 2]
+
+
+def test_keys_of_numpy_and_of_enums():
+    strata = np.array(list("xxyyxxyy"))
+    for split in (
+        dict.fromkeys(np.unique(strata), 0.5),
+        {enum.StrEnum("Kind", {"X": "x"}).X: 2},
+    ):
+        assert quota([0] * 8, strata, keep=4, split=split).indices.tolist() == [0, 1, 2, 3]
+    assert quota([0] * 4, [("x", 1)] * 4, keep=2, split={("x", np.int64(1)): 2}).indices.tolist() == [0, 1]
+
+
+def test_more_than_there_is():
+    for keep in (10, 2**63, 10**30):
+        for options in ({}, {"split": {0: 1}}, {"split": {0: 0.5}}, {"per": "batch"}):
+            assert quota([0, 0, 1], [0, 1, 0], keep=keep, **options).mask.all()
+        assert not quota([0, 0, 1], [0, 1, 0], keep=keep, short="drop").mask.any()
 
 
 def test_shares_that_no_float_holds_and_large_batches():

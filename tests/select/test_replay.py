@@ -210,9 +210,34 @@ def test_wrong_calls():
         (
             lambda: replay.load_state_dict({**good, "codes": np.ones(1, int)}),
             ValueError,
-            r"'codes' must be numbers of 'keys', which differ, got 1 to 1",
+            r"load_state_dict\(\): 'codes' must be numbers of the 1 'keys', got 1 at index 0",
         ),
-        (lambda: replay.load_state_dict({**good, "keys": ["a", "a"]}), ValueError, "'codes' must be numbers of 'keys'"),
+        (
+            lambda: replay.load_state_dict({**good, "keys": ["a", "a"]}),
+            ValueError,
+            r"load_state_dict\(\): 'keys' must all be different, got 'a' twice",
+        ),
+        (
+            lambda: replay.load_state_dict({**good, "keys": [[1]]}),
+            TypeError,
+            r"load_state_dict\(\): 'keys' must be strings, ints, UUIDs or tuples, got list",
+        ),
+        (
+            lambda: replay.load_state_dict({**good, "positions": None}),
+            TypeError,
+            r"'positions' must be an array of numb",
+        ),
+        (
+            lambda: replay.load_state_dict({**good, "iterations": [-1]}),
+            ValueError,
+            r"'iterations' must be at least 0, got -1 at index 0",
+        ),
+        (
+            lambda: replay.add(["b"], [0], iteration=2**63),
+            ValueError,
+            r"add\(\): 'iteration' must be at most 9223372036854775807, got 9223372036854775808",
+        ),
+        (lambda: replay.draw(iteration=2**63, seed=0), ValueError, r"draw\(\): 'iteration' must be at most 9223372036"),
     ]
     for call, error, message in cases:
         with pytest.raises(error, match=message):

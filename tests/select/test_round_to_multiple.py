@@ -30,8 +30,8 @@ def agrees(chosen, expected):
     assert {i: report.reasons[code - 1] for i, code in enumerate(report.codes.tolist()) if code} == why
 
 
-@given(ROWS, st.integers(1, 6), DROPS, st.sampled_from([0, 3]), *[st.booleans()] * 5)
-def test_the_definition(oracle, rows, multiple, drop, seed, masked, chosen, tied, named, weighted):
+@given(ROWS, st.integers(1, 6), DROPS, st.sampled_from([0, 3]), *[st.booleans()] * 4, st.sampled_from([None, 2, 3, 9]))
+def test_the_definition(oracle, rows, multiple, drop, seed, masked, chosen, tied, named, largest):
     ids, size, valid, mask, ties = unzip(rows)
     options = {
         "drop": drop,
@@ -40,7 +40,8 @@ def test_the_definition(oracle, rows, multiple, drop, seed, masked, chosen, tied
         "selection": mask if chosen else None,
         "ties": ties if tied else None,
         "uid": [f"u{(5 * i) % 11:02d}" for i in range(len(ids))] if named else None,
-        "samples": size if weighted else None,
+        # All of one size too.
+        "samples": largest and [3 if largest == 3 else min(s, largest) for s in size],
     }
     found = round_to_multiple(ids, multiple, short="drop", **options)
     agrees(found, oracle("select/round_to_multiple.py", "round_to_multiple")(ids, multiple, **options))
@@ -140,6 +141,13 @@ def test_after_a_selection():
         "  over the multiple of 4  2 groups, 3 rollouts: 'c' (2), 'd' (1)\n"
         "  nothing is left of 1 group: 'b'"
     )
+    # A reason of both is one.
+    again = round_to_multiple(ids, 4, selection=chosen, valid=[0, 1, 1, 1, 1, 1, 1, 1, 1], short="drop").report
+    same = round_to_multiple(ids, 2, selection=round_to_multiple(ids, 2), valid=[0, *[1] * 8]).report
+    for report in (again, same):
+        assert len(set(report.reasons)) == len(report.reasons)
+        assert sum(one.rollouts for one in report.dropped) == report.dropped_rollouts
+    assert [one.rollouts for one in same.dropped] == [1, 2]
     masked = round_to_multiple(ids, 4, selection=first.mask)
     assert masked.indices.tolist() == chosen.indices.tolist()
     assert masked.report.statistics is None

@@ -49,8 +49,19 @@ def apportion(
         free &= ~full
     weight = np.where(free, weight, 1)
     whole, left = (rest * weights // weight).astype(np.int64), rest * weights % weight
-    # Python's integers have no lexsort; their ranks have.
-    order = np.lexsort((rank, -most, -np.unique(left, return_inverse=True)[1], group))
+    order = _sorted(group, -left, -most, rank)
     place = np.empty(len(group), np.int64)
     place[order] = np.arange(len(group)) - starts[group] if len(group) else 0
     return np.where(free, whole + (place < rest - total(whole)), most)
+
+
+def _sorted(*keys: NDArray[Any]) -> NDArray[np.int64]:
+    """Cells by the first key, equal ones by the next. Where the keys fit into one number, one sort does it."""
+    if any(key.dtype == object for key in keys):
+        keys = tuple(np.unique(key, return_inverse=True)[1] for key in keys)
+    packed, room = np.zeros(len(keys[0]), np.int64), 1
+    for key in keys:
+        low, high = (int(key.min()), int(key.max())) if len(key) else (0, 0)
+        packed, room = packed * (high - low + 1) + (key - low), room * (high - low + 1)
+    # Cells come by group, so that there is little to move.
+    return np.argsort(packed, kind="stable") if room < 2**63 else np.lexsort(keys[::-1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,8 +11,11 @@ from rollmath import ops
 from rollmath._arrays import ArrayLike, number
 from rollmath._checks import flag, real
 from rollmath.groups import Groups
-from rollmath.select._candidates import Nan, read
+from rollmath.select._candidates import Candidates, Nan, read
 from rollmath.select._selection import Selection
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def nonzero_spread(
@@ -41,9 +45,9 @@ def nonzero_spread(
     Edge cases: a group with one rollout that takes part has no spread and is dropped, as a group of one, whatever
     ``tol``.
 
-    What others do: verl (v1 trainer) drops groups whose ``np.std`` is exactly 0, a test that rounding passes (three
-    rewards of 0.7 have a standard deviation of 1.1e-16), and keeps a group of one; slime keeps a sample standard
-    deviation above 1e-6, so that a group of one (NaN) is dropped. Both were read.
+    What others do: verl 0.9.1 (v1 trainer) drops groups whose ``np.std`` is exactly 0, a test that rounding passes
+    (three rewards of 0.7 have a standard deviation of 1.1e-16), and keeps a group of one; slime (624b824) keeps a
+    sample standard deviation above 1e-6, so that a group of one (NaN) is dropped. Both were read.
 
     Raises:
         ValueError: wrong lengths, rewards that are infinite, or NaN unless omitted, a ``tol`` that is negative.
@@ -58,7 +62,7 @@ def nonzero_spread(
     who = "nonzero_spread"
     widest = real(who, "tol", tol, low=0.0)
     r = read(who, rewards, groups, nan=nan, valid=valid)
-    high, low = (np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min))
+    high, low = (np.asarray(of(r.x, r.groups, valid=r.only)) for of in (ops.segment_max, ops.segment_min))
     # NaN, of a group without members, is not above anything; a spread past float64 is.
     with np.errstate(over="ignore"):
         flat, lone = ~(high - low > widest), r.counts == 1
@@ -112,7 +116,7 @@ def mean_band(
         msg = f"{who}(): 'low' must be {'at most' if closed else 'below'} 'high', got low={low!r} and high={high!r}"
         raise ValueError(msg)
     r = read(who, rewards, groups, nan=nan, valid=valid)
-    mean = np.asarray(ops.segment_mean(r.x, r.groups, valid=r.seen))
+    mean = _means(r)
     below = mean < bounds[0] if closed else mean <= bounds[0]
     above = mean > bounds[1] if closed else mean >= bounds[1]
     return r.select(groups=(("mean too low", below), ("mean too high", above)))
@@ -165,9 +169,13 @@ def pivot(
         msg = f"{who}(): 'below' must be a number, got nan"
         raise ValueError(msg)
     r = read(who, rewards, groups, nan=nan, valid=valid)
-    high, low, mean = (
-        np.asarray(of(r.x, r.groups, valid=r.seen)) for of in (ops.segment_max, ops.segment_min, ops.segment_mean)
-    )
+    high, low = (np.asarray(of(r.x, r.groups, valid=r.only)) for of in (ops.segment_max, ops.segment_min))
     lone = r.counts == 1
     flat = ~(high > low) & ~lone
-    return r.select(groups=(("no spread", flat), ("group of one", lone), ("mean too high", ~(mean < bound))))
+    return r.select(groups=(("no spread", flat), ("group of one", lone), ("mean too high", ~(_means(r) < bound))))
+
+
+def _means(r: Candidates) -> NDArray[np.float64]:
+    """Means of groups, finite also where their sums are not."""
+    scale = 2.0**-64 if (np.abs(r.x) > 1e280).any() else 1.0
+    return np.asarray(ops.segment_mean(r.x * scale, r.groups, valid=r.only)) / scale

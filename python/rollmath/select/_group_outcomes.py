@@ -55,7 +55,7 @@ def all_fail(
     """
     r, bound = _read("all_fail", rewards, groups, threshold, nan, valid)
     # NaN, of a group without members, is not at most anything.
-    return r.kind.wrap(np.asarray(ops.segment_max(r.x, r.groups, valid=r.seen)) <= bound)
+    return r.kind.wrap(np.asarray(ops.segment_max(r.x, r.groups, valid=r.only)) <= bound)
 
 
 def all_pass(
@@ -92,7 +92,7 @@ def all_pass(
     [True, False, True]
     """
     r, bound = _read("all_pass", rewards, groups, threshold, nan, valid)
-    return r.kind.wrap(np.asarray(ops.segment_min(r.x, r.groups, valid=r.seen)) > bound)
+    return r.kind.wrap(np.asarray(ops.segment_min(r.x, r.groups, valid=r.only)) > bound)
 
 
 def _read(

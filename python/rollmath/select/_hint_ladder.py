@@ -26,10 +26,10 @@ class HintLadder:
     Level 0 is the prompt alone, ``levels`` the most of a hint that there is; what a level shows is yours. A group that
     fails altogether has advantages of 0, and teaches nothing until some of its rollouts succeed.
 
-    - GHPO: ``levels=3`` for 25, 50 and 75 % of the solution, ``success="reset"``: within one step, roll out, and
-      :meth:`advance` the prompts that failed, three times; then :meth:`reset` those that still fail.
+    - GHPO: ``levels=3`` for 25, 50 and 75 % of the solution. Up to three times within one step, :meth:`advance` the
+      prompts that failed, and roll them out again; then :meth:`reset` them all, since each step begins without hints.
     - Scaf-GRPO: roll out each prompt that failed at all of its 8 or 12 levels, and :meth:`settle` on the smallest that
-      solved it. It begins after a warm-up: until then, call neither.
+      solved it; :meth:`reset` likewise. Both begin after a warm-up: until then, call none of these.
     - A hint of one size for hard prompts, as POPE's prefixes of an oracle: ``levels=1``.
 
     A response to a prompt with a hint is off-policy for the prompt without. Train it in the context in which it was
@@ -60,7 +60,7 @@ class HintLadder:
         self, prompts: Groups | ArrayLike, *, levels: int, success: Literal["stay", "down", "reset"] = "stay"
     ) -> None:
         who = "HintLadder"
-        self._levels = whole(who, "levels", levels)
+        self._levels = whole(who, "levels", levels, most=2**53)
         choice(who, "success", success, ("stay", "down", "reset"))
         self._success = success
         self._index = PromptIndex.of(who, prompts)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rollmath._arrays import ArrayLike, Kind, is_tensor
 from rollmath.groups import Groups, as_groups
 from rollmath.select._candidates import Candidates, read
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 def members(
@@ -34,8 +31,3 @@ def members(
     found = read(who, np.zeros(len(made)), made, valid=valid, ties=ties, uid=uid, seed=seed)
     tensor = next((x for x in (groups, *others) if is_tensor(x)), None)
     return found if tensor is None else replace(found, kind=Kind(tensor.device))
-
-
-def places_of(candidates: Candidates, groups: Groups) -> NDArray[np.int64]:
-    """Place, from 0, of each rollout in the order of preference in other groups; -1 if it takes no part."""
-    return replace(candidates, groups=groups).places(np.zeros(len(groups)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -81,9 +82,9 @@ def policy_filtration(
         A :class:`Filtration`: weights, and the :class:`Selection` of those that are not 0. Statistics are those
         ``"before"``: of a group of which the best alone is kept there is no other mean.
 
-    Edge cases: a group of one has the weight 1 in the first four but ``"power"``; there it is the best, and the worst
-    as well. In a group without spread the best is the first in preference and the worst is the second: it is not
-    skipped, which :func:`nonzero_spread` would do. Under ``"power"`` a rollout with reward 0 has no weight, and a group
+    Edge cases: a group of one is best and worst at once, and has the weight 1 under the first three. In a group without
+    spread the best is the first in preference and the worst is the second; :func:`nonzero_spread` leaves such groups
+    out. Under ``"power"`` a rollout with reward 0 has no weight, and a group
     of these is dropped: the report names it.
 
     What others do: verl 0.9.1 has the last three for the whole batch (``per="batch"``), adds 1e-8 to each weight, so
@@ -127,8 +128,8 @@ def policy_filtration(
 
 def _one_of_each(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
     """One best and one worst rollout."""
-    outer = r.groups if per == "group" else Groups(np.zeros(len(r.x), np.int64))
-    n = ops.segment_count(outer, valid=r.seen)[outer.index]
+    outer = _outer(r, per)
+    n = outer.counts[index := outer.groups.index]
     best = r.places(-r.x, per=per) == 0
     if how == "best":
         return np.asarray(best, np.float64)
@@ -136,19 +137,25 @@ def _one_of_each(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
         return np.asarray(np.where(best, np.where(n == 1, 1.0, 0.5), 0.5 / np.maximum(n - 1, 1)))
     # The worst is not the best, unless it is alone: without a spread it is the second in preference.
     below = r.places(r.x, per=per)
-    flat = np.zeros(outer.n_groups, bool)
-    flat[outer.index[best & (below == 0)]] = True
-    worst = below == np.where(flat[outer.index] & (n > 1), 1, 0)
+    flat = np.zeros(outer.groups.n_groups, bool)
+    flat[index[best & (below == 0)]] = True
+    worst = below == np.where(flat[index] & (n > 1), 1, 0)
     return np.asarray(0.5 * best + 0.5 * worst)
 
 
 def _ends(r: Candidates, how: str, per: Per) -> NDArray[np.float64]:
     """All rollouts with the highest, or lowest, reward."""
-    outer = r.groups if per == "group" else Groups(np.zeros(len(r.x), np.int64))
-    high, low = (ops.gather(of(r.x, outer, valid=r.seen), outer) for of in (ops.segment_max, ops.segment_min))
+    outer = _outer(r, per)
+    groups = outer.groups
+    at_top = r.x == ops.gather(ops.segment_max(r.x, groups, valid=outer.only), groups)
     if how == "max_random":
-        return np.where(r.x == high, 0.4, 0.1)
-    return np.asarray((r.x == high) | (r.x == low), np.float64)
+        return np.where(at_top, 0.4, 0.1)
+    return np.asarray(at_top | (r.x == ops.gather(ops.segment_min(r.x, groups, valid=outer.only), groups)), np.float64)
+
+
+def _outer(r: Candidates, per: Per) -> Candidates:
+    """In the groups that have one best rollout each."""
+    return r if per == "group" else replace(r, groups=Groups(np.zeros(len(r.x), np.int64)))
 
 
 def _powers(who: str, r: Candidates, power: float, dtype: type) -> NDArray[np.float64]:

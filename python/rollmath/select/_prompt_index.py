@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -65,7 +67,7 @@ class PromptIndex:
     def take(self, positions: NDArray[np.int64]) -> NDArray[np.int64] | tuple[Any, ...]:
         """The ids at these positions: an array if they are integers."""
         if isinstance(self.ids, list):
-            return tuple(self.ids[i] for i in positions.tolist())
+            return tuple(map(self.ids.__getitem__, positions.tolist()))
         return self.ids[positions]
 
     def saved(self) -> Ids:
@@ -113,7 +115,7 @@ class PromptIndex:
 
     def _lookup(self, ids: Ids) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         if isinstance(ids, list):
-            at = np.fromiter((self._places.get(x, -1) for x in ids), np.int64, len(ids))
+            at = np.fromiter(map(self._places.get, ids, repeat(-1)), np.int64, len(ids))
             return at, at >= 0
         if isinstance(self.ids, list) or not len(self):
             return ids, np.zeros(len(ids), bool)
@@ -137,6 +139,13 @@ def _read(who: str, prompts: Groups | ArrayLike, name: str = "prompts") -> Ids:
     """Ids in rows: integers that fit as an array of our own."""
     if isinstance(prompts, range) and all(_INT64.min <= x <= _INT64.max for x in (*prompts[:1], *prompts[-1:])):
         return np.arange(prompts.start, prompts.stop, prompts.step, dtype=np.int64)
+    if isinstance(prompts, (list, tuple)):
+        # Most often they are what they should be, and need not be told apart here.
+        types = set(map(type, prompts))
+        if len(types) == 1 and not types.isdisjoint((str, bytes, uuid.UUID)):
+            return list(prompts)
+        if types == {int}:
+            return _integers(prompts)
     if is_tensor(prompts) or isinstance(prompts, np.ndarray):
         array, _ = host(who, name, prompts)
         if array.ndim == 1 and array.dtype.kind in "iu" and not (array.size and array.max() > _INT64.max):
@@ -144,9 +153,14 @@ def _read(who: str, prompts: Groups | ArrayLike, name: str = "prompts") -> Ids:
     groups = as_groups(who, prompts, name=name)
     known = groups.ids
     ids = list(known) if groups.n_groups == len(groups) else [known[g] for g in groups.index.tolist()]
-    if _type(ids) in (int, None) and all(_INT64.min <= x <= _INT64.max for x in ids):
+    return _integers([int(x) for x in ids]) if _type(ids) in (int, None) else ids
+
+
+def _integers(ids: Sequence[Any]) -> Ids:
+    try:
         return np.array(ids, np.int64)
-    return ids
+    except OverflowError:
+        return list(ids)
 
 
 def _type(ids: Sequence[Any] | NDArray[Any]) -> type | None:

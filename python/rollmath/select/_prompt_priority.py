@@ -78,9 +78,10 @@ def weights(who: str, given: dict[str, Any], stats: PromptStats) -> NDArray[np.f
         return rows(who, "priority", how(asked), len(stats.positions), "the prompts it was called with")[0]
     if how == "uniform":
         return np.ones(len(stats.positions))
-    if how == "learnability":
-        return stats.mean * (1.0 - stats.mean)
-    if how == "failure":
-        return 1.0 - stats.mean
-    away = np.abs(stats.mean - given["target"]) / given["width"]
-    return np.exp(-away) if given["kernel"] == "exponential" else np.maximum(1.0 - away, 0.0)
+    if how in ("learnability", "failure"):
+        # Not 1 - p, which has few digits where p is near 1.
+        q = stats.beta / (stats.alpha + stats.beta)
+        return np.asarray(q if how == "failure" else stats.mean * q)
+    with np.errstate(over="ignore"):
+        away = np.abs(stats.mean - given["target"]) / given["width"]
+    return np.asarray(np.exp(-away) if given["kernel"] == "exponential" else np.maximum(1.0 - away, 0.0))

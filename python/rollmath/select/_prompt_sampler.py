@@ -17,10 +17,13 @@ from rollmath.ops._hash import seeded, unit
 from rollmath.select import _prompt_priority as priorities
 from rollmath.select._prompt_index import By, PromptIndex
 from rollmath.select._prompt_priority import LARGEST, Priority, PromptStats
-from rollmath.select._prompt_state import Columns, restored, saved
+from rollmath.select._prompt_state import LAST, Columns, restored, saved
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Draws have words of their own: a seed that is used for ids as well gives others there.
+_DRAWS = np.uint64(0xBB67AE8584CAA73B)
 
 #: One lock for all samplers. Whoever forks takes it first, so that no child begins amid another thread's update, or
 #: with a lock that nobody will ever release.
@@ -35,7 +38,7 @@ class PromptDraw(NamedTuple):
     Attributes:
         positions: of the prompts, in the order in which the sampler got them; int64.
         prompts: their ids: an int64 array if ids are integers, a tuple otherwise.
-        probability: of each, in the first of the draws; float64.
+        probability: of each prompt, to be the one that is drawn first; float64.
     """
 
     positions: NDArray[np.int64]
@@ -46,9 +49,9 @@ class PromptDraw(NamedTuple):
 class PromptSampler:
     """Draws prompts in proportion to a priority, ``P(i) = (1 - explore) w_i / sum(w) + explore / n``, and learns.
 
-    Each prompt has a Beta(alpha, beta) posterior of its success rate, as :class:`~rollmath.group.BetaBaseline` has: an
-    update turns alpha into ``decay alpha + successes`` and beta into ``decay beta + failures``. Its mean
-    ``p = alpha / (alpha + beta)`` gives the priority ``w``, at least ``least``:
+    The ``n`` prompts are those that are not retired. Each has a Beta(alpha, beta) posterior of its success rate, as
+    :class:`~rollmath.group.BetaBaseline` has: an update turns alpha into ``decay alpha + successes`` and beta into
+    ``decay beta + failures``. Its mean ``p = alpha / (alpha + beta)`` gives the priority ``w``, at least ``least``:
 
     - ``"uniform"``: 1.
     - ``"learnability"``: ``p (1 - p)``, the variance of a reward of 0 or 1.
@@ -56,18 +59,20 @@ class PromptSampler:
     - ``"nearest"``: ``exp(-abs(p - target) / width)``, or ``max(0, 1 - abs(p - target) / width)`` if ``kernel`` is
       ``"triangular"``.
     - a callable: takes :class:`PromptStats` of some prompts, returns one number each, finite and not negative. It is
-      asked for the prompts of an update, and for all by :meth:`refresh`.
+      asked for the prompts of an update, and for all by :meth:`refresh`. It may read the sampler, and must not change
+      it, nor wait for another thread that uses one.
 
     A draw and an update take O(log n) a prompt. Weights are summed in a tree in which each node is the sum of its two
     children: the state is a function of the weights alone, with no drift, so that a restored sampler draws what the one
     that was saved would have drawn. A weight of 0 is never drawn, but for the share ``explore``; a retired prompt is
     never drawn at all.
 
-    It may be used by several threads at once; each call is atomic.
+    Draws depend on the order of the prompts: ranks that build their samplers from the same list, and make the same
+    updates, draw the same. It may be used by several threads at once; each call is atomic.
 
     Args:
-        prompts: one id a prompt (strings, ints, UUIDs, tuples; one type), all different. ``range(n)`` or an array of
-            integers is the cheapest.
+        prompts: one id a prompt (strings, ints, UUIDs, tuples; one type), all different. ``range(n)`` is the cheapest:
+            it needs no index.
         priority: see above.
         prior: alpha and beta of a prompt that was never seen, positive.
         decay: of alpha and beta at each update of a prompt, from 0 (the last update alone counts) to 1 (all alike).
@@ -99,7 +104,7 @@ class PromptSampler:
     >>> sampler.update(["easy", "hard", "odd"], [8, 0, 3], [8, 8, 8])
     >>> sampler.mean.round(2).tolist(), sampler.priority.round(2).tolist()
     ([0.9, 0.1, 0.4], [0.09, 0.09, 0.24])
-    >>> sampler.draw(2, seed=0).prompts
+    >>> sampler.draw(2, seed=2).prompts
     ('odd', 'hard')
     """
 
@@ -122,13 +127,12 @@ class PromptSampler:
             raise TypeError(msg)
         self._options = {
             **priorities.options(who, priority, target, width, kernel),
-            "prior": tuple(real(who, "prior", x, above=0.0) for x in prior),
+            "prior": tuple(real(who, "prior", x, high=LARGEST, above=0.0) for x in prior),
             "decay": real(who, "decay", decay, 0.0, 1.0),
             "explore": real(who, "explore", explore, 0.0, 1.0),
             "least": real(who, "least", least, 0.0, LARGEST),
         }
-        with _LOCK:
-            self._plant(self._new(who, PromptIndex.of(who, prompts)))
+        self._plant(self._new(who, PromptIndex.of(who, prompts)))
 
     # What is drawn.
 
@@ -145,8 +149,8 @@ class PromptSampler:
         """``n`` prompts in proportion to their priorities, one after the other.
 
         Without replacement, a prompt that was drawn has weight 0 in the draws after it. Draw number ``k`` depends on
-        the weights, on ``(seed, k)``, and on the draws before it if they are without replacement: no generator has a
-        state, and the first draws of a longer call are those of a shorter one.
+        the weights by position, on ``(seed, k)``, and on the draws before it if they are without replacement: no
+        generator has a state, and the first draws of a longer call are those of a shorter one.
 
         Args:
             n: draws, at least 1.
@@ -170,9 +174,9 @@ class PromptSampler:
             index = self._columns.index
             out = np.zeros(0, np.int64) if exclude is None else index.find(who, exclude, by, name="exclude")
             draws = size if again else min(size, len(index))
-            words = unit(seeded(np.arange(2 * draws, dtype=np.uint64), key)).reshape(draws, 2)
+            words = unit(seeded(np.arange(2 * draws, dtype=np.uint64) + _DRAWS, key)).reshape(draws, 2)
             u, coin = (np.ascontiguousarray(column) for column in words.T)
-            positions, probability = self._tree.draw(who, u, coin, explore, again, out)
+            positions, probability = self._tree.draw(who, u, coin, again, out)
         if not len(positions):
             what = "not retired" if explore else "of a positive priority"
             msg = f"{who}(): 'prompts' must have one that is {what} and not excluded, got none among {len(index)}"
@@ -215,7 +219,7 @@ class PromptSampler:
             have = self._columns
             at = have.index.find(who, prompts, by)
             won, lost = _outcomes(who, have.index, at, successes, trials)
-            now = have.step + 1 if step is None else whole(who, "step", step, least=0)
+            now = whole(who, "step", have.step + 1 if step is None else step, least=0, most=LAST)
             groups = Groups(at)
             where = np.ascontiguousarray(at[groups.first])
             decay = self._options["decay"]
@@ -375,7 +379,8 @@ class PromptSampler:
         """Takes over what :meth:`state_dict` returned, in place of everything.
 
         The prompts of this sampler must be the first of those saved, in the same order, since positions count; what was
-        added later comes along. Options must be the same; of a callable only that there is one.
+        added later comes along. Options must be the same; of a callable only that there is one. To go on with others,
+        put them into ``state["options"]``, load, and :meth:`refresh`.
 
         Raises:
             ValueError: a state of another version, with other options or prompts, or that does not fit together.
@@ -403,15 +408,18 @@ class PromptSampler:
         stats = made.stats(first)
         # Most often one number for all: but a callable may tell positions apart.
         if n and not callable(self._options["priority"]):
-            one = self._weigh(who, index, PromptStats(*(column[:1] for column in stats)))
-            made.priority[:] = one[0]
+            made.priority[:] = self._weigh(who, index, made.stats(first, first + 1))[0]
         else:
             made.priority[:] = self._weigh(who, index, stats)
         return made
 
     def _weigh(self, who: str, index: PromptIndex, stats: PromptStats) -> NDArray[np.float64]:
+        before = self.__dict__.get("_columns")
         with np.errstate(under="ignore"):
             x = priorities.weights(who, self._options, stats)
+        if self.__dict__.get("_columns") is not before:
+            msg = f"{who}(): 'priority' must not change its sampler; call add() or load_state_dict() elsewhere"
+            raise RuntimeError(msg)
         return self._checked(who, "priority", index, stats.positions, x)
 
     def _checked(
@@ -423,10 +431,10 @@ class PromptSampler:
                 f"{index.name(at[bad[0]])!r}"
             )
             raise ValueError(msg)
-        return np.maximum(x, self._options["least"])
+        return np.asarray(np.maximum(x, self._options["least"]), np.float64)
 
     def _plant(self, columns: Columns) -> None:
-        self._tree = _core.Sampler("PromptSampler", columns.priority, columns.active)
+        self._tree = _core.Sampler("PromptSampler", columns.priority, columns.active, self._options["explore"])
         self._columns = columns
 
 

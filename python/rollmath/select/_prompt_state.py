@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rollmath._arrays import describe, integers
-from rollmath._checks import rows
+from rollmath._checks import rows, whole
 from rollmath.select._prompt_index import PromptIndex
 from rollmath.select._prompt_priority import LARGEST, PromptStats
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Of the saved state of a sampler; another one is refused.
 VERSION = 1
 _FLOATS, _INTS = ("alpha", "beta", "priority"), ("visits", "last_step")
+#: The largest number of a step or an iteration.
+LAST = np.iinfo(np.int64).max
 
 
 @dataclass
@@ -40,22 +42,25 @@ class Columns:
     def unseen(cls, index: PromptIndex, first: int, prior: tuple[float, float]) -> Columns:
         """Of the prompts from position ``first`` on; their priorities are still to come."""
         n = len(index) - first
-        counts = (np.full(n, x) for x in prior)
-        return cls(index, *counts, np.zeros(n), np.zeros(n, int), np.full(n, -1), np.ones(n, np.uint8), -1)
+        # Filled, not zeroed: zeros get their memory page by page, and updates would wait for it.
+        alpha, beta = (np.full(n, x) for x in prior)
+        return cls(index, alpha, beta, np.zeros(n), np.full(n, 0), np.full(n, -1), np.ones(n, np.uint8), -1)
 
     def followed_by(self, new: Columns) -> Columns:
         """With the columns of added prompts below, and their index, which has both."""
-        joined = {name: np.concatenate([getattr(self, name), getattr(new, name)]) for name in self._arrays()}
+        pairs = {name: (getattr(self, name), getattr(new, name)) for name in self._arrays()}
+        joined: dict[str, Any] = {name: np.concatenate(pair) for name, pair in pairs.items()}
         return replace(new, **joined, step=self.step)
 
     def copied(self) -> Columns:
         """With arrays of its own; the index never changes."""
         return replace(self, **{name: getattr(self, name).copy() for name in self._arrays()})
 
-    def stats(self, first: int = 0) -> PromptStats:
-        """Of all, which begin at the position ``first``."""
-        positions = np.arange(first, first + len(self.alpha))
-        return PromptStats(positions, self.alpha, self.beta, self.visits, self.last_step)
+    def stats(self, first: int = 0, end: int | None = None) -> PromptStats:
+        """Of all up to the position ``end``, if the first of them has the position ``first``."""
+        some = slice(None if end is None else end - first)
+        positions = np.arange(first, first + len(self.alpha))[some]
+        return PromptStats(positions, self.alpha[some], self.beta[some], self.visits[some], self.last_step[some])
 
     @classmethod
     def _arrays(cls) -> list[str]:
@@ -82,21 +87,27 @@ def restored(who: str, state: Any, options: Mapping[str, Any], index: PromptInde
     n, found = len(made), dict[str, Any]()
     for name in _FLOATS:
         x = rows(who, name, state[name], n, "len(prompts)")[0]
-        most = LARGEST if name == "priority" else np.finfo(np.float64).max
-        check_column(who, name, x, (x >= 0) & (x <= most), "finite and not negative")
+        if name == "priority":
+            check_column(who, name, x, (x >= 0) & (x <= LARGEST), f"between 0 and {LARGEST:g}")
+        else:
+            check_column(who, name, x, (x >= 0) & np.isfinite(x), "finite and not negative")
         found[name] = np.array(x)
-    both = found["alpha"] + found["beta"]
+    with np.errstate(over="ignore"):
+        both = found["alpha"] + found["beta"]
     check_column(who, "alpha + beta", both, (both > 0) & np.isfinite(both), "finite and positive")
     for name, least in zip(_INTS, (0, -1), strict=True):
-        x = integers(who, name, state[name], length=n, why="len(prompts)")[0]
-        check_column(who, name, x, x >= least, f"at least {least}")
-        found[name] = np.array(x)
+        whole_numbers = integers(who, name, state[name], length=n, why="len(prompts)")[0]
+        check_column(who, name, whole_numbers, whole_numbers >= least, f"at least {least}")
+        found[name] = np.array(whole_numbers)
     retired = np.asarray(state["retired"])
     if retired.dtype != bool or retired.shape != (n,):
         msg = f"{who}(): 'retired' must have {n} bools (= len(prompts)), got {describe(retired)} of {retired.size}"
         raise ValueError(msg)
-    step, _ = integers(who, "step", [state["step"]])
-    return Columns(made, **found, active=(~retired).astype(np.uint8), step=int(step[0]))
+    last = found["last_step"]
+    seen = (last >= 0) == (found["visits"] > 0)
+    check_column(who, "last_step", last, seen, "-1 where 'visits' is 0, and nowhere else")
+    step = whole(who, "step", state["step"], least=int(last.max(initial=-1)), most=LAST)
+    return Columns(made, **found, active=(~retired).astype(np.uint8), step=step)
 
 
 def check_state(who: str, state: Any, names: set[str], version: int) -> None:
@@ -118,9 +129,11 @@ def check_options(who: str, theirs: Any, options: Mapping[str, Any]) -> None:
     if not isinstance(theirs, Mapping) or theirs.keys() != ours.keys():
         msg = f"{who}(): 'options' must be a mapping of {', '.join(ours)}, got {theirs!r}"
         raise ValueError(msg)
+    saved_with = _plain(theirs)
     for name, x in ours.items():
-        if not _same(theirs[name], x):
-            msg = f"{who}(): 'state' must have been saved with {name}={x!r}, as set here, got {name}={theirs[name]!r}"
+        if not _same(saved_with[name], x):
+            got = saved_with[name]
+            msg = f"{who}(): 'state' must have been saved with {name}={x!r}, as set here, got {name}={got!r}"
             raise ValueError(msg)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -82,13 +81,13 @@ def drawn(of: Candidates, able: NDArray[np.bool_], keep: int, *, race: int = 0) 
         msg = f"{of.who}: a draw needs ids and a seed"
         raise RuntimeError(msg)
     if keep < 1 or int(able.sum()) <= keep:
-        return able & (keep > 0)
+        return able.copy() if keep > 0 else np.zeros(len(able), bool)
     # A race of its own has words of its own: who lost the last one must not lose this one for that.
     words = uids.words(seed) if race == 0 else seeded(uids.words(seed), race)
     time = np.full(len(of.x), np.inf)
     time[able] = np.log(-np.log(unit(words[able]))) - np.log(of.x[able])
     last = np.partition(time, keep - 1)[keep - 1]
-    taken = time < last
+    taken = np.asarray(time < last, bool)
     equal = np.flatnonzero(time == last)
     taken[equal[np.argsort(uids.rank[equal])][: keep - int(taken.sum())]] = True
     return taken
@@ -121,12 +120,7 @@ def numbers_of_rollouts(who: str, name: str, value: Any, n: int, *, least: int, 
         ValueError: too small, past int64, a wrong length.
         TypeError: no whole numbers.
     """
-    try:
-        operator.index(value)
-    except TypeError:
-        if not hasattr(value, "__len__"):
-            whole(who, name, value, least)
-    else:
+    if not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
         return np.full(n, within_int64(who, name, value, least), np.int64)
     counts, _ = integers(who, name, value, length=n, why=why)
     if len(bad := np.flatnonzero(counts < least)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -12,11 +13,10 @@ import numpy as np
 from rollmath._arrays import ArrayLike, choice, describe, host, is_tensor
 from rollmath._checks import whole
 from rollmath.groups import Groups, as_groups
-from rollmath.ops import segment_count
 from rollmath.ops._hash import Uids
 from rollmath.select._apportion import apportion
 from rollmath.select._candidates import Per, Short, short_groups
-from rollmath.select._members import members, places_of
+from rollmath.select._members import members
 from rollmath.select._selection import Selection
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def quota(
             Equal ids of different groups are different strata. Numbers that vary finely make strata of one: bin them.
         keep: how many rollouts of each group, at least 1.
         split: ``"proportional"``, ``"equal"``, or a mapping of strata to how many rollouts of each (ints) or which
-            share of ``keep`` (floats, as they are written: 0.1 is a tenth). Strata that it does not name divide what it
-            leaves in proportion to their sizes. A stratum of 0 gets only what no other can fill; to leave it out, use
-            ``valid``.
+            share of ``keep`` (floats, as they are written: 0.1 is a tenth; what rounding leaves of 1, or adds to it, is
+            nothing). Strata that it does not name divide what it leaves in proportion to their sizes. A stratum of 0
+            gets only what no other can fill; to leave it out, use ``valid``.
         per: ``"group"``, or ``"batch"``: ``keep`` rollouts of the whole batch, quotas over the batch.
         short: groups with fewer than ``keep`` rollouts: ``"keep"`` all of them, ``"drop"`` them, or ``"raise"``.
         ties: one number a rollout; inside a stratum the lowest are kept first: lengths, or ``-rewards``.
@@ -98,18 +98,19 @@ def quota(
     r = members(who, groups, strata, valid=valid, ties=ties, uid=uid, seed=seed)
     named = as_groups(who, _ids(who, strata), length=len(r.groups), why="len(groups)", name="strata")
     few = short_groups(r, most, short, per=per)
-    outer = r.groups if per == "group" else Groups(np.zeros(len(named), np.int64))
-    cells = Groups.product(outer, named)
+    whole_batch = per == "batch"
+    cells = replace(r, groups=named if whole_batch else Groups.product(r.groups, named))
+    first = cells.groups.first
+    group = np.zeros_like(first) if whole_batch else r.groups.index[first]
     # Cells in the order of their groups, so that those of a group are neighbours.
-    order = np.argsort(outer.index[cells.first], kind="stable")
-    group, stratum = outer.index[cells.first][order], named.index[cells.first][order]
-    sizes = segment_count(cells, valid=r.seen)[order]
-    seats = np.minimum(segment_count(outer, valid=r.seen), most)
+    order = np.argsort(group, kind="stable")
+    group, stratum, sizes = group[order], named.index[first][order], cells.counts[order]
+    there = np.array([cells.seen.sum()]) if whole_batch else r.counts
     weights = _weights(who, split, most, named, group, stratum, sizes)
     rank = Uids.of(who, named.ids, named.n_groups, name="strata").rank[stratum]
     quotas = np.empty(len(order), np.int64)
-    quotas[order] = apportion(seats, group, weights, sizes, rank)
-    over = places_of(r, cells) >= quotas[cells.index]
+    quotas[order] = apportion(np.minimum(there, min(most, len(named))), group, weights, sizes, rank)
+    over = cells.places(cells.x) >= quotas[cells.groups.index]
     return r.select([("over the quota of its stratum", over)], [("fewer than keep", few)])
 
 
@@ -139,11 +140,15 @@ def _weights(
             raise ValueError(msg)
         return sizes if split == "proportional" else np.ones_like(sizes)
     given, left = _parts(who, split, keep, named)
-    part = np.array([given.get(key, 0) for key in named.ids], object)[stratum]
     others = np.array([key not in given for key in named.ids], bool)[stratum]
     # Those that are not named divide what is left, so much for each of their rollouts.
-    n = np.bincount(group, np.where(others, sizes, 0)).astype(np.int64)[group]
-    return np.where(others, left * sizes.astype(object), part * np.maximum(n, 1).astype(object))
+    n = np.maximum(np.bincount(group, np.where(others, sizes, 0)).astype(np.int64), 1)[group]
+    # Python's integers where products of weights and rollouts do not fit: slower, and exact.
+    largest = int(np.bincount(group, sizes).max(initial=0))
+    bound = max(left, *given.values()) * largest**2 * named.n_groups
+    kind: Any = np.int64 if bound < 2**63 else object
+    part = np.array([given.get(key, 0) for key in named.ids], kind)[stratum]
+    return np.where(others, sizes.astype(kind) * left, part * n.astype(kind))
 
 
 def _parts(who: str, split: Mapping[Any, Any], keep: int, named: Groups) -> tuple[dict[Any, int], int]:
@@ -162,11 +167,14 @@ def _parts(who: str, split: Mapping[Any, Any], keep: int, named: Groups) -> tupl
             msg = f"{who}(): 'split' must be between 0 and {most}, got {x!r} for {key!r}"
             raise ValueError(msg)
         # A share as it is written: 0.1 is a tenth, and not the float next to it.
-        asked[key] = Fraction(repr(float(x))) if shares else Fraction(int(x))
+        asked[key] = Fraction(str(x)) if shares else Fraction(int(x))
     if not asked:
         msg = f"{who}(): 'split' must name at least one stratum, got an empty mapping"
         raise ValueError(msg)
-    left = top - sum(asked.values())
+    left = top - sum(asked.values(), Fraction(0))
+    # Thirds and sixths as floats add up to 1 but for their last digits.
+    if shares and abs(left) <= sum(float(np.finfo(type(x)).eps) for x in values):
+        left = Fraction(0)
     if left < 0:
         total = float(top - left)
         msg = f"{who}(): 'split' must add up to at most {top}{' (= keep)' if not shares else ''}, got {total:g}"
@@ -180,7 +188,10 @@ def _same_type(who: str, split: Mapping[Any, Any], named: Groups) -> None:
     """A key of another type can name nothing, and would be passed over in silence."""
 
     def kind(x: Any) -> type:
-        return int if isinstance(x, (bool, int, np.bool_, np.integer)) else type(x)
+        if isinstance(x, (np.bool_, np.integer)):
+            return int
+        # NumPy's strings are strings, and so are enums of strings.
+        return next((t for t in (int, str, bytes, tuple) if isinstance(x, t)), type(x))
 
     if named.n_groups:
         wanted = kind(named.ids[0])

@@ -11,7 +11,7 @@ from rollmath._arrays import ArrayLike, integers
 from rollmath._checks import whole
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._random import generator, permutation, ranks
-from rollmath.select._prompt_state import check_state
+from rollmath.select._prompt_state import LAST, check_column, check_state
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ class ReplayBuffer:
         who = "ReplayBuffer.add"
         groups = as_groups(who, keys, name="keys")
         where, _ = integers(who, "positions", positions, length=len(groups), why="len(keys)")
-        now = whole(who, "iteration", iteration, least=0)
+        now = whole(who, "iteration", iteration, least=0, most=LAST)
         known = next(iter(self._keys), None)
         if groups.ids and known is not None and type(groups.ids[0]) is not type(known):
             names = type(known).__name__, type(groups.ids[0]).__name__
@@ -127,7 +127,7 @@ class ReplayBuffer:
             TypeError: no whole number.
         """
         who = "ReplayBuffer.draw"
-        now = whole(who, "iteration", iteration, least=0)
+        now = whole(who, "iteration", iteration, least=0, most=LAST)
         bits = generator(who, seed)
         entries, aged = self._entries(), 0
         if self._max_age is not None:
@@ -183,13 +183,16 @@ class ReplayBuffer:
         names = {"max_age", "per_key", "keys", *_COLUMNS}
         check_state(who, state, names if older else names | {"version"}, _VERSION)
         loaded = ReplayBuffer(max_age=state["max_age"], per_key=state["per_key"])
-        loaded._keys = {key: code for code, key in enumerate(state["keys"])}
-        n = len(state["positions"])
-        columns = [integers(who, name, state[name], length=n, why="len(positions)")[0] for name in _COLUMNS]
-        codes = columns[0]
-        if n and not (codes.min() >= 0 and codes.max() < len(loaded._keys) == len(state["keys"])):
-            msg = f"{who}(): 'codes' must be numbers of 'keys', which differ, got {codes.min()} to {codes.max()}"
+        keys = as_groups(who, state["keys"], name="keys")
+        if keys.n_groups < len(keys):
+            msg = f"{who}(): 'keys' must all be different, got {keys.ids[int(np.argmax(keys.counts > 1))]!r} twice"
             raise ValueError(msg)
+        n = len(integers(who, "positions", state["positions"])[0])
+        columns = [integers(who, name, state[name], length=n, why="len(positions)")[0] for name in _COLUMNS]
+        codes, _, iterations = columns
+        check_column(who, "codes", codes, (codes >= 0) & (codes < len(keys)), f"numbers of the {len(keys)} 'keys'")
+        check_column(who, "iterations", iterations, iterations >= 0, "at least 0")
+        loaded._keys = {key: code for code, key in enumerate(keys.ids)}
         loaded._parts = [np.stack(columns)]
         self.__dict__.update(loaded.__dict__)
 

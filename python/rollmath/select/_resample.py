@@ -57,19 +57,23 @@ def resample(
     start = whole(who, "seed", seed, least=0)
     w, back = column(who, "weights", weights, must="finite and not negative")
     draws = len(w) if n is None else whole(who, "n", n, least=0)
-    order = np.argsort(Uids.of(who, uid, len(w), why="len(weights)").rank)
+    rank = None if uid is None else Uids.of(who, uid, len(w), why="len(weights)").rank
     if draws == 0:
         return back.kind.wrap(np.zeros(0, np.int64))
     top = w.max(initial=0.0)
     if top == 0:
         msg = f"{who}(): 'weights' must not all be 0, got {len(w)} of them"
         raise ValueError(msg)
+    if rank is not None:
+        by_uid = np.empty_like(w)
+        by_uid[rank] = w
+        w = by_uid
     # A power of two changes no proportion, and no sum overflows.
-    sums = np.cumsum(np.ldexp(w[order], -np.frexp(top)[1]))
+    sums = np.cumsum(np.ldexp(w, -np.frexp(top)[1]))
+    ends = sums / sums[-1]
     numbers = np.arange(draws if how == "multinomial" else 1, dtype=np.uint64)
     at = unit(seeded(numbers + _DRAWS, start))
-    if how == "systematic":
-        at = (np.arange(draws) + at) / draws
-    # Rounding may put the last one on the end, which belongs to nobody.
-    drawn = np.searchsorted(sums, np.minimum(at * sums[-1], np.nextafter(sums[-1], 0.0)), side="right")
-    return back.kind.wrap(np.sort(order[drawn]))
+    # How many draws fall before the end of each row.
+    below = np.searchsorted(np.sort(at), ends) if how == "multinomial" else np.ceil(ends * draws - at).astype(np.int64)
+    times = np.diff(below, prepend=0)
+    return back.kind.wrap(np.repeat(np.arange(len(w)), times if rank is None else times[rank]))

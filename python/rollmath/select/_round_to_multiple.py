@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -102,7 +103,7 @@ def round_to_multiple(
     if drop == "last":
         r = replace(r, seed=None)
     before, said = _before(who, selection, r)
-    r = replace(r, valid=r.valid & ~np.any([bad for _, bad in before], axis=0))
+    r = replace(r, valid=~np.any(list(before.values()), axis=0))
     size = _sizes(who, samples, r.seen)
     over = _over(r, m, size, drop)
     n = int(size[r.seen].sum())
@@ -113,21 +114,23 @@ def round_to_multiple(
             msg = f"{who}(): 'multiple' must leave whole rollouts to train on, got {m}, but there are {there}"
             raise ValueError(f"{msg}; short='drop' drops them all")
         reason = f"fewer than {m} samples" if n < m else f"no multiple of {m} in whole rollouts"
-    return selected(who, r.groups, [*before, (reason, over)], r.kind, **said)
+    dropped = before | {reason: over | before.get(reason, False)}
+    return selected(who, r.groups, list(dropped.items()), r.kind, **said)
 
 
-def _before(who: str, selection: Any, r: Candidates) -> tuple[list[tuple[str, NDArray[np.bool_]]], dict[str, Any]]:
+def _before(who: str, selection: Any, r: Candidates) -> tuple[dict[str, NDArray[np.bool_]], dict[str, Any]]:
     """What is not there to be rounded, for which reasons, and what else the selection says of itself."""
-    dropped = [("not valid", ~r.valid)]
+    dropped = {"not valid": ~r.valid}
     if selection is None:
         return dropped, {"statistics": "before"}
     if not isinstance(selection, Selection):
-        return [*dropped, ("not selected", ~mask(who, "selection", selection, len(r.groups)))], {}
+        return dropped | {"not selected": ~mask(who, "selection", selection, len(r.groups))}, {}
     report = selection.report
     if report.n_rollouts != len(r.groups):
         msg = f"{who}(): 'selection' must be of {len(r.groups)} rollouts (= len(groups)), got {report.n_rollouts}"
         raise ValueError(msg)
-    dropped += [(reason, report.codes == code) for code, reason in enumerate(report.reasons, start=1)]
+    for code, reason in enumerate(report.reasons, start=1):
+        dropped[reason] = dropped.get(reason, False) | (report.codes == code)
     return dropped, {"statistics": report.statistics, "unit": report.unit}
 
 
@@ -144,24 +147,30 @@ def _sizes(who: str, samples: ArrayLike | None, seen: NDArray[np.bool_]) -> NDAr
 
 def _over(r: Candidates, m: int, size: NDArray[np.int64], drop: str) -> NDArray[np.bool_]:
     """The rollouts that are dropped."""
-    total = int(size[r.seen].sum())
+    out = np.zeros(len(size), bool)
+    at = np.flatnonzero(r.seen)
+    size, total = size[at], int(size[at].sum())
     if total < m:
         return r.seen
-    at = np.flatnonzero(r.seen)
-    place = r.places(np.zeros(len(r.x)))[at]
+    place = r.places(r.x)[at]
     # The first of its group in preference goes after all that are not, and one that is alone after these.
     tier = np.where(place > 0, 0, np.where(r.counts[r.groups.index[at]] > 1, 1, 2))
-    height = place if drop == "largest_group" else np.zeros_like(place)
-    at = at[order := np.lexsort((-r.preference[at], -height, -size[at], tier))]
-    kinds = np.stack([tier[order], size[at]])
-    starts = np.flatnonzero(np.any(np.diff(kinds, prepend=-1), axis=0))
-    counts = np.diff(starts, append=len(at))
+    # The highest turn goes first.
+    turn = r.preference[at] + len(out) * (place if drop == "largest_group" else 0)
+    largest = int(size.max(initial=1))
+    if (size == largest).all():
+        # As few as can be, and no need to sort the others.
+        if n := len(at) % (m // gcd(largest, m)):
+            out[at[np.argpartition(turn - tier * len(out) ** 2, -n)[-n:]]] = True
+        return out
+    kind = tier * (largest + 1) + largest - size
+    at = at[order := np.lexsort((-turn, kind))]
+    starts = np.flatnonzero(np.diff(kind[order], prepend=-1))
+    counts, first = np.diff(starts, append=len(at)), order[starts]
     # In the order of these digits: rollouts that empty a group or might, samples, rollouts. At most m - 1 are dropped.
-    digit = m * m * int(size[at].max(initial=1))
-    sizes = [int(x) for x in kinds[1, starts]]
-    costs = [digit * (0, 1, m)[t] + m * s + 1 for t, s in zip(kinds[0, starts].tolist(), sizes, strict=True)]
-    classes = list(zip(counts.tolist(), sizes, costs, strict=True))
-    taken = cheapest(total % m, m, classes)
-    out = np.zeros(len(r.x), bool)
+    digit = m * m * largest
+    sizes = size[first].tolist()
+    costs = [digit * (0, 1, m)[t] + m * s + 1 for t, s in zip(tier[first].tolist(), sizes, strict=True)]
+    taken = cheapest(total % m, m, list(zip(counts.tolist(), sizes, costs, strict=True)))
     out[at[np.arange(len(at)) - np.repeat(starts, counts) < np.repeat(np.array(taken, np.int64), counts)]] = True
     return out

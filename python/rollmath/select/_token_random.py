@@ -106,5 +106,5 @@ def _on_device(batch: TokenBatch, want: Wanted, seed: int, n: Any) -> TokenSelec
         at, left, _ = device.digit(counts, left)
         prefix = prefix << width | at
     mask = seen & (device.ordered(key, 64) >= device.ordered(prefix, 64)) & (k > 0)
-    unit = (device.shifted(~prefix, 11).double() + 0.5) * 2.0**-53
+    unit = (device.shifted(~prefix, 12).double() + 0.5) * 2.0**-52
     return TokenSelection(batch.result(mask), torch.where(k > 0, unit, 0.0), mask.sum(), total)

@@ -172,7 +172,8 @@ class TokenSearch(Immutable):
             counts: the sum of what :meth:`count` gave for all parts, NumPy or torch.
 
         Raises:
-            ValueError: no round left; another length; counts of other tokens than those of the rounds before.
+            ValueError: no round left; another length; counts of other tokens than those of the rounds before (NumPy;
+                tensors are not looked at).
             TypeError: no integers.
         """
         who = "TokenSearch.narrow"

@@ -129,17 +129,17 @@ def vas(
     Edge cases: where fewer prompts have a weight above 0 than are to be drawn by weight, all of these are, and more
     come from the others. Weights may all be 0: then all are drawn uniformly.
 
-    What others do: the official code (read at LengSicong/MMR1@d8161a0) draws the weighted part of an epoch with
+    What others do: the official sampler (executed at LengSicong/MMR1@d8161a0) draws the weighted part of an epoch with
     replacement, and the uniform part from a permutation that does not know it, so that a batch may have a prompt
-    several times, and a weighted half of an epoch repeats prompts of large weight.
+    several times.
 
     Raises:
         ValueError: weights that are negative, infinite, or NaN unless omitted; wrong lengths; a prompt twice; ``keep``
             below 1; ``ratio`` outside [0, 1]; a negative seed.
         TypeError: wrong dtype or rank; no whole number.
 
-    Source: MMR1, arXiv 2509.21268, official code read at LengSicong/MMR1@d8161a0 (``ratio`` 0.5, new weights every 4
-    steps from 8 rollouts a prompt).
+    Source: MMR1, arXiv 2509.21268, official code read and its sampler executed (``ratio`` 0.5, new weights every 4
+    steps from 8 rollouts a prompt). That nothing is drawn twice is ours.
 
     >>> weights = vas_weights(learnability([0.0, 0.5, 1.0, 0.25]))
     >>> print(vas(weights, ["p", "q", "r", "s"], keep=2, seed=0).report)

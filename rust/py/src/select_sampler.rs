@@ -28,19 +28,20 @@ fn leaves(call: &Call<'_>, name: &str, at: &[i64]) -> PyResult<Vec<usize>> {
 
 #[pymethods]
 impl PySampler {
-    /// Of one weight (float64) a leaf, and whether it is active (bytes).
+    /// Of one weight (float64) a leaf, whether it is active (bytes), and the share of uniform draws.
     #[new]
     fn new(
         py: Python<'_>,
         who: &str,
         weights: &Bound<'_, PyAny>,
         active: &Bound<'_, PyAny>,
+        explore: f64,
     ) -> PyResult<Self> {
         let call = Call::new(who);
         let (weights, active) =
             (array1::<f64>(&call, "weights", weights)?, array1::<u8>(&call, "active", active)?);
         let (weights, active) = (slice(&call, "weights", &weights)?, slice(&call, "active", &active)?);
-        let made = py.detach(|| Sampler::new(weights, active)).map_err(|e| call.core(e))?;
+        let made = py.detach(|| Sampler::new(weights, active, explore)).map_err(|e| call.core(e))?;
         Ok(Self(Mutex::new(made)))
     }
 
@@ -72,15 +73,13 @@ impl PySampler {
     }
 
     /// Leaves that the numbers `u` stand for, in this order, and the probability of each in the first draw.
-    #[pyo3(signature = (who, u, coin, explore, replace, exclude))]
-    #[allow(clippy::too_many_arguments, clippy::type_complexity)]
+    #[allow(clippy::type_complexity)]
     fn draw<'py>(
         &self,
         py: Python<'py>,
         who: &str,
         u: &Bound<'py, PyAny>,
         coin: &Bound<'py, PyAny>,
-        explore: f64,
         replace: bool,
         exclude: &Bound<'py, PyAny>,
     ) -> PyResult<(Bound<'py, PyArray1<i64>>, Bound<'py, PyArray1<f64>>)> {
@@ -89,8 +88,7 @@ impl PySampler {
         let exclude = array1::<i64>(&call, "exclude", exclude)?;
         let exclude = leaves(&call, "exclude", slice(&call, "exclude", &exclude)?)?;
         let (u, coin) = (slice(&call, "u", &u)?, slice(&call, "coin", &coin)?);
-        let drawn =
-            py.detach(|| self.lock().draw(u, coin, explore, replace, &exclude)).map_err(|e| call.core(e))?;
+        let drawn = py.detach(|| self.lock().draw(u, coin, replace, &exclude)).map_err(|e| call.core(e))?;
         let positions: Vec<i64> = drawn.positions.iter().map(|&i| i as i64).collect();
         Ok((positions.into_pyarray(py), drawn.probability.into_pyarray(py)))
     }

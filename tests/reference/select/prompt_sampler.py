@@ -5,6 +5,8 @@ import math
 from fractions import Fraction
 
 WORD = 2**64
+#: What the numbers of draws begin with.
+FIRST = 0xBB67AE8584CAA73B
 
 
 def mixed(z):
@@ -16,7 +18,7 @@ def mixed(z):
 def uniform(number, seed):
     """In (0, 1), of the number of a word and the seed."""
     salt = int.from_bytes(hashlib.blake2b(str(seed).encode(), digest_size=8).digest(), "little")
-    word = mixed(mixed((number + 0x9E3779B97F4A7C15) % WORD) ^ salt)
+    word = mixed(mixed((number + FIRST + 0x9E3779B97F4A7C15) % WORD) ^ salt)
     return ((word >> 12) + 0.5) * 2.0**-52
 
 

@@ -37,6 +37,9 @@ def wanted(split, keep, sizes):
     asked = {s: Fraction(x, keep) if whole else Fraction(str(x)) for s, x in split.items()}
     others = sum(n for s, n in sizes.items() if s not in asked)
     left = 1 - sum(asked.values())
+    # A float has 53 bits.
+    if abs(left) <= Fraction(len(asked), 2**52):
+        left = 0
     return {s: asked[s] if s in asked else Fraction(left * n, others) for s, n in sizes.items()}
 
 

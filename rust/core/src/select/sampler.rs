@@ -1,13 +1,14 @@
 //! Weighted draws with a share of uniform ones, with and without replacement.
 
 use super::sum_tree::SumTree;
-use crate::error::{Result, check_len};
+use crate::error::{Error, Result, check_len};
 
-/// Weights in a tree, beside one tree of ones and zeros for the uniform share.
+/// Weights in a tree, and where a share of the draws is uniform, ones and zeros in another.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     weights: SumTree,
-    active: SumTree,
+    explore: f64,
+    active: Option<SumTree>,
 }
 
 /// What was drawn, in the order of the draws.
@@ -19,6 +20,9 @@ pub struct Drawn {
     pub probability: Vec<f64>,
 }
 
+/// A leaf that is out for a while: its weight, and 1 if it was active.
+type Taken = (usize, f64, f64);
+
 /// Weights of what is active, and 1 for each of these.
 fn split(weights: &[f64], active: &[u8]) -> Result<(Vec<f64>, Vec<f64>)> {
     check_len("active", active.len(), weights.len(), "len(weights)")?;
@@ -28,13 +32,19 @@ fn split(weights: &[f64], active: &[u8]) -> Result<(Vec<f64>, Vec<f64>)> {
 }
 
 impl Sampler {
-    /// Of one weight a leaf, and whether it is active: others have weight 0, and no uniform share either.
+    /// Of one weight a leaf, and whether it is active: others have weight 0, and no uniform share either. In a share
+    /// of `explore` of the draws all active leaves are equal.
     ///
     /// # Errors
-    /// Lengths that differ; a weight that is negative, NaN or too large.
-    pub fn new(weights: &[f64], active: &[u8]) -> Result<Self> {
+    /// Lengths that differ; a weight that is negative, NaN or too large; `explore` outside [0, 1].
+    pub fn new(weights: &[f64], active: &[u8], explore: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&explore) {
+            let (expected, got) = ("between 0 and 1".to_owned(), explore.to_string());
+            return Err(Error::Range { arg: "explore", expected, got });
+        }
         let (weights, ones) = split(weights, active)?;
-        Ok(Self { weights: SumTree::new(&weights)?, active: SumTree::new(&ones)? })
+        let active = (explore > 0.0).then(|| SumTree::new(&ones)).transpose()?;
+        Ok(Self { weights: SumTree::new(&weights)?, explore, active })
     }
 
     /// The weights.
@@ -50,7 +60,7 @@ impl Sampler {
     pub fn set(&mut self, at: &[usize], weights: &[f64], active: &[u8]) -> Result<()> {
         let (weights, ones) = split(weights, active)?;
         self.weights.set(at, &weights)?;
-        self.active.set(at, &ones)
+        self.active.as_mut().map_or(Ok(()), |tree| tree.set(at, &ones))
     }
 
     /// At most one leaf for each of the numbers `u` in [0, 1), fewer if no more are left. Where the number of `coin` is
@@ -59,40 +69,44 @@ impl Sampler {
     ///
     /// # Errors
     /// `coin` has another length than `u`.
-    pub fn draw(
-        &mut self,
-        u: &[f64],
-        coin: &[f64],
-        explore: f64,
-        replace: bool,
-        exclude: &[usize],
-    ) -> Result<Drawn> {
+    pub fn draw(&mut self, u: &[f64], coin: &[f64], replace: bool, exclude: &[usize]) -> Result<Drawn> {
         check_len("coin", coin.len(), u.len(), "len(u)")?;
-        // Leaf, its weight, and whether it was active.
-        let mut removed: Vec<(usize, f64, f64)> =
-            exclude.iter().map(|&i| (i, self.weights.take(i), self.active.take(i))).collect();
-        let (total, number) = (self.weights.total(), self.active.total());
-        let share = if total > 0.0 { explore } else { 1.0 };
+        let mut removed: Vec<Taken> = exclude.iter().map(|&i| self.take(i)).collect();
+        let total = self.weights.total();
+        let number = self.active.as_ref().map_or(1.0, SumTree::total);
+        let share = if total > 0.0 { self.explore } else { 1.0 };
         let mut out =
             Drawn { positions: Vec::with_capacity(u.len()), probability: Vec::with_capacity(u.len()) };
         for (&u, &coin) in u.iter().zip(coin) {
-            let uniform = explore > 0.0 && (coin < explore || self.weights.positive() == 0);
-            let tree = if uniform { &self.active } else { &self.weights };
+            let tree = match &self.active {
+                Some(active) if coin < self.explore || self.weights.positive() == 0 => active,
+                _ => &self.weights,
+            };
             let Some(i) = tree.find(u) else { break };
             let w = self.weights.weights()[i];
             let weighted = if share < 1.0 { (1.0 - share) * (w / total) } else { 0.0 };
             out.positions.push(i);
             out.probability.push(weighted + share / number);
             if !replace {
-                removed.push((i, self.weights.take(i), self.active.take(i)));
+                removed.push(self.take(i));
             }
         }
-        // Backwards: of a leaf that was excluded twice, the first knew what it was.
-        let restored: Vec<_> = removed.into_iter().rev().filter(|&(i, ..)| i < self.weights.len()).collect();
-        let at: Vec<usize> = restored.iter().map(|r| r.0).collect();
-        self.weights.set(&at, &restored.iter().map(|r| r.1).collect::<Vec<_>>())?;
-        self.active.set(&at, &restored.iter().map(|r| r.2).collect::<Vec<_>>())?;
+        self.restore(removed)?;
         Ok(out)
+    }
+
+    fn take(&mut self, i: usize) -> Taken {
+        (i, self.weights.take(i), self.active.as_mut().map_or(0.0, |tree| tree.take(i)))
+    }
+
+    fn restore(&mut self, mut taken: Vec<Taken>) -> Result<()> {
+        // Backwards: of a leaf that was excluded twice, the first knew what it was.
+        taken.reverse();
+        taken.retain(|&(i, ..)| i < self.weights.len());
+        let at: Vec<usize> = taken.iter().map(|t| t.0).collect();
+        self.weights.set(&at, &taken.iter().map(|t| t.1).collect::<Vec<_>>())?;
+        let ones: Vec<f64> = taken.iter().map(|t| t.2).collect();
+        self.active.as_mut().map_or(Ok(()), |tree| tree.set(&at, &ones))
     }
 }
 
@@ -103,7 +117,8 @@ mod tests {
     use super::*;
 
     fn bits(s: &Sampler) -> Vec<u64> {
-        s.weights.nodes().iter().chain(s.active.nodes()).map(|x| x.to_bits()).collect()
+        let active = s.active.iter().flat_map(SumTree::nodes);
+        s.weights.nodes().iter().chain(active).map(|x| x.to_bits()).collect()
     }
 
     proptest! {
@@ -117,9 +132,9 @@ mod tests {
         ) {
             let (w, active): (Vec<f64>, Vec<u8>) = leaves.into_iter().unzip();
             let (u, coin): (Vec<f64>, Vec<f64>) = u.into_iter().unzip();
-            let mut sampler = Sampler::new(&w, &active).unwrap();
+            let mut sampler = Sampler::new(&w, &active, explore).unwrap();
             let before = bits(&sampler);
-            let drawn = sampler.draw(&u, &coin, explore, replace, &exclude).unwrap();
+            let drawn = sampler.draw(&u, &coin, replace, &exclude).unwrap();
             prop_assert_eq!(bits(&sampler), before);
             let can: Vec<usize> = (0..w.len())
                 .filter(|i| active[*i] > 0 && !exclude.contains(i) && (explore > 0.0 || w[*i] > 0.0))
@@ -142,14 +157,17 @@ mod tests {
 
     #[test]
     fn the_uniform_share() {
-        let mut sampler = Sampler::new(&[3.0, 1.0, 0.0, 9.0], &[1, 1, 1, 0]).unwrap();
-        let drawn = sampler.draw(&[0.1, 0.9, 0.9], &[0.9, 0.9, 0.1], 0.3, true, &[]).unwrap();
+        let mut sampler = Sampler::new(&[3.0, 1.0, 0.0, 9.0], &[1, 1, 1, 0], 0.3).unwrap();
+        let drawn = sampler.draw(&[0.1, 0.9, 0.9], &[0.9, 0.9, 0.1], true, &[]).unwrap();
         assert_eq!(drawn.positions, [0, 1, 2]);
         let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-15, "{a} {b}");
         close(drawn.probability[0], 0.7 * 0.75 + 0.1);
         close(drawn.probability[1], 0.7 * 0.25 + 0.1);
         close(drawn.probability[2], 0.1);
-        assert!(sampler.draw(&[0.1], &[], 0.0, true, &[]).is_err());
+        assert!(sampler.draw(&[0.1], &[], true, &[]).is_err());
         assert!(sampler.set(&[0], &[1.0], &[]).is_err());
+        for explore in [-0.1, 1.1, f64::NAN] {
+            assert!(Sampler::new(&[1.0], &[1], explore).is_err());
+        }
     }
 }

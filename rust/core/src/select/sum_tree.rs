@@ -8,6 +8,9 @@ use crate::error::{Error, Result, check_len};
 
 /// The largest weight: no sum of as many as fit into memory overflows.
 pub const LARGEST: f64 = 1e288;
+/// Sums below it are drawn from `SCALE` times as large: the product with a share would be subnormal, and lose bits.
+const TINY: f64 = 1e-290;
+const SCALE: f64 = (1u128 << 120) as f64;
 
 /// Weights that are not negative, with their sums.
 #[derive(Debug, Clone)]
@@ -125,12 +128,13 @@ impl SumTree {
         if self.positive == 0 {
             return None;
         }
-        let (mut rest, mut k) = (u * self.total(), 1);
+        let scale = if self.total() < TINY { SCALE } else { 1.0 };
+        let (mut rest, mut k) = (u * (self.total() * scale), 1);
         while k < self.leaves {
             let (left, right) = (self.nodes[2 * k], self.nodes[2 * k + 1]);
             k *= 2;
-            if left == 0.0 || (right > 0.0 && rest >= left) {
-                rest -= left;
+            if left == 0.0 || (right > 0.0 && rest >= left * scale) {
+                rest -= left * scale;
                 k += 1;
             }
         }
@@ -217,6 +221,25 @@ mod tests {
         let found: Vec<_> = (0..8).map(|k| tree.find(f64::from(k) / 8.0).unwrap()).collect();
         assert_eq!(found, [0, 2, 2, 4, 4, 4, 4, 4]);
         assert_eq!((tree.len(), tree.total(), tree.positive()), (6, 8.0, 3));
+    }
+
+    #[test]
+    fn the_smallest_weights_have_their_shares() {
+        for w in [5e-324, 1e-310, 1e-290, 1.0, LARGEST] {
+            let tree = SumTree::new(&[w, 2.0 * w.min(LARGEST / 2.0), 0.0, w]).unwrap();
+            let ends = [tree.weights()[0], tree.weights()[0] + tree.weights()[1]].map(|x| x / tree.total());
+            for k in 0..64 {
+                let u = (f64::from(k) + 0.5) / 64.0;
+                let expected = if u < ends[0] {
+                    0
+                } else if u < ends[1] {
+                    1
+                } else {
+                    3
+                };
+                assert_eq!(tree.find(u), Some(expected), "{w:e} {u}");
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::tokens_bracket::{Bracket, sweep};
+use super::tokens_bracket::{Bracket, Settled, sweep};
 use super::tokens_count::threshold_by_digits;
 use super::tokens_score::{Hashes, Score, Scores};
 use crate::error::{Error, Result};
@@ -158,7 +158,7 @@ pub fn top<C: Scores>(
     field.layout.check("out", out.len())?;
     let bracket = Bracket::guess(field, scores, want);
     let seen = sweep(field, scores, bracket, out, par);
-    if seen.nan {
+    if seen.has_nan().unwrap_or_else(|| count(field, scores, par, |s| !s.is_ordered()) > 0) {
         return Err(field.blame(scores));
     }
     let k = want.of(seen.total);
@@ -166,10 +166,21 @@ pub fn top<C: Scores>(
         out.fill(0);
         return Ok(Top { threshold: C::S::HIGHEST, kept: 0, total: seen.total });
     }
+    let found = match seen.settle(k, out) {
+        Settled::At(threshold, kept) => Some((threshold, kept)),
+        // Only if there are less than k above it; many tokens may have the very score of an end of the bracket.
+        Settled::High(high, kept) => (count(field, scores, par, |s| s > high) < k).then_some((high, kept)),
+        Settled::Low(low) => {
+            let kept = mark(field, scores, low, out, par);
+            (k <= kept).then_some((low, kept))
+        }
+        Settled::Lost => None,
+    };
     // The sample may mislead: the k-th is outside of the bracket, or too many are inside.
-    let (threshold, marked) =
-        seen.settle(k, out).unwrap_or_else(|| (threshold_by_digits(field, scores, k, par), None));
-    let mut kept = marked.unwrap_or_else(|| mark(field, scores, threshold, out, par));
+    let (threshold, mut kept) = found.unwrap_or_else(|| {
+        let threshold = threshold_by_digits(field, scores, k, par);
+        (threshold, mark(field, scores, threshold, out, par))
+    });
     if let Some(hashes) = ties
         && kept > k
     {
@@ -197,6 +208,25 @@ pub fn equal<C: Scores>(field: Field<'_>, scores: &C, threshold: C::S, out: &mut
 pub fn keep_drawn(out: &mut [u8], tied: &[u8], drawn: &[u8]) {
     for (out, (&tied, &drawn)) in out.iter_mut().zip(tied.iter().zip(drawn)) {
         *out &= drawn | (tied ^ 1);
+    }
+}
+
+/// How many scores are such.
+fn count<C: Scores>(field: Field<'_>, scores: &C, par: Par, such: impl Fn(C::S) -> bool + Sync) -> u64 {
+    let n = field.layout.total();
+    let of_block = |block: usize| {
+        let mut count = 0;
+        field.strips(scores, (block * BLOCK, n.min((block + 1) * BLOCK)), |_, scores, mask| {
+            count += match mask {
+                None => scores.iter().map(|&s| u64::from(such(s))).sum::<u64>(),
+                Some(mask) => scores.iter().zip(mask).map(|(&s, &m)| u64::from(such(s) && m != 0)).sum(),
+            };
+        });
+        count
+    };
+    match par {
+        Par::Serial => (0..n.div_ceil(BLOCK)).map(of_block).sum(),
+        Par::Threads => (0..n.div_ceil(BLOCK)).into_par_iter().map(of_block).sum(),
     }
 }
 

@@ -56,11 +56,11 @@ impl<S: Score> Bracket<S> {
 /// What a pass found.
 pub(crate) struct Seen<S> {
     bracket: Bracket<S>,
-    pub(crate) nan: bool,
     /// Tokens that may be chosen.
     pub(crate) total: u64,
-    /// Of these from `low` on, above it, from `high` on, above it.
-    from: [u64; 4],
+    /// Of these above `low`, and from `high` on.
+    over_low: u64,
+    from_high: u64,
     /// The places of those strictly inside, and their scores; less of them if there were too many.
     inside: Vec<Vec<(u32, S)>>,
     full: bool,
@@ -68,10 +68,22 @@ pub(crate) struct Seen<S> {
 
 /// Of one block.
 struct Tally<S> {
-    nan: bool,
     total: u64,
-    from: [u64; 4],
+    over_low: u64,
+    from_high: u64,
     inside: Vec<(u32, S)>,
+}
+
+/// Where the k-th highest score is.
+pub(crate) enum Settled<S> {
+    /// Here, and the marks, so many, are final.
+    At(S, u64),
+    /// Not below this, which may be it.
+    High(S, u64),
+    /// Not above this, which may be it.
+    Low(S),
+    /// Not known.
+    Lost,
 }
 
 /// Marks all from the high end of the bracket on, and collects those strictly inside.
@@ -86,20 +98,14 @@ pub(crate) fn sweep<C: Scores>(
     let most = out.len() / 8 + 4 * SAMPLE;
     let held = AtomicUsize::new(0);
     let tallies = blocks(par, out, |base, part| {
-        let mut tally = Tally { nan: false, total: 0, from: [0; 4], inside: Vec::new() };
+        let mut tally = Tally { total: 0, over_low: 0, from_high: 0, inside: Vec::new() };
         if !field.is_dense() {
             part.fill(0);
         }
         field.strips(scores, (base, base + part.len()), |start, scores, mask| {
             let at = start - base;
             let out = &mut part[at..at + scores.len()];
-            let inner = match mask {
-                None => classify(bracket, scores, |_| 1, out, &mut tally),
-                Some(mask) => {
-                    let mask = &mask[..scores.len()];
-                    classify(bracket, scores, |j| u32::from(mask[j] != 0), out, &mut tally)
-                }
-            };
+            let inner = classify(bracket, scores, mask, out, &mut tally);
             if held.load(Ordering::Relaxed) < most {
                 let before = tally.inside.len();
                 collect(&inner, at, scores, &mut tally.inside);
@@ -108,51 +114,63 @@ pub(crate) fn sweep<C: Scores>(
         });
         tally
     });
-    let mut seen = Seen { bracket, nan: false, total: 0, from: [0; 4], inside: Vec::new(), full: false };
+    let (mut total, mut over_low, mut from_high, mut inside) = (0, 0, 0, Vec::new());
     for tally in tallies {
-        seen.nan |= tally.nan;
-        seen.total += tally.total;
-        for (sum, part) in seen.from.iter_mut().zip(tally.from) {
-            *sum += part;
-        }
-        seen.inside.push(tally.inside);
+        total += tally.total;
+        over_low += tally.over_low;
+        from_high += tally.from_high;
+        inside.push(tally.inside);
     }
-    seen.full = held.into_inner() >= most;
-    seen
+    Seen { bracket, total, over_low, from_high, inside, full: held.into_inner() >= most }
 }
 
-/// Counts a strip, marks it, and says which scores are inside.
-#[inline(always)]
+/// Counts a strip, marks it, and says which scores are inside, among them NaN.
 fn classify<S: Score>(
     Bracket { low, high }: Bracket<S>,
     scores: &[S],
-    trained: impl Fn(usize) -> u32,
+    mask: Option<&[u8]>,
     out: &mut [u8],
     tally: &mut Tally<S>,
 ) -> [u8; STRIP] {
+    // Loops over one width of number each, which are vector instructions.
     let mut inner = [0; STRIP];
-    let n = scores.len().min(STRIP);
-    let (scores, out) = (&scores[..n], &mut out[..n]);
-    let (mut from, mut total, mut bad) = ([0u32; 4], 0, 0);
-    for j in 0..n {
-        let (s, m) = (scores[j], trained(j));
-        let not_below = u32::from(s >= high) & m;
-        let over_low = u32::from(s > low) & m;
-        from[0] += u32::from(s >= low) & m;
-        from[1] += over_low;
-        from[2] += not_below;
-        from[3] += u32::from(s > high) & m;
-        bad |= u32::from(!s.is_ordered()) & m;
-        total += m;
-        out[j] = not_below as u8;
-        inner[j] = (over_low & (not_below ^ 1)) as u8;
+    for ((&s, out), inner) in scores.iter().zip(out.iter_mut()).zip(&mut inner) {
+        *out = u8::from(s >= high);
+        *inner = u8::from(s.is_over(low));
     }
-    tally.nan |= bad != 0;
-    tally.total += u64::from(total);
-    for (sum, part) in tally.from.iter_mut().zip(from) {
-        *sum += u64::from(part);
+    tally.total += match mask {
+        None => scores.len() as u64,
+        Some(mask) => {
+            let mut trained = [0; STRIP];
+            for ((&m, trained), (out, inner)) in
+                mask.iter().zip(&mut trained).zip(out.iter_mut().zip(&mut inner))
+            {
+                *trained = u8::from(m != 0);
+                *out &= *trained;
+                *inner &= *trained;
+            }
+            ones(&trained)
+        }
+    };
+    tally.over_low += ones(&inner);
+    tally.from_high += ones(out);
+    for (inner, &out) in inner.iter_mut().zip(out.iter()) {
+        *inner &= out ^ 1;
     }
     inner
+}
+
+/// Number of ones among at most a strip of zeros and ones.
+fn ones(x: &[u8]) -> u64 {
+    const LANES: usize = 16;
+    let (chunks, rest) = x.as_chunks::<LANES>();
+    let mut sums = [0u8; LANES];
+    for chunk in chunks {
+        for (sum, &b) in sums.iter_mut().zip(chunk) {
+            *sum += b;
+        }
+    }
+    sums.iter().chain(rest).map(|&b| u64::from(b)).sum()
 }
 
 /// Adds what is marked, with its place in the block.
@@ -168,26 +186,33 @@ fn collect<S: Score>(inner: &[u8; STRIP], at: usize, scores: &[S], into: &mut Ve
 }
 
 impl<S: Score> Seen<S> {
-    /// The k-th highest score, and how many are marked if the marks are final; None if it is not known.
-    pub(crate) fn settle(&self, k: u64, out: &mut [u8]) -> Option<(S, Option<u64>)> {
+    fn inside(&self) -> impl Iterator<Item = S> {
+        self.inside.iter().flatten().map(|&(_, s)| s)
+    }
+
+    /// Whether a score is NaN, unless that is not known.
+    pub(crate) fn has_nan(&self) -> Option<bool> {
+        // A NaN is always inside.
+        let known = !self.full || self.over_low == self.from_high;
+        if self.inside().any(|s| !s.is_ordered()) { Some(true) } else { known.then_some(false) }
+    }
+
+    /// The k-th highest score, as far as this pass says.
+    pub(crate) fn settle(&self, k: u64, out: &mut [u8]) -> Settled<S> {
         let Bracket { low, high } = self.bracket;
-        let [from_low, over_low, from_high, over_high] = self.from;
-        if k <= over_high {
-            return None;
+        if k <= self.from_high {
+            return Settled::High(high, self.from_high);
         }
-        if k <= from_high {
-            return Some((high, Some(from_high)));
-        }
-        if k > over_low {
-            return (k <= from_low).then_some((low, None));
+        if k > self.over_low {
+            return Settled::Low(low);
         }
         if self.full {
-            return None;
+            return Settled::Lost;
         }
-        let mut values: Vec<S> = self.inside.iter().flatten().map(|&(_, s)| s).collect();
-        let rank = (k - from_high) as usize - 1;
+        let mut values: Vec<S> = self.inside().collect();
+        let rank = (k - self.from_high) as usize - 1;
         let threshold = values.select_nth_unstable_by_key(rank, |s| Reverse(s.key())).1.to_owned();
-        let mut kept = from_high;
+        let mut kept = self.from_high;
         for (block, inside) in self.inside.iter().enumerate() {
             for &(at, s) in inside {
                 let chosen = s >= threshold;
@@ -195,6 +220,6 @@ impl<S: Score> Seen<S> {
                 kept += u64::from(chosen);
             }
         }
-        Some((threshold, Some(kept)))
+        Settled::At(threshold, kept)
     }
 }

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::tokens::{BLOCK, Field};
 use super::tokens_score::{Score, Scores};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::par::Par;
 
 /// Width of a digit.
@@ -50,8 +50,12 @@ impl Round {
 /// How many keys that begin with the prefix have which digit.
 ///
 /// # Errors
-/// [`crate::Error::Structure`] for a score that is NaN.
+/// [`Error::Structure`] for a score that is NaN; [`Error::Range`] for a digit that there is not.
 pub fn counts<C: Scores>(field: Field<'_>, scores: &C, round: Round, par: Par) -> Result<Vec<u64>> {
+    if round.number >= Round::of(C::S::BITS) {
+        let expected = format!("below {}", Round::of(C::S::BITS));
+        return Err(Error::Range { arg: "number", expected, got: round.number.to_string() });
+    }
     let n = field.layout.total();
     let (shift, width) = round.place(C::S::BITS);
     // Two, in turns: many scores have the same digit, and an addition waits for the one before it at the same place.

@@ -18,6 +18,11 @@ pub trait Score: Copy + PartialOrd + Send + Sync + 'static {
     fn of_key(key: u64) -> Self;
     /// False for NaN.
     fn is_ordered(self) -> bool;
+    /// Greater, or NaN.
+    #[allow(clippy::neg_cmp_op_on_partial_ord)]
+    fn is_over(self, low: Self) -> bool {
+        !(self <= low)
+    }
 }
 
 /// A float type, of which scores are made.
