@@ -100,7 +100,7 @@ def test_messages_of_advantages():
 @pytest.mark.parametrize("ids", [GROUPS, [("a", 1), ("a", 2)] * 3, np.arange(6) % 4], ids=["text", "tuples", "numbers"])
 def test_copies_and_pickles(ids):
     chosen = rm.select.max_variance(REWARDS, ids, keep=1, valid=[1, 1, 1, 1, 1, 0])
-    assert chosen.report.lost is not None
+    assert len(chosen.report.lost) < chosen.report.n_groups
     for back in (pickle.loads(pickle.dumps(chosen)), copy.copy(chosen), copy.deepcopy(chosen)):
         assert_array_equal(back.indices, chosen.indices)
         assert_array_equal(back.mask, chosen.mask)
@@ -134,7 +134,7 @@ def test_a_function_of_ones_own():
     ("given", "error", "message"),
     [
         pytest.param(
-            {"codes": [0, 2]}, ValueError, "'codes' must be 0 .* of the 1 reasons, got 2 at index 1", id="high"
+            {"codes": [0, 2]}, ValueError, "'codes' must be 0 .* the 1 reasons, got 2 at index 1", id="high"
         ),
         pytest.param({"codes": [-1, 0]}, ValueError, "'codes' must be 0 .* got -1 at index 0", id="low"),
         pytest.param({"codes": [256, 0]}, ValueError, "'codes' must be 0 .* got 256 at index 0", id="past int8"),
@@ -144,10 +144,10 @@ def test_a_function_of_ones_own():
         pytest.param({"reasons": "no"}, ValueError, "'reasons' must be a list .* in words, got 'no'", id="one word"),
         pytest.param({"reasons": ["x"] * 128}, ValueError, "'reasons' .* at most 127 .* got 128 of them", id="many"),
         pytest.param(
-            {"unit": "token"}, ValueError, "'unit' must be one of 'rollout', 'prompt', got 'token'", id="unit"
+            {"unit": "token"}, ValueError, "'unit' must be one of 'rollout', 'prompt'", id="unit"
         ),
         pytest.param(
-            {"statistics": "no"}, ValueError, "'statistics' must be one of 'before', 'after'", id="statistics"
+            {"statistics": "no"}, ValueError, "'statistics' must be one of 'before'", id="statistics"
         ),
     ],
 )
