@@ -140,7 +140,8 @@ def nearest(
     """Those nearest to a target: the ``keep`` smallest ``|v_i - target|``; of equal distances the first in preference.
 
     Prompt Curriculum Learning: ``values`` are the success rates of prompts that a model predicts, ``target=0.5``;
-    ``groups`` and ``uid`` are the ids of the prompts, one row each, and ``per="batch"``. The report then counts prompts.
+    ``groups`` and ``uid`` are the ids of the prompts, one row each, and ``per="batch"``; the report then counts
+    prompts.
 
     Args:
         values: one number a rollout (or a prompt), ``[N]``.
