@@ -16,7 +16,7 @@ import torch
 from verl_batches import Config, columns, proto
 
 from rollmath.adapters import verl as adapter
-from rollmath.adapters._seeds import seeded_by_prompts
+from rollmath.adapters._seeds import seeded_by
 
 # Importing the trainers takes most of a minute where the disk is slow.
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -348,7 +348,7 @@ def test_selections_of_recipes(trainer):
         more = {name: data[1][name] for name in recipe.needs}
         with adapter.patch_compute_advantage():
             mine = scalars(run(trainer, data, "rollmath/recipe", config(rollmath=options))[0], data)
-        recipe = seeded_by_prompts("test", recipe, data[1]["uid"], says="", where="")
+        recipe = seeded_by("test", recipe, data[1]["uid"])
         expected = recipe.prepare(rewards, data[1]["uid"], rows=rows, **more)
         np.testing.assert_array_equal(mine, expected.advantages)
         assert 0 < expected.selection.report.kept_rollouts < len(rewards)

@@ -1,4 +1,4 @@
-"""Seeds of steps, where a trainer tells no step."""
+"""Seeds of steps, from the seed that a filter has in its options."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from rollmath.recipes import Recipe
 
 
-def seeded_by_prompts(who: str, recipe: Recipe, prompts: Groups | ArrayLike, *, says: str, where: str) -> Recipe:
-    """The recipe with a seed in its filter that is that of its options and of the ids of these prompts.
+def seeded_by(who: str, recipe: Recipe, ids: Groups | ArrayLike, *, says: str = "", where: str = "") -> Recipe:
+    """The recipe with a seed in its filter that is made of that in its options and of the ids of prompts, or a step.
 
-    Rollouts are known by their places in the batch there: by one seed a filter would draw the same places in every
-    step. The order of the prompts, and how often each comes, changes nothing.
+    Trainers know rollouts by their places in the batch: by one seed a filter would draw the same places in every step.
+    The order of the ids, and how often each comes, changes nothing.
 
     Raises:
         ValueError: a filter that draws, and has no seed; ``says`` and ``where`` tell why and how to give one.
@@ -34,7 +34,7 @@ def seeded_by_prompts(who: str, recipe: Recipe, prompts: Groups | ArrayLike, *, 
     seed = part.options.get("seed")
     if seed is None:
         return recipe
-    ids = list(as_groups(who, prompts).ids)
-    words = Uids.of(who, ids, len(ids), name="groups").words(seed)
+    each = list(as_groups(who, ids).ids)
+    words = Uids.of(who, each, len(each), name="groups").words(seed)
     of_step = int(np.bitwise_xor.reduce(words))
     return recipe.replace(filter=replace(part, options={**part.options, "seed": of_step}))

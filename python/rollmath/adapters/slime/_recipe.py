@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rollmath.adapters._seeds import seeded_by_prompts
+from rollmath.adapters._seeds import seeded_by
 from rollmath.adapters.slime._advantages import TOKEN_METHODS
 from rollmath.adapters.slime._samples import Batch
 from rollmath.conventions import Whiten
@@ -87,7 +87,7 @@ def _prepare(who: str, recipe: Recipe, batch: Batch) -> Prepared:
         )
         raise ValueError(msg)
     says, where = "slime tells its hooks none", "options: {seed: 0} in the filter"
-    recipe = seeded_by_prompts(who, recipe, batch.groups, says=says, where=where)
+    recipe = seeded_by(who, recipe, batch.groups, says=says, where=where)
     columns: dict[str, Any] = {}
     for name in recipe.needs:
         columns[name] = batch.truncated() if name == "truncated" else batch.column(who, name)
