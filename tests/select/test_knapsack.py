@@ -106,8 +106,8 @@ def test_the_repr_is_one_line():
         repr(knapsack([0.3] * 512, budget=8192, high=64))
         == "Allocation(8192 rollouts for 512 prompts, value 75.0139, greedy)"
     )
-    assert repr(knapsack([0.5], budget=9, high=6, spare="leave")) == (
-        "Allocation(6 rollouts for 1 prompt, 3 unspent, value 0.121094, greedy)"
+    assert repr(knapsack([0.5, 0.0], budget=12, high=6, spare="leave")) == (
+        "Allocation(8 rollouts for 2 prompts, 4 unspent, value 0.121094, greedy)"
     )
 
 
