@@ -178,15 +178,16 @@ class DeviceRows:
             raise ValueError(msg)
 
     def read(self, **arrays: Any) -> list[torch.Tensor]:
-        """Token arrays of float types; ints and bools become float32."""
+        """Token arrays of float types; ints and bools become float64 beside float64, else float32."""
         found = []
         for name, x in arrays.items():
             flat = self.tokens(name, x)
             if flat.is_complex():
                 msg = f"{self.who}(): {name!r} must hold floats, ints or bools, got {self._dtype(flat)}"
                 raise TypeError(msg)
-            found.append(flat if flat.is_floating_point() else flat.float())
-        return found
+            found.append(flat)
+        dtype = self.result_dtype(*found)
+        return [x if x.is_floating_point() else x.to(dtype) for x in found]
 
     def result_dtype(self, *arrays: torch.Tensor) -> torch.dtype:
         """float64 if any of them is, else float32."""

@@ -171,9 +171,9 @@ def _parts(who: str, split: Mapping[Any, Any], keep: int, named: Groups) -> tupl
     if not asked:
         msg = f"{who}(): 'split' must name at least one stratum, got an empty mapping"
         raise ValueError(msg)
-    left = top - sum(asked.values())
+    left = top - sum(asked.values(), Fraction(0))
     # Thirds and sixths as floats add up to 1 but for their last digits.
-    if shares and abs(left) <= sum(Fraction(float(np.finfo(type(x)).eps)) for x in values):
+    if shares and abs(left) <= sum(float(np.finfo(type(x)).eps) for x in values):
         left = Fraction(0)
     if left < 0:
         total = float(top - left)

@@ -11,7 +11,7 @@ from rollmath._checks import real, whole
 from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates, Nan, Per, Short, read, short_groups
 from rollmath.select._members import members
-from rollmath.select._selection import Selection, Statistics
+from rollmath.select._selection import Selection, Statistics, Unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -231,7 +231,9 @@ def _first(
     choice(r.who, "per", per, ("group", "batch"))
     few = short_groups(r, most, short, per=per)
     over = r.places(key, per=per) >= most
-    return r.select([(why, over)], [("fewer than keep", few)], statistics=statistics)
+    # With one row an id, these are prompts.
+    unit: Unit = "prompt" if per == "batch" and r.groups.n_groups == len(r.groups) > 0 else "rollout"
+    return r.select([(why, over)], [("fewer than keep", few)], statistics=statistics, unit=unit)
 
 
 def _after(per: Per) -> Statistics | None:
@@ -240,18 +242,34 @@ def _after(per: Per) -> Statistics | None:
 
 def _distance(x: NDArray[np.float64], target: float) -> NDArray[np.float64]:
     """Numbers in the order of ``|x - target|``, equal where that is: the distance, or where it is rounded, its rank."""
+    high, low = _difference(x, target)
+    # Past float64: farther than all others, and exact in quarters, since both are large.
+    over = np.isinf(high)
+    if over.any():
+        high[over], low[over] = _difference(x[over] / 4, target / 4)
+    elif not low.any() or not _equal_by_rounding(high, low):
+        return high
+    order = np.lexsort((low, high, over))
+    new = np.zeros(len(x), bool)
+    for part in (over[order], high[order], low[order]):
+        new[1:] |= part[1:] != part[:-1]
+    rank = np.empty(len(x))
+    rank[order] = np.cumsum(new)
+    return rank
+
+
+def _equal_by_rounding(high: NDArray[np.float64], low: NDArray[np.float64]) -> bool:
+    """Whether numbers ``high + low`` that differ have the same ``high``."""
+    order = np.argsort(high)
+    high, low = high[order], low[order]
+    return bool(((high[1:] == high[:-1]) & (low[1:] != low[:-1])).any())
+
+
+def _difference(x: NDArray[np.float64], target: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``|x - target|`` as the nearest double, and what is to be added to it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isinf(x - target).any():
-            x, target = x / 4, target / 4
         far = x - target
         # What rounding has taken from the difference (Knuth).
         back = far - x
         lost = (x - (far - back)) - (target + back)
-    high, low = np.abs(far), np.where(far < 0, -lost, lost)
-    if not low.any():
-        return high
-    order = np.lexsort((low, high))
-    new = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
-    rank = np.empty(len(x))
-    rank[order] = np.concatenate([[0], np.cumsum(new)])
-    return rank
+    return np.abs(far), np.where(far < 0, -lost, lost)

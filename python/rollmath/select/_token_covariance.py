@@ -127,9 +127,10 @@ def _covariances(batch: TokenBatch, advantages: Any, means: Any) -> tuple[Any, A
     if batch.on_device:
         x, a = x.double(), a.double()
         wide = a[batch.row_of] if per_row else a
-        seen = batch.trained & ~wide.isnan()
+        # On the host others are an error; here they count as not trained, and no mean becomes infinite.
+        seen = batch.trained & x.isfinite() & wide.isfinite()
         center = [device.mean(column, seen) for column in (x, wide)] if given is None else given
-        return (x - center[0]) * (wide - center[1]), seen.sum()
+        return batch.device.torch.where(seen, (x - center[0]) * (wide - center[1]), float("nan")), seen.sum()
     rows = batch.host
     counts = row_moments(rows, "logprobs", x, None)
     if per_row:
@@ -140,8 +141,9 @@ def _covariances(batch: TokenBatch, advantages: Any, means: Any) -> tuple[Any, A
     center = (counts.mean, of_a.mean) if given is None else given
     # Gaps may hold anything.
     with np.errstate(all="ignore"):
-        wide = batch.spread(a) if per_row else a
-        covariance = (x.astype(np.float64) - center[0]) * (wide.astype(np.float64) - center[1])
+        covariance = np.subtract(x, center[0], dtype=np.float64)
+        above = np.subtract(a, center[1], dtype=np.float64)
+        covariance *= batch.spread(above) if per_row else above
     return covariance, int(counts.count)
 
 

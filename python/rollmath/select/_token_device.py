@@ -109,7 +109,8 @@ def wanted_of(want: Wanted, n: torch.Tensor) -> Any:
         return n.clamp(max=count)
     product = n.to(torch.float64) * share
     near = product.round()
-    whole = (product - near).abs() <= n * 2.0**-51
+    # Not n times a float, which is of the default type of torch.
+    whole = (product - near).abs() <= n.to(torch.float64) * 2.0**-51
     k = torch.where(whole, near, product.floor()).to(torch.int64)
     return torch.minimum(k.clamp(min=least), n)
 

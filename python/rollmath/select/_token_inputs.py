@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Share, count (one of them is not None) and the least number, as the core takes them.
 Wanted = tuple[float | None, int | None, int]
+#: More tokens than there are anywhere, and few enough for int64.
+_ALL = 1 << 62
 
 
 def wanted(who: str, share: Any, count: Any, least: Any) -> Wanted:
@@ -34,12 +36,12 @@ def wanted(who: str, share: Any, count: Any, least: Any) -> Wanted:
     if (share is None) == (count is None):
         msg = f"{who}(): give either 'share' or 'count', got share={share!r} and count={count!r}"
         raise ValueError(msg)
-    low = whole(who, "least", least, least=0)
+    low = min(whole(who, "least", least, least=0), _ALL)
     if count is not None:
         if low:
             msg = f"{who}(): 'least' goes with 'share', got count={count!r} and least={least!r}"
             raise ValueError(msg)
-        return None, whole(who, "count", count), 0
+        return None, min(whole(who, "count", count), _ALL), 0
     return real(who, "share", share, 0.0, 1.0), None, low
 
 
@@ -59,6 +61,9 @@ class TokenBatch:
     def of(cls, who: str, name: str, x: Any, *, mask: Any = None, lengths: Any = None, uid: Any = None) -> TokenBatch:
         """Of the token array ``x``, which others have to be like."""
         flat = None
+        if is_tensor(x) and x.is_nested:
+            msg = f"{who}(): {name!r} must be packed, padded or flat, got a nested tensor; give Ragged(values, offsets)"
+            raise TypeError(msg)
         if not isinstance(x, Ragged) and rank(who, name, x) == 1:
             if lengths is not None:
                 msg = f"{who}(): 'lengths' goes with padded arrays, but {name!r} is flat; make packed rows a Ragged"
@@ -111,17 +116,30 @@ class TokenBatch:
                 dtype = self.rows.result_dtype(*both)
                 both = [column.reshape(-1).to(dtype) for column in both]
             return both[0], both[1], False
-        scores = self.scores
+        scores, values = self.scores, self._per_row(x, name)
         if isinstance(self.rows, DeviceRows):
-            values: Any = self.rows.per_row(name, x)
-            if not self.rows.is_here(x):
-                # As on the host: the type that the caller gave.
-                values = values.to(getattr(self.rows.torch, floats(self.who, name, x)[0].dtype.name))
             dtype = self.rows.result_dtype(scores, values)
             return scores.to(dtype), values.to(dtype), True
-        values, _ = floats(self.who, name, x, length=self.rows.rows, why="the number of rows")
         wide = np.result_type(scores.dtype, values.dtype)
         return scores.astype(wide, copy=False), values.astype(wide, copy=False), True
+
+    def _per_row(self, x: Any, name: str) -> Any:
+        """One number a row, of the same float type on the host and on a device."""
+        rows = self.rows
+        if not isinstance(rows, DeviceRows):
+            why = f"the number of rows; of one a rollout take {name}[rows.rollouts.index]"
+            return floats(self.who, name, x, length=rows.rows, why=why)[0]
+        values, torch = rows.per_row(name, x), rows.torch
+        if not rows.is_here(x):
+            return values.to(getattr(torch, floats(self.who, name, x)[0].dtype.name))
+        return values if x.is_floating_point() else values.to(torch.float32)
+
+    def negative(self, x: Any, name: str) -> Any:
+        """Where a second array, one number a token or one a row, is below 0, flat."""
+        if self.per_row(x, name):
+            return self.spread(self._per_row(x, name) < 0)
+        read: Any = self.rows.read(**{name: self.named(x, name)})[0]
+        return read.reshape(-1) < 0
 
     def spread(self, values: Any) -> Any:
         """One value a row at all positions, flat."""
@@ -190,7 +208,7 @@ class TokenBatch:
         rows, torch = self.device, self.device.torch
         places = torch.arange(rows.rows if rows.offsets is None else rows.shape[0], device=rows.device)
         if rows.offsets is None:
-            return places.repeat_interleave(rows.shape[1], output_size=rows.shape[0] * rows.shape[1])
+            return places[:, None].expand(rows.shape).reshape(-1)
         return torch.searchsorted(rows.offsets, places, right=True) - 1
 
     # Results.

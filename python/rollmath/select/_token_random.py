@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import ArrayLike, Kind, choice, is_tensor
+from rollmath._arrays import ArrayLike, Kind, choice, integers, is_tensor
 from rollmath._checks import whole
 from rollmath._token_rows import lengths_only
 from rollmath.ragged import Ragged
@@ -75,7 +75,7 @@ def random_tokens(
         like = lengths_only(who, rows.lengths)
         mask, uid = rows.mask, rows
     else:
-        like = lengths_only(who, rows)
+        like = lengths_only(who, integers(who, "rows", rows)[0])
         like = like.like_kind(Kind(rows.device) if is_tensor(rows) else Kind())
     like = like if mask is None else like.masked(mask)
     return drawn(TokenBatch(who, "rows", like, None, uid, None), want, seed=word, scope=scope)

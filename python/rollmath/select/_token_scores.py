@@ -163,8 +163,7 @@ def low_probability_tokens(
     batch = TokenBatch.of(who, "logprobs", logprobs, mask=mask, lengths=lengths, uid=uid)
     if advantages is None:
         return chosen(batch, want, largest=False, scope=scope, ties=ties, seed=seed)
-    a = batch.weights(advantages, "advantages")
-    negative = batch.spread(a[1] < 0) if a[2] else a[1] < 0
+    negative = batch.negative(advantages, "advantages")
     if of == "negative":
         return chosen(batch.only(negative), want, largest=False, scope=scope, ties=ties, seed=seed)
     found = chosen(batch, want, largest=False, scope=scope, ties=ties, seed=seed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from rollmath._checks import flag, whole
 from rollmath.ragged import Ragged
 from rollmath.select import _token_device as device
 from rollmath.select._token_inputs import TokenBatch, Wanted, wanted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 #: Width of a digit of keys, and how many counts a round has.
 DIGIT, BINS = 11, 2048
@@ -145,7 +148,7 @@ class TokenSearch(Immutable):
         *,
         mask: ArrayLike | Ragged | None = None,
         lengths: ArrayLike | None = None,
-        uid: ArrayLike | None = None,
+        uid: Any = None,
     ) -> Array:
         """How many tokens have which digit in this round: int64 ``[2048]``, of the kind of the scores, to be added.
 
@@ -172,7 +175,8 @@ class TokenSearch(Immutable):
             counts: the sum of what :meth:`count` gave for all parts, NumPy or torch.
 
         Raises:
-            ValueError: no round left; another length; counts of other tokens than those of the rounds before.
+            ValueError: no round left; another length; counts of other tokens than those of the rounds before (NumPy;
+                tensors are not looked at).
             TypeError: no integers.
         """
         who = "TokenSearch.narrow"
@@ -205,7 +209,7 @@ class TokenSearch(Immutable):
         *,
         mask: ArrayLike | Ragged | None = None,
         lengths: ArrayLike | None = None,
-        uid: ArrayLike | None = None,
+        uid: Any = None,
     ) -> Array | Ragged:
         """Bools in the form and kind of the scores: True where a token is chosen. Arguments as in :meth:`count`.
 
@@ -302,23 +306,31 @@ class TokenSearch(Immutable):
 
     def _digit(self, who: str, counts: Any) -> tuple[tuple[Any, Any, Any], Any, Any]:
         """The digit of the threshold, how many of it are wanted and there; all tokens and k."""
+        first = self.round == 0
         if is_tensor(counts):
-            total = counts.sum() if self.round == 0 else self._total
-            k = device.wanted_of(self._want, total) if self.round == 0 else self._k
-            return device.digit(counts, k if self.round == 0 else self._left), total, k
+            total = counts.sum() if first else self._total
+            k = device.wanted_of(self._want, total) if first else self._k
+            left = k if first else self._left
+            if counts.device.type == "cpu":
+                self._check_counts(who, counts.numpy(), int(left))
+            return device.digit(counts, left), total, k
+        total = int(counts.sum()) if first else int(self._total)
+        k = _chosen(self._want, total) if first else int(self._k)
+        left = k if first else int(self._left)
+        self._check_counts(who, counts, left)
         below = np.cumsum(counts[::-1])
-        total = int(below[-1]) if self.round == 0 else int(self._total)
-        k = _chosen(self._want, total) if self.round == 0 else int(self._k)
-        left = k if self.round == 0 else int(self._left)
-        if left > below[-1] or (counts < 0).any():
-            msg = (
-                f"{who}(): 'counts' must be of the same tokens in every round, but {left} of {below[-1]} are wanted in "
-                f"round {self.round}"
-            )
-            raise ValueError(msg)
         i = int(np.searchsorted(below, left))
         at = len(counts) - 1 - i
         return (at, left - (int(below[i - 1]) if i else 0), int(counts[at])), total, k
+
+    def _check_counts(self, who: str, counts: NDArray[np.int64], left: int) -> None:
+        there = int(counts.sum())
+        if left > there or (counts < 0).any():
+            msg = (
+                f"{who}(): 'counts' must be of the same tokens in every round, but {left} of {there} are wanted in "
+                f"round {self.round}"
+            )
+            raise ValueError(msg)
 
     def _mask(self, batch: TokenBatch) -> Any:
         exact = self._ties == "exact"
