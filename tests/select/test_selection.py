@@ -133,9 +133,7 @@ def test_a_function_of_ones_own():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        pytest.param(
-            {"codes": [0, 2]}, ValueError, "'codes' must be 0 .* the 1 reasons, got 2 at index 1", id="high"
-        ),
+        pytest.param({"codes": [0, 2]}, ValueError, "'codes' must be 0 .* the 1 reasons, got 2 at index 1", id="high"),
         pytest.param({"codes": [-1, 0]}, ValueError, "'codes' must be 0 .* got -1 at index 0", id="low"),
         pytest.param({"codes": [256, 0]}, ValueError, "'codes' must be 0 .* got 256 at index 0", id="past int8"),
         pytest.param({"codes": [0.0, 1.0]}, TypeError, "'codes' must hold integers, got float64", id="floats"),
@@ -143,12 +141,8 @@ def test_a_function_of_ones_own():
         pytest.param({"codes": [[0, 1]]}, TypeError, "'codes' must be 1-D", id="rank"),
         pytest.param({"reasons": "no"}, ValueError, "'reasons' must be a list .* in words, got 'no'", id="one word"),
         pytest.param({"reasons": ["x"] * 128}, ValueError, "'reasons' .* at most 127 .* got 128 of them", id="many"),
-        pytest.param(
-            {"unit": "token"}, ValueError, "'unit' must be one of 'rollout', 'prompt'", id="unit"
-        ),
-        pytest.param(
-            {"statistics": "no"}, ValueError, "'statistics' must be one of 'before'", id="statistics"
-        ),
+        pytest.param({"unit": "token"}, ValueError, "'unit' must be one of 'rollout', 'prompt'", id="unit"),
+        pytest.param({"statistics": "no"}, ValueError, "'statistics' must be one of 'before'", id="statistics"),
     ],
 )
 def test_messages_of_a_report(given, error, message):
