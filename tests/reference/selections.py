@@ -1,6 +1,7 @@
 """Calls of every function of rollmath.select that selects rollouts, for tests over all that is exported."""
 
 import inspect
+from functools import cache
 
 import numpy as np
 
@@ -15,11 +16,13 @@ NEEDED = {
 OWN: dict[str, dict] = {"depo": {"share": 0.3}}
 
 
+@cache
 def functions():
     """Those that take groups, by name."""
     return {name: f for name in rm.select.__all__ if _call.selects(f := getattr(rm.select, name))}
 
 
+@cache
 def of_prompts():
     """Those that take prompts, by name."""
     found = {}
@@ -31,9 +34,15 @@ def of_prompts():
     return found
 
 
+@cache
+def signature(name):
+    """How one of them is called."""
+    return _call.signature_of("test", {**functions(), **of_prompts()}[name])
+
+
 def variants(name):
     """Names of columns and options of some calls of a function, by what they show."""
-    takes = _call.signature_of("test", {**functions(), **of_prompts()}[name])
+    takes = signature(name)
     needed = {n: NEEDED.get(n) for n in takes.required if n not in takes.columns} | OWN.get(name, {})
     lacking = [n for n, value in needed.items() if value is None]
     assert not lacking, f"{name} needs {lacking}: add values to NEEDED or OWN"
@@ -68,8 +77,7 @@ def columns_of(data):
 
 def call(name, data, rows, uid, columns, options, *, ids=None, values=None):
     """The function on some rows of a batch."""
-    function = {**functions(), **of_prompts()}[name]
-    takes = _call.signature_of("test", function)
+    takes = signature(name)
     extra = {n: columns_of(data)[n][rows] for n in columns}
     if takes.takes("uid"):
         extra["uid"] = [uid[i] for i in rows]
