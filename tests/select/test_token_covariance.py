@@ -181,5 +181,7 @@ def test_messages():
     assert int(high_covariance_tokens(x, [0.0, math.nan], count=9, mask=[[1, 1], [0, 0]]).kept) == 2
     with pytest.raises(ValueError, match=r"'seed' must be at least 0, got -1"):
         high_covariance_tokens(x, x, count=1, bounds=(1, 5), seed=-1)
-    with pytest.raises(ValueError, match=r"'advantages' must have length 2 \(= the number of rows\), got 1"):
+    with pytest.raises(
+        ValueError, match=r"'advantages' must have length 2 \(= the number of rows; of one a rollout take"
+    ):
         high_covariance_tokens(x, [1.0], count=1)

@@ -93,7 +93,7 @@ def test_messages():
         random_tokens(rows, count=1, seed=0, scope="group")
     with pytest.raises(ValueError, match=r"random_tokens\(\): give either 'share' or 'count'"):
         random_tokens(rows, seed=0)
-    with pytest.raises(TypeError, match=r"random_tokens\(\): 'lengths' must hold integers, got float64"):
+    with pytest.raises(TypeError, match=r"random_tokens\(\): 'rows' must hold integers, got float64"):
         random_tokens([1.5], count=1, seed=0)
     with pytest.raises(ValueError, match=r"'lengths'.*negative"):
         random_tokens([-1], count=1, seed=0)

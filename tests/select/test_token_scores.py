@@ -163,7 +163,10 @@ def test_messages():
         match=r"'entropy' times 'advantages' is 0 times infinity, which is NaN, at row 0, position 0",
     ):
         select.d3s_tokens([0.0, 1.0], np.full((2, 3), math.inf), share=0.5, scope="all")
-    with pytest.raises(ValueError, match=r"'advantages' must have length 2 \(= the number of rows\), got 3"):
+    with pytest.raises(
+        ValueError,
+        match=r"'advantages' must have length 2 \(= the number of rows; of one a rollout take adv",
+    ):
         select.d3s_tokens([0.0, 1.0, 2.0], x, share=0.5, scope="all")
     with pytest.raises(
         ValueError,

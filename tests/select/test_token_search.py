@@ -150,11 +150,13 @@ def test_messages():
     with pytest.raises(ValueError, match=r"TokenSearch.narrow\(\): 'counts' must have length 2048, got 3"):
         search.narrow(np.zeros(3, np.int64))
     once = search.narrow(search.count(x))
-    with pytest.raises(
-        ValueError,
-        match=r"'counts' must be of the same tokens in every round, but 1 of 0 are wanted in round 1",
-    ):
-        once.narrow(np.zeros(2048, np.int64))
+    for search_of in (once, TokenSearch(share=0.5).narrow(torch.from_numpy(search.count(x)))):
+        for zeros in (np.zeros(2048, np.int64), torch.zeros(2048, dtype=torch.int64)):
+            with pytest.raises(
+                ValueError,
+                match=r"'counts' must be of the same tokens in every round, but 1 of 0 are wanted in round 1",
+            ):
+                search_of.narrow(zeros)
     done = searched(search, [(x, {})])
     for call in (lambda: done.count(x), lambda: done.narrow(np.zeros(2048, np.int64))):
         with pytest.raises(ValueError, match=r"\(\): all 3 rounds are done; call mask\(\)"):

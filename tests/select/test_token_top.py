@@ -35,6 +35,10 @@ def test_by_hand():
     assert float(top_tokens(entropy, share=0.01, largest=False).threshold) == -math.inf
     assert int(top_tokens(entropy, share=0.01, least=1).kept) == 2
     assert int(top_tokens(entropy, count=99).kept) == 10
+    for many in ({"count": 10**30}, {"share": 0.0, "least": 10**30}):
+        assert int(top_tokens(entropy, **many).kept) == 10
+        with mock.patch.object(_device_rows, "INTERPRET", True):
+            assert int(top_tokens(torch.from_numpy(entropy), **many).kept) == 10
     # -0.0 equals 0.0, and the threshold has no sign.
     zeros = top_tokens([-0.0, 0.0, 1.0, -1.0], count=2)
     assert zeros.mask.tolist() == [True, True, True, False]
@@ -266,5 +270,8 @@ def test_messages_of_forms():
         top_tokens(torch.ones(2, requires_grad=True), count=1)
     with pytest.raises(ValueError, match=r"'mask' must have the offsets of 'scores', got Ragged"):
         top_tokens(rm.Ragged([1.0, 2.0], [0, 2]), count=1, mask=rm.Ragged([1, 1], [0, 1, 2]))
+    nested = torch.nested.nested_tensor([torch.ones(3), torch.ones(2)], layout=torch.jagged)
+    with pytest.raises(TypeError, match=r"'scores' must be .*, got a nested tensor; give Ragged\(values, offsets\)"):
+        top_tokens(nested, count=1)
     with pytest.raises(TypeError, match=r"'scores' must be an array of numbers, got an object of type NoneType"):
         top_tokens(None, count=1)

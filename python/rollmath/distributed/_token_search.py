@@ -43,8 +43,8 @@ def token_search(
 
     One ``all_gather`` compares options and tells all ranks of errors, as in :func:`gather`; then each round is one
     ``all_reduce`` of 2049 integers (16 KiB): 3 rounds for float32, 6 for float64, 6 more for ``ties="exact"``.
-    Counts of CUDA tensors stay on the device where the process group communicates from there (NCCL); after the last
-    round it is waited for once.
+    Counts of CUDA tensors stay on the device where the process group communicates from there (NCCL) or there is one
+    process; with several, the device is waited for once, after the last round.
 
     Args:
         parts: the micro-batches of this rank, any number: token arrays, or mappings with ``"scores"`` and optional
@@ -76,7 +76,7 @@ def token_search(
     options = {"share": share, "count": count, "least": least, "largest": largest, "ties": ties, "seed": seed}
     searches: list[TokenSearch] = []
     firsts: list[torch.Tensor] = []
-    where = torch.device("cpu")
+    world, _ = _place(who, group)
 
     def make() -> NDArray[np.uint64]:
         """All that may fail on one rank: inputs, and the first counts, which look at every score."""
@@ -85,13 +85,10 @@ def token_search(
         for batch in own:
             search._check(batch)
         searches.append(search)
-        firsts.append(_counts(search, own, where))
+        firsts.append(_counts(search, own, _home(own, world, group)))
         keys = [batch.uids.keys for batch in own] if ties == "exact" else []
         return np.concatenate([np.zeros(0, np.uint64), *keys])
 
-    world, _ = _place(who, group)
-    if world > 1:
-        where = _device(group)
     found = exchange(who, make, group, options | {"dtype": dtype})
     keys = np.concatenate(found.parts)
     if len(np.unique(keys)) < len(keys):
@@ -103,7 +100,7 @@ def token_search(
     for number in range(search.rounds):
         if number and failed is None:
             try:
-                counts = _counts(search, own, where)
+                counts = _counts(search, own, counts.device)
             except Exception as error:  # the others wait for this rank, and hear of it after the last round
                 failed = error
         # The last number says how many ranks have failed.
@@ -138,6 +135,13 @@ def _batches(who: str, parts: Any, ties: str) -> list[TokenBatch]:
             raise ValueError(msg)
         batches.append(TokenBatch.of(who, f"parts[{i}]", columns.pop("scores"), **columns))
     return batches
+
+
+def _home(batches: list[TokenBatch], world: int, group: Any) -> torch.device:
+    """Where counts are added: where ranks communicate, or where the tokens are."""
+    if world > 1:
+        return _device(group)
+    return next((batch.device.device for batch in batches if batch.on_device), torch.device("cpu"))
 
 
 def _counts(search: TokenSearch, batches: list[TokenBatch], where: torch.device) -> torch.Tensor:

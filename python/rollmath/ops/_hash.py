@@ -6,6 +6,7 @@ import hashlib
 import uuid
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +136,10 @@ def _ranked(order: Any, n: int) -> NDArray[np.int64]:
 
 
 def _digests(ids: list[Any]) -> NDArray[np.uint64]:
-    own = ids if set(map(type, ids)) <= {str, bytes, uuid.UUID} else map(_plain, ids)
+    types = set(map(type, ids))
+    if types == {tuple}:
+        types = set(map(type, chain.from_iterable(ids)))
+    own = ids if types <= {str, bytes, uuid.UUID, int} else map(_plain, ids)
     parts = [hashlib.blake2b(repr(x).encode("utf-8", "surrogatepass"), digest_size=8).digest() for x in own]
     return np.frombuffer(b"".join(parts), "<u8").astype(np.uint64)
 

@@ -40,14 +40,16 @@ def high_covariance_tokens(
         bounds=(lo, hi)  Clip-Cov: k of those with lo < c_t < hi, at random
         k = max(floor(share n), least), n the trained tokens of the call, inside the band or not
 
-    Means and covariances are float64. :class:`rollmath.loss.KLCov` and :class:`rollmath.loss.ClipCov` choose tokens of
-    a whole step by the same rules, from parts.
+    The methods hold these tokens back: KL-Cov gives them a KL penalty, and Clip-Cov a loss of 0 that counts in the
+    mean, ``policy_loss(..., weight=~chosen.mask.values)`` of packed rows. :class:`rollmath.loss.KLCov` and
+    :class:`rollmath.loss.ClipCov` are the objectives, which choose from the parts of a step; there a product
+    ``share n`` that rounding left below a whole number is rounded down. Means and covariances are float64.
 
     Args:
         logprobs: one a token, forms and kinds as in :func:`top_tokens`.
         advantages: one a token in the form of ``logprobs``, or one a row, ``[rows]``, which counts once a trained
             token.
-        share: in [0, 1]. The authors take 2e-4 to 2e-3 for both methods.
+        share: in [0, 1]. The authors take 2e-4; for KL-Cov at 7B parameters 2e-3.
         count: instead of a share: how many.
         least: with ``share``, how many at least; the authors' code has 1.
         bounds: the open interval of the band; the authors take (1, 5). Clip-Cov leaves out tokens that PPO clips: leave
@@ -72,8 +74,8 @@ def high_covariance_tokens(
         :class:`TokenSearch` of the covariances, with ``dtype="float64"``.
 
     Raises:
-        ValueError: log-probabilities or advantages at trained tokens that are not finite; an option out of range;
-            shapes that do not fit.
+        ValueError: log-probabilities or advantages at trained tokens that are not finite (on a GPU such a token counts
+            as not trained); an option out of range; shapes that do not fit.
         TypeError: wrong dtype, rank or form.
 
     Source: Cui et al. 2025, arXiv 2505.22617; the authors' code and verl were read, which take means, n and the draw of

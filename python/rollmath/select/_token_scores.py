@@ -28,6 +28,7 @@ def high_entropy_tokens(
 
     The k-th highest of the n trained tokens is the threshold. TRL interpolates a quantile instead, in which a token
     more or less may be kept: :func:`rollmath.loss.entropy_threshold`, with the threshold as a float for the loss.
+    What to do with the mask is said at :func:`top_tokens`.
 
     Args:
         entropy: one a token, forms and kinds as in :func:`top_tokens`.
@@ -71,12 +72,13 @@ def d3s_tokens(
 ) -> TokenSelection:
     """D3S, token level: the tokens of the highest ``|A_t| H_t``; ``|A_t| H_t >= s_(k)``, ``k = floor(share n)``.
 
-    Products, threshold and mask are one pass over memory on the CPU. A product is rounded once, to float32 if both
-    are of at most 32 bits, so a GPU and any split have the same ones.
+    A product is rounded once, to float32 if both are of at most 32 bits, so a GPU and any split have the same ones.
+    What to do with the mask is said at :func:`top_tokens`.
 
     Args:
-        advantages: one a token in the form of ``entropy``, or one a row, ``[rows]``. Their mean and spread were taken
-            before, of all rollouts, and are not taken again.
+        advantages: one a token in the form of ``entropy``, or one a row, ``[rows]``; of those of rollouts
+            ``advantages[rows.rollouts.index]``. Their mean and spread were taken before, of all rollouts, and are not
+            taken again.
         entropy: one a token, forms and kinds as in :func:`top_tokens`.
         share: of the trained tokens, in [0, 1]. The method relaxes it in training, from few tokens to all.
         scope: ``"all"``, of all tokens of the call, or ``"row"``, of each row. What we have read does not say which,
@@ -124,8 +126,9 @@ def low_probability_tokens(
 ) -> TokenSelection:
     """The most surprising tokens, of lowest log-probability: ``log p_t <= l_(k)``, ``k = floor(share n)``.
 
-    Without advantages these are the k tokens of highest surprisal, ``-log p_t``. With them, the tokens that Lp-Reg
-    keeps near a proxy, of which A < 0. :class:`rollmath.loss.LpReg` chooses its own, exactly k in every split.
+    Without advantages these are the k tokens of highest surprisal, ``-log p_t``. With them, the tokens with A < 0 of
+    which Lp-Reg keeps near a proxy those that the proxy finds more likely. :class:`rollmath.loss.LpReg` does all of
+    this, and chooses exactly k in every split.
 
     Args:
         logprobs: one a token, forms and kinds as in :func:`top_tokens`; minus infinity is the lowest.

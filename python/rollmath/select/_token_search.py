@@ -36,10 +36,13 @@ class TokenSearch(Immutable):
             search = search.narrow(counts)
         mask = search.mask(scores, mask=mask)                      # of each micro-batch
 
-    Every split gives the mask that :func:`top_tokens` gives for all tokens at once. A round finds 11 bits of the
-    threshold, so float32 takes 3 rounds and float64 6; ``ties="exact"`` takes 6 more, over the bits of a hash of the
-    tokens at the threshold. :func:`rollmath.distributed.token_search` runs the rounds. A search is immutable:
-    ``narrow`` returns another one.
+    Every split gives the mask that :func:`top_tokens` gives for all tokens at once. All rounds come before the first
+    mask, so the scores of the whole step must be there, and the same in every round: with accumulated gradients, keep
+    the entropies of the pass that recomputes the log-probabilities of the step.
+
+    A round finds 11 bits of the threshold, so float32 takes 3 rounds and float64 6; ``ties="exact"`` takes 6 more, over
+    the bits of a hash of the tokens at the threshold. :func:`rollmath.distributed.token_search` runs the rounds. A
+    search is immutable: ``narrow`` returns another one.
 
     With CUDA tensors counts, thresholds and masks stay on the device, and nothing waits for it. Ids (``uid``) and the
     offsets of a Ragged come from the host.

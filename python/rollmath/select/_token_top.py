@@ -18,7 +18,7 @@ Scope: TypeAlias = Literal["all", "row"]
 
 
 class TokenSelection(NamedTuple):
-    """Which tokens to train.
+    """Which tokens were chosen.
 
     Attributes:
         mask: True for those chosen, bools in the form and kind of the scores; False at gaps and padding.
@@ -60,9 +60,17 @@ def top_tokens(
 
     ``n`` is the number of trained tokens. The threshold is exact, a score that occurs, and not interpolated.
 
-    What to do with the mask: multiply the advantages by it, and the other tokens stay in the denominator of the loss;
-    or take ``rows.keep(selection.mask)``, and they are left out of it. Means and spreads of advantages are taken
-    before, of all rollouts: a selection of tokens changes no statistic of a group.
+    The mask in a loss::
+
+        entropy = Ragged(stats.entropy.detach(), rows.offsets)             # of vocab.row_stats, packed like the rows
+        chosen = high_entropy_tokens(entropy, mask=rows.mask)
+        loss = policy_loss(..., rows, ..., weight=chosen.mask)             # the others count in the mean, with 0
+        loss = policy_loss(..., rows.keep(chosen.mask), ...)               # the others are not there
+
+    The second takes a normalizer of the rows that are kept, drops KL terms and entropy bonus of the others too, and
+    copies the mask of a GPU to the host, where rows are. Of padded scores the mask goes with padded log-probabilities.
+    Means and spreads of advantages are taken before, of all rollouts: a selection of tokens changes no statistic of a
+    group.
 
     Args:
         scores: one a token: a :class:`~rollmath.Ragged`, padded ``[B, T]``, or flat ``[tokens]``; NumPy, torch on any
@@ -92,8 +100,8 @@ def top_tokens(
         columns of the padded array). Two tokens with the same 64 bits of hash, which has a probability of about
         n 2^-64, are not told apart.
 
-        On a GPU nothing is copied and nothing waits for the device; there a NaN score is not an error, but counts as
-        not trained. ``scope="row"`` sorts there.
+        Scores on a GPU stay there, and nothing waits for the device; there a NaN is not an error, but counts as not
+        trained. ``scope="row"`` sorts there.
 
     Raises:
         ValueError: NaN at a trained token; an option out of range; shapes that do not fit; a tensor that requires grad.
