@@ -167,8 +167,11 @@ class SelectionReport(Immutable):
 
     def _took_part(self) -> NDArray[np.bool_]:
         """Rollouts among which was chosen: valid, with a number."""
-        out = [code for code, why in enumerate(self.reasons, start=1) if why == NOT_VALID or why.startswith(MISSING)]
-        return ~np.isin(self.codes, out)
+        took = np.ones(self.n_rollouts, bool)
+        for code, why in enumerate(self.reasons, start=1):
+            if why == NOT_VALID or why.startswith(MISSING):
+                took &= self.codes != code
+        return took
 
     def __str__(self) -> str:
         return text(self)
