@@ -59,6 +59,5 @@ def test_without_a_seed_nothing_is_changed(recipe):
 
 def test_a_seed_is_asked_for():
     text = "test(): the filter 'random' of recipe 'grpo' draws by a seed, and it rains; set x"
-    for options in ({}, {"seed": None}):
-        with pytest.raises(ValueError, match=re.escape(text)):
-            seeded_by("test", by("random", keep=1, **options), ["a"], says="it rains", where="x")
+    with pytest.raises(ValueError, match=re.escape(text)):
+        seeded_by("test", by("random", keep=1), ["a"], says="it rains", where="x")

@@ -33,7 +33,8 @@ class Filter:
     Attributes:
         method: ``"nonzero_spread"`` or another function of :mod:`rollmath.select` that selects rollouts of groups, or
             the import path ``"package.module:function"`` of your own that takes the same
-            ``(rewards, groups, *, valid)`` and returns a :class:`~rollmath.select.Selection`.
+            ``(rewards, groups, *, valid)`` and returns a :class:`~rollmath.select.Selection`; what it needs besides,
+            and no option says, is a column of that name.
         options: its keywords. One that takes a value a rollout (``ties``) gets the name of a column, or of what ``on``
             can name: ``{"ties": "lengths"}``. Ids of rollouts (``uid``) are those of the rows.
         on: ``"rewards"``, as they were given; ``"shaped"``, after the penalties of the recipe; ``"advantages"``, those
@@ -45,8 +46,8 @@ class Filter:
             (:attr:`SelectionReport.statistics <rollmath.select.SelectionReport>`), or ``"after"`` where it does not.
 
     Raises:
-        ValueError: an unknown method or choice.
-        TypeError: options that it does not have.
+        ValueError: an unknown method or choice; an option out of range.
+        TypeError: options that it does not have, or of a wrong type.
 
     >>> Filter("mean_band", {"low": 0.1, "high": 0.9})
     Filter(method='mean_band', options={'low': 0.1, 'high': 0.9}, on='rewards', statistics=None)
