@@ -129,16 +129,28 @@ def test_a_filter_of_the_whole_batch():
 def test_a_filter_that_draws_has_a_seed_in_its_options():
     table = {"method": "random", "options": {"keep": 1}}
     ids, rewards = [0, 0, 1, 1], [1.0, 0.0, 0.5, 0.5]
+    args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
     with pytest.raises(
-        ValueError, match=r"the filter 'random' of recipe 'grpo' draws by a seed, and slime tells its ho"
+        ValueError,
+        match=r"the filter 'random' of recipe 'grpo' draws by a seed, and slime tells its hooks none; set options: "
+        r"\{seed: 0\} in the filter",
     ):
-        args = arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table})
         post_process_rewards(args, samples_of(ids, rewards))
-    table["options"]["seed"] = 3
-    given = samples_of(ids, rewards)
-    post_process_rewards(arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table}), given)
-    kept = rm.select.random(ids, keep=1, seed=3, uid=list(range(4))).mask
-    assert [x.remove_sample for x in given] == (~kept).tolist()
+
+
+def test_a_filter_draws_anew_in_every_step():
+    """By its seed and the group_index of the prompts, which slime counts over the run."""
+
+    def kept(seed, first, rewards=(1.0, 0.0, 0.5, 0.5) * 8):
+        table = {"method": "random", "options": {"keep": 1, "seed": seed}}
+        given = samples_of([first + i // 4 for i in range(32)], rewards)
+        post_process_rewards(arguments(rollmath={"recipe": "grpo", "kl": False, "filter": table}), given)
+        mask = np.array([not x.remove_sample for x in given])
+        assert (mask.reshape(8, 4).sum(1) == 1).all()
+        return mask.tolist()
+
+    assert kept(3, 0) == kept(3, 0, rewards=(0.0, 1.0, 2.0, 3.0) * 8)
+    assert len({tuple(kept(seed, first)) for seed in (3, 4) for first in (0, 8, 16)}) == 6
 
 
 def test_samples_that_were_removed_before_still_count():

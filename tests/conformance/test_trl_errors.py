@@ -40,7 +40,16 @@ GIVEN_BADLY = [
     ({"aggregation": "mean"}, {}, ValueError, "'aggregation' must be one of 'token_mean'"),
     ({"columns": "uid"}, {}, TypeError, "'columns' must be names of columns, or a mapping to them, got 'uid'"),
     ({"columns": [3]}, {}, TypeError, "'columns' must hold strings, got 3"),
-    ({"filter": rm.recipes.Filter("nonzero_spread", on="x")}, {}, ValueError, "'filter' must look at rewards"),
+    *(
+        ({"filter": chosen}, {}, ValueError, "'filter' must look at rewards alone")
+        for chosen in (
+            rm.recipes.Filter("nonzero_spread", on="x"),
+            rm.recipes.Filter("bottom", {"keep": 2}, on="lengths"),
+            rm.recipes.Filter("top", {"keep": 2, "ties": "lengths"}),
+            rm.recipes.Filter("random", {"keep": 2}),
+            rm.recipes.Filter("nonzero_spread", statistics="before"),
+        )
+    ),
     ({"recipe": "grpo"}, {}, ValueError, "beta=0.0 of the config must be 0.04, the coefficient of the KL"),
     ({"recipe": "dapo"}, {"beta": 0.01}, ValueError, "beta=0.01 of the config must be 0, the coefficient of the KL"),
     ({"recipe": "dapo"}, {"epsilon_high": 0.28}, ValueError, "epsilon_high=0.28 of the config would have no effect"),

@@ -13,6 +13,8 @@ if importlib.util.find_spec("trl") is None:
 import torch
 import trl_tiny as tiny
 
+from rollmath.adapters._seeds import seeded_by
+
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
 
@@ -99,8 +101,9 @@ def test_dynamic_sampling_drops_groups_without_spread(train):
         {"method": "max_variance", "options": {"keep": 8, "per": "batch"}, "on": "advantages"},
         {"method": "bottom", "options": {"keep": 2}, "on": "lengths"},
         {"method": "random", "options": {"keep": 2}, "statistics": "before"},
+        {"method": "random", "options": {"keep": 2, "seed": 3}},
     ],
-    ids=lambda table: table["method"],
+    ids=["max_variance", "bottom", "random", "random, seed"],
 )
 def test_selections_of_rollouts(train, table):
     """Kept rollouts and their advantages; a filter that draws gets the seed of the run and the step."""
@@ -108,7 +111,9 @@ def test_selections_of_rollouts(train, table):
     made = train(recipe, max_steps=1, per_device_train_batch_size=16)
     rewards, groups, rows, inputs = step(made)
     rows = rm.Rows(np.arange(16), (inputs["completion_mask"].numpy() != 0).sum(1))
-    more = {"seed": made.args.seed << 32} if recipe.needs else {}
+    of_step = made.args.seed << 32
+    more = {"seed": of_step} if recipe.needs else {}
+    recipe = recipe if recipe.needs else seeded_by("test", recipe, [of_step])
     expected = recipe.prepare(rewards, groups, rows=rows, **more)
     kept = np.asarray(expected.selection.mask)
     assert 0 < kept.sum() < 16

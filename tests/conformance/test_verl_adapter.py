@@ -16,6 +16,7 @@ import torch
 from verl_batches import Config, columns, proto
 
 from rollmath.adapters import verl as adapter
+from rollmath.adapters._seeds import seeded_by
 
 # Importing the trainers takes most of a minute where the disk is slow.
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -347,14 +348,25 @@ def test_selections_of_recipes(trainer):
         more = {name: data[1][name] for name in recipe.needs}
         with adapter.patch_compute_advantage():
             mine = scalars(run(trainer, data, "rollmath/recipe", config(rollmath=options))[0], data)
+        recipe = seeded_by("test", recipe, data[1]["uid"])
         expected = recipe.prepare(rewards, data[1]["uid"], rows=rows, **more)
         np.testing.assert_array_equal(mine, expected.advantages)
         assert 0 < expected.selection.report.kept_rollouts < len(rewards)
     table = {"recipe": "grpo", "kl": False, "filter": {"method": "random", "options": {"keep": 2}}}
     with pytest.raises(
-        ValueError, match=r"rollmath/recipe\(\): the filter 'random' draws by a seed, and verl tells an es"
+        ValueError,
+        match=r"rollmath/recipe\(\): the filter 'random' of recipe 'grpo' draws by a seed, and verl tells an estimator "
+        r"none; set algorithm.rollmath.filter.options.seed",
     ):
         run(trainer, data, "rollmath/recipe", config(rollmath=table))
+    # The prompts of a step have ids of their own, and so it draws other rollouts.
+    table["filter"]["options"]["seed"] = 3
+    found = set()
+    for step in ("", "a", "b", "c"):
+        data[1]["uid"] = np.array([step + x for x in columns(3, gaps=True)[1]["uid"]], object)
+        mine = scalars(run(trainer, data, "rollmath/recipe", config(rollmath=table))[0], data)
+        found.add(tuple(mine != 0))
+    assert len(found) > 1
 
 
 # What is missing.

@@ -118,6 +118,8 @@ def test_without_a_process_group_it_is_the_method():
         TypeError, text,
         lambda: distributed.select(rm.select.policy_filtration, r, g, uid=list("vwxyz"), how="best"),
     )  # fmt: skip
+    text = "select(): 'ties' has one value a rollout; pass columns={'ties': ...}"
+    error(ValueError, text, lambda: distributed.select(rm.select.top, r, g, uid=list("vwxyz"), keep=1, ties=r))
     text = "select(): 'mean_band' needs 'low'; pass low=..."
     error(ValueError, text, lambda: distributed.select(rm.select.mean_band, r, g, high=1.0))
     text = "select(): 'uid' must be distinct over all ranks, but 'v' is there twice"

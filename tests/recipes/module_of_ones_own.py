@@ -43,6 +43,16 @@ def by_column(rewards, groups, quality, *, least=0.5, valid=None):
     return found.select([("of low quality", np.asarray(quality) < least)])
 
 
+def by_keyword(rewards, groups, *, quality, least=0.5, valid=None):
+    """The same by a keyword."""
+    return by_column(rewards, groups, quality, least=least, valid=valid)
+
+
+def of_many(rewards, groups, *, valid=None):
+    """Of ten groups at least."""
+    return best(rewards, groups, valid=valid, statistics={10: "after"}[len(groups) // 10 * 10])
+
+
 @dataclass(frozen=True)
 class Scaled(Objective):
     """REINFORCE times a factor: ``L = -factor A logp``."""

@@ -4,6 +4,7 @@
 import importlib
 import pickle
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -110,9 +111,10 @@ def test_what_a_filter_looks_at():
     shaped = penalty.replace(filter=Filter(f"{MINE}:best", on="shaped", options={"ties": "rewards"}))
     batch = prepare(shaped)
     assert batch.selection.mask.tolist() == expected(batch.rewards, ties=step.rewards)
-    of_column = by(f"{MINE}:by_column")
-    assert list(of_column.needs) == ["quality"]
-    assert prepare(of_column, quality=other / 7).selection.mask.tolist() == (other / 7 >= 0.5).tolist()
+    for name in ("by_column", "by_keyword"):
+        of_column = by(f"{MINE}:{name}")
+        assert list(of_column.needs) == ["quality"]
+        assert prepare(of_column, quality=other / 7).selection.mask.tolist() == (other / 7 >= 0.5).tolist()
     renamed = by("quota", {"keep": 1, "strata": "language"})
     assert list(renamed.needs) == ["language"]
     got = prepare(renamed, language=["de", "en"] * 10)
@@ -201,6 +203,10 @@ def test_seeds():
     assert step.prepare(fixed, seed=0).selection.mask.tolist() == one.selection.mask.tolist()
     assert "keep = 1, seed = that of the step" in recipe.explain()
     assert "on = " not in recipe.explain()
+    at_random = by("round_to_multiple", {"multiple": 8, "drop": "random"})
+    assert list(at_random.needs) == ["seed"]
+    masks = {tuple(step.prepare(at_random, seed=seed).selection.mask.tolist()) for seed in range(4)}
+    assert len(masks) > 1
     tie = by(f"{MINE}:best", {"keep": 1})
     assert tie.needs == {}
     masks = {tuple(step.prepare(tie, seed=seed).selection.mask.tolist()) for seed in range(4)}
@@ -230,6 +236,32 @@ def test_words_and_tables():
     assert "filter.statistics" in recipe.diff(other)
     assert get({"recipe": "grpo", "filter": table, "kl": False}).filter == recipe.filter
     assert get("dapo").to_dict()["filter"] == {"method": "nonzero_spread"}
+    # An option that has no default stands where the function has it.
+    assert "  keep = 2, per = batch, short = keep, on = lengths" in by(
+        "top", {"per": "batch", "keep": 2}, on="lengths"
+    ).explain()  # fmt: skip
+    # The statistics are those of the options, and of a function that takes no small batch unknown.
+    assert by("round_to_multiple", {"multiple": 64, "short": "raise"}).filter.taken == "before"
+    assert by(f"{MINE}:of_many").filter.taken is None
+
+
+def test_by_hand_the_variance_of_the_advantages_of_a_batch():
+    """D3S: advantages of all, the subset of largest variance among all subsets, 0 for the others."""
+    rng = np.random.default_rng(7)
+    for n, keep in ((5, 2), (7, 3), (8, 5), (9, 4)):
+        groups, rewards = rng.integers(0, 3, n).tolist(), rng.choice([0.0, 1.0, 0.5, -2.25], n)
+        advantages = np.zeros(n)
+        for name in set(groups):
+            at = [i for i in range(n) if groups[i] == name]
+            if len(set(rewards[at])) > 1:
+                advantages[at] = (rewards[at] - np.mean(rewards[at])) / (np.std(rewards[at], ddof=1) + 1e-6)
+        best = max(np.var(advantages[list(chosen)]) for chosen in combinations(range(n), keep))
+        recipe = by("max_variance", {"keep": keep, "per": "batch"}, on="advantages", statistics="before")
+        batch = recipe.prepare(rewards, groups, rows=rm.Rows(list(range(n)), np.full(n, 2)))
+        kept = batch.selection.mask
+        assert kept.sum() == keep
+        assert np.var(advantages[kept]) == pytest.approx(best, rel=1e-12)
+        np.testing.assert_allclose(batch.advantages, np.where(kept, advantages, 0.0), rtol=1e-12)
 
 
 def prepare(recipe, **columns):
@@ -247,6 +279,13 @@ MESSAGES = [
     (lambda: Filter("leaf_sample"), ValueError, r"Filter\(\): 'method' must be one of "),
     (lambda: Filter("mean_band", {"low": 0.0}), TypeError, r"Filter\(\): 'mean_band' needs the option 'high'; give it in"),
     (lambda: Filter("mean_band", {"lo": 0.0}), TypeError, r"Filter\(\): 'mean_band' has no option 'lo'; it has: 'low'"),
+    (lambda: Filter("top", {"keep": 0}), ValueError, r"top\(\): 'keep' must be at least 1, got 0"),
+    (lambda: Filter("random", {"keep": 1, "seed": "x"}), TypeError, r"random\(\): 'seed' must be a whole number, got an o"),
+    (
+        lambda: prepare(by("round_to_multiple", {"multiple": 4, "drop": "random"})),
+        ValueError,
+        r"prepare\(\): recipe 'grpo' needs 'seed' \(a whole number",
+    ),
     (
         lambda: Filter("nonzero_spread", statistics="first"),
         ValueError,

@@ -98,6 +98,7 @@ def test_by_hand():
     # Rows of those that take no part may hold anything.
     got = allocate([[0.0, 1.0], [math.inf, math.nan]], budget=1, valid=[1, 0])
     assert (got.counts.tolist(), got.value) == ([1, 0], 1.0)
+    assert allocate([[0.0, 1.0], [0.0, 1.0]], budget=1, low=[0, -7], valid=[1, 0]).counts.tolist() == [1, 0]
     assert allocate([], budget=0).counts.tolist() == []
     assert allocate([[0.0, 1.0, 1.5]] * 2, budget=3, low=[2, 0]).counts.tolist() == [2, 1]
 
@@ -111,6 +112,21 @@ def test_the_table_of_knapsack_gives_its_allocation():
         got = allocate(table, budget=200, method=method)
         assert got.counts.tolist() == expected.counts.tolist()
         assert got.value == pytest.approx(expected.value, rel=1e-14)
+
+
+def test_a_large_table_that_is_nearly_concave():
+    # Without leaving anything out, these would be 10^10 steps.
+    p, n = np.random.default_rng(1).random(2000), np.arange(129)
+    table = rm.select.knapsack_value(np.tile(n, 2000), np.repeat(p, 129)).reshape(2000, 129)
+    table[:, :2] = np.nan
+    got = allocate(table, budget=40_000)
+    assert got.method == "dp"
+    assert got.counts.tolist() == rm.select.knapsack(p, budget=40_000, high=128).counts.tolist()
+    # Even numbers only.
+    table[:, 1::2] = np.nan
+    even = allocate(table, budget=40_000)
+    assert (even.counts % 2 == 0).all()
+    assert got.value * 0.999 < even.value < got.value
 
 
 @given(tables(concave=False), st.randoms(use_true_random=False), st.sampled_from([None, 3]))

@@ -59,6 +59,8 @@ def test_by_hand():
     assert knapsack([0.5, 0.5], budget=10, low=[5, 1], high=9).counts.tolist() == [5, 5]
     assert knapsack([0.0, 0.0], budget=10, low=[5, 1], high=9).counts.tolist() == [5, 5]
     assert knapsack([0.5, math.nan], budget=3, high=8, valid=[1, 0]).counts.tolist() == [3, 0]
+    # Nothing is asked of prompts that take no part.
+    assert knapsack([0.5, 9.0], budget=3, low=[1, -1], high=[8, -2], valid=[1, 0]).counts.tolist() == [3, 0]
     assert knapsack([], budget=0, high=8)[1:] == (0.0, 0, "greedy")
     assert knapsack([], budget=0, high=8).counts.tolist() == []
 
@@ -85,6 +87,28 @@ def test_prompts_that_take_no_part(oracle, job, there, dtype):
     expected = oracle(FILE, "knapsack")(rates, budget=budget, low=low, high=high, valid=there)
     assert got.counts.tolist() == expected
     assert not got.counts[~np.array(there, bool)].any()
+
+
+@given(jobs(most=3))
+def test_every_allocation_tried(oracle, job):
+    rates, low, high, budget = job
+    of = oracle(FILE, "knapsack_value")
+    table = [
+        [math.nan if n < least else of([n], [p])[0] for n in range(most + 1)]
+        for p, least, most in zip(rates, low, high, strict=True)
+    ]
+    found, _ = oracle("select/allocate.py", "best")(table, budget=budget, low=low)
+    assert knapsack(rates, budget=budget, low=low, high=high).counts.tolist() in found
+
+
+def test_the_repr_is_one_line():
+    assert (
+        repr(knapsack([0.3] * 512, budget=8192, high=64))
+        == "Allocation(8192 rollouts for 512 prompts, value 75.0139, greedy)"
+    )
+    assert repr(knapsack([0.5, 0.0], budget=12, high=6, spare="leave")) == (
+        "Allocation(8 rollouts for 2 prompts, 4 unspent, value 0.121094, greedy)"
+    )
 
 
 def program(rates, low, high, budget, nothing=None):

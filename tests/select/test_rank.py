@@ -106,6 +106,30 @@ def test_distances_without_rounding():
     assert nearest([-1.7e308, 1e308, 1.7e308], [0] * 3, keep=1, target=-1.7e308).indices.tolist() == [0]
     assert nearest([1.7e308, 1e308, 1.6e308], [0] * 3, keep=2, target=-1.7e308).indices.tolist() == [1, 2]
 
+    # What is past float64 changes nothing for the smallest numbers, taking part or not.
+    far = -1.7e308
+    assert nearest([1.7e308, 1e-323, 5e-324], [0] * 3, keep=1, target=far).indices.tolist() == [2]
+    assert nearest([math.inf, 1e-323, 5e-324], [0] * 3, keep=1, target=0, valid=[0, 1, 1]).indices.tolist() == [2]
+    assert nearest([1.7e308, 1.6e308], [0] * 2, keep=1, target=far, ties=[0, 1]).indices.tolist() == [1]
+
+
+def test_prompts(vectors):
+    """One row an id, of the batch: these are prompts."""
+    pcl = vectors("flat")["pcl"]
+    prompts = [f"p{i}" for i in range(len(pcl["V"]))]
+    rates = nearest(pcl["V"], prompts, keep=pcl["m"], target=pcl["tau"], per="batch", uid=prompts)
+    assert rates.indices.tolist() == pcl["idx"]
+    assert str(rates.report) == (
+        f"nearest kept 2 of {len(prompts)} prompts\n  not among the nearest  3 prompts: 'p0', 'p2', 'p4'"
+    )
+    assert repr(rates.report) == f"SelectionReport(nearest: 2 of {len(prompts)} prompts kept)"
+    for call in (top, bottom):
+        assert call([1, 2], ["p", "q"], keep=1, per="batch").report.unit == "prompt"
+        assert call([1, 2], ["p", "p"], keep=1, per="batch").report.unit == "rollout"
+        assert call([1, 2], ["p", "q"], keep=1).report.unit == "rollout"
+    assert random(prompts, keep=2, seed=0, per="batch", uid=prompts).report.unit == "prompt"
+    assert random([], keep=2, seed=0, per="batch").report.unit == "rollout"
+
 
 def test_the_same_numbers_everywhere():
     uid = [f"r{i}" for i in range(12)]

@@ -157,6 +157,14 @@ WRONG = [
 
 
 @every
+def test_a_batch_without_rollouts_is_too_short(name):
+    message = rf"^{name}\(\): 'keep' must be at most the rollouts that take part, got 2, but the batch has 0"
+    with pytest.raises(ValueError, match=message):
+        CALLS[name]([], [], keep=2, short="raise", per="batch")
+    assert len(CALLS[name]([], [], keep=2, short="raise").mask) == 0
+
+
+@every
 @pytest.mark.parametrize(("options", "error", "message"), WRONG)
 def test_messages(name, options, error, message):
     with pytest.raises(error, match=rf"^{name}\(\): {message}"):

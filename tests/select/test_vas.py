@@ -45,6 +45,8 @@ def test_weights_by_hand():
     assert vas_weights([0.1, 0.2, 0.0]).tolist() == [0.5, 1.0, 0.0]
     assert vas_weights([0.7, 0.7, 0.7]).tolist() == [1.0, 1.0, 1.0]
     assert vas_weights([-1e308, 1e308, 0.0]).tolist() == [0.0, 1.0, 0.5]
+    assert vas_weights([0.0, 5e-324, 1e-323]).tolist() == [0.0, 0.5, 1.0]
+    assert vas_weights([0.0, 1.0, -1e308, 1e308], valid=[1, 1, 0, 0]).tolist() == [0.0, 1.0, 0.0, 0.0]
     assert vas_weights([0.0, 1.0], previous=[0.5, 0.25], momentum=1.0).tolist() == [0.5, 0.25]
     assert vas_weights([math.nan, 1.0, 3.0], valid=[0, 1, 1]).tolist() == [0.0, 0.0, 1.0]
     assert vas_weights([]).tolist() == []

@@ -128,6 +128,9 @@ def _check(who: str, of: Signature, rewards: Any, uid: Any, columns: Mapping[str
     if wrong := sorted(set(columns) & own):
         msg = f"{who}(): 'columns' has {wrong[0]!r}, which is given as an argument of its own already"
         raise ValueError(msg)
+    if wrong := sorted({"valid", *of.columns} & {name for name, x in options.items() if x is not None}):
+        msg = f"{who}(): {wrong[0]!r} has one value a rollout; pass columns={{{wrong[0]!r}: ...}}"
+        raise ValueError(msg)
     if (rewards is None) != (of.values is None):
         what = "be None for" if of.values is None else "be one number a rollout for"
         takes = "looks at no values" if of.values is None else f"takes them as {of.values!r}"

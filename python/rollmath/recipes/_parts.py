@@ -88,6 +88,8 @@ class Filter:
         if takes.values is None and self.on != "rewards":
             msg = f"{who}(): 'on' must be left out for {self.method!r}, which looks at no values, got {self.on!r}"
             raise ValueError(msg)
+        if ":" not in self.method:
+            self._of_little()  # a wrong option is found here, not after the first rollouts
 
     @property
     def function(self) -> Any:
@@ -103,15 +105,14 @@ class Filter:
     def _read(self) -> dict[str, str]:
         """Parameters that take one value a rollout, and what is read for each: a source, or a column."""
         takes, found = self.signature, {}
+        # What a function of one's own needs, and no option says, is a column of that name.
+        own = set(takes.required) - {"seed"} if ":" in self.method else set()
         for name in dict.fromkeys((*takes.columns, *takes.required)):
             source = self.options.get(name)
-            if name in takes.columns and source is not None:
+            if source is not None and name in takes.columns:
                 found[name] = source
-            elif name in takes.required and source is None:
-                # What stands among the arrays of a function of one's own is one, too.
-                own = ":" in self.method and name in takes.positional
-                if own or name in takes.columns:
-                    found[name] = name
+            elif source is None and name in takes.required and name in {*takes.columns, *own}:
+                found[name] = name
         return found
 
     @property
@@ -128,14 +129,17 @@ class Filter:
     @property
     def draws(self) -> bool:
         """Whether it needs a seed at each step."""
-        return "seed" in self.signature.required and "seed" not in self.options
+        # round_to_multiple does as its option says.
+        needed = "seed" in self.signature.required or self.options.get("drop") == "random"
+        return needed and self.options.get("seed") is None
 
     @property
     def per_batch(self) -> bool:
         """Whether it compares rollouts of different groups."""
         per = self.signature.parameters.get("per")
-        of_batch = "multiple" in self.signature.parameters
-        return of_batch or self.options.get("per", None if per is None else per.default) == "batch"
+        # round_to_multiple always does.
+        always = self.signature.takes("multiple")
+        return always or self.options.get("per", None if per is None else per.default) == "batch"
 
     @property
     def taken(self) -> Literal["before", "after"] | None:
@@ -143,11 +147,20 @@ class Filter:
         if self.statistics is not None:
             return self.statistics
         try:
-            x = np.arange(4.0)
-            columns = {name: np.arange(4) for name in self.reads}
-            return self(x, Groups([0, 0, 1, 1]), uid=[0, 1, 2, 3], seed=0, columns=columns).report.statistics
-        except (TypeError, ValueError):
-            return None  # it takes no batch as small as this
+            return self._of_little().report.statistics
+        except Exception:
+            return None
+
+    def _of_little(self) -> select.Selection:
+        """Of no rollouts; by a method of one's own, which may not expect that, of four."""
+        takes, n = self.signature, 4 if ":" in self.method else 0
+        known = {"valid": None, "uid": np.arange(n), "seed": 0, **dict.fromkeys(self._read, np.arange(n))}
+        given = {name: x for name, x in known.items() if takes.takes(name)} | {
+            name: x for name, x in self.options.items() if name not in self._read
+        }
+        if given.get("short", "raise") == "raise" and takes.takes("short"):
+            given["short"] = "drop"
+        return takes("Filter", np.arange(float(n)), Groups(np.arange(n) // 2), given)
 
     def __call__(
         self,
@@ -180,7 +193,7 @@ class Filter:
             given["uid"] = uid
         if takes.takes("seed") and seed is not None:
             given["seed"] = seed
-        if "seed" in takes.required and "seed" not in given:
+        if self.draws and seed is None:
             raise ValueError(_no_seed(self.method))
         return takes("Filter", values, groups, {**given, "valid": valid})
 

@@ -100,7 +100,8 @@ def _parts(recipe: Recipe) -> list[tuple[str, str, str]]:
 
 
 def _of_filter(part: Filter) -> str:
-    shown = {**_defaults(part.function, {"nan"}), **part.options}
+    known = {**_defaults(part.function, {"nan"}), **part.options}
+    shown = {name: known.pop(name) for name in part.signature.options if name in known} | known
     if part.signature.values is not None:
         shown["on"] = part.on
     if part.draws:

@@ -1,4 +1,4 @@
-"""Selection: which rollouts to train on."""
+"""Selection: which rollouts, tokens and prompts to train on."""
 
 from typing import TYPE_CHECKING
 

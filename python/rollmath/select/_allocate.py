@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from rollmath import _core
-from rollmath._arrays import Array, ArrayLike, choice, contiguous, describe, floats, host
+from rollmath._arrays import Array, ArrayLike, choice, describe, floats, host
 from rollmath.groups import Groups
 from rollmath.select._prompts import numbers_of_rollouts, read_prompts, within_int64
+from rollmath.select._report_text import number_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,6 +34,11 @@ class Allocation(NamedTuple):
     unspent: int
     method: str
 
+    def __repr__(self) -> str:
+        spent = f"{number_of(int(self.counts.sum()), 'rollout')} for {number_of(len(self.counts), 'prompt')}"
+        left = f", {self.unspent} unspent" if self.unspent else ""
+        return f"Allocation({spent}{left}, value {self.value:g}, {self.method})"
+
 
 def allocate(
     values: ArrayLike,
@@ -49,7 +55,8 @@ def allocate(
 
     A table is concave where no rollout gains more than the one before: ``v[k + 1] - v[k] <= v[k] - v[k - 1]``. Then the
     largest gains of all prompts are the best allocation; O(table). Else a dynamic program finds it, in
-    O(P budget K) time and O(P budget) memory.
+    O(P budget K) time and O(P budget) memory at worst. It looks only at numbers of rollouts that a best allocation may
+    have by a bound (Lagrangian), which are few where rows are concave but for some bends.
 
     Args:
         values: what 0, 1, ..., K rollouts of a prompt are worth, ``[P, K + 1]``; NaN and minus infinity are numbers of
@@ -72,7 +79,9 @@ def allocate(
     Totals are computed in twice the precision of float64: allocations that are worth the same are found equal.
 
     Edge cases: a table is concave or not as it is, to the last bit: one that rounding has bent goes to the dynamic
-    program. A gain is the difference of two values, rounded to float64. Values may fall: the whole budget is spent.
+    program, which has little to do then, but breaks ties otherwise. A gain is the difference of two values, rounded to
+    float64. Values may fall: the whole budget is spent. The largest programs that are taken on run for about a minute,
+    and Ctrl-C waits for them.
 
     Raises:
         ValueError: a budget below the sum of the fewest or above the sum of the most allowed, or that no allowed
@@ -84,9 +93,10 @@ def allocate(
 
     >>> value = np.array([[0.0, 5.0, 8.0, 9.0], [0.0, 4.0, 7.0, np.nan]])
     >>> allocate(value, budget=4)
-    Allocation(counts=array([2, 2]), value=15.0, unspent=0, method='greedy')
-    >>> allocate([[0.0, 0.0, 5.0], [0.0, 1.0, 2.0]], budget=2)
-    Allocation(counts=array([2, 0]), value=5.0, unspent=0, method='dp')
+    Allocation(4 rollouts for 2 prompts, value 15, greedy)
+    >>> best = allocate([[0.0, 0.0, 5.0], [0.0, 1.0, 2.0]], budget=2)
+    >>> best.counts.tolist(), best.value, best.method
+    ([2, 0], 5.0, 'dp')
     """
     who = "allocate"
     table, kind = _table(who, values)
@@ -95,8 +105,8 @@ def allocate(
     n, why = len(table), "len(values)"
     # Zeros in place of values: what is asked of the prompts alone.
     of, _ = read_prompts(who, "values", np.zeros(n), prompts, valid=valid, ties=ties, seed=seed)
-    least = numbers_of_rollouts(who, "low", low, n, least=0, why=why)
-    limits = (contiguous(least), of.preference, of.valid.view(np.uint8))
+    least = numbers_of_rollouts(who, "low", low, of.valid, least=0, why=why)
+    limits = (least, of.preference, of.valid.view(np.uint8))
     counts, program = _core.allocate(who, table.reshape(-1), table.shape[1], limits, total, method)
     worth = math.fsum(table[of.valid, counts[of.valid]].tolist())
     return Allocation(kind.wrap(counts), worth, 0, "dp" if program else "greedy")

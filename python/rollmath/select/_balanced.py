@@ -40,8 +40,9 @@ def balanced(
         rewards: one number a rollout, ``[N]``.
         groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``; any order and sizes.
         keep: rollouts of each group (or of the batch) to keep, at least 1.
-        threshold: a reward of this or more is above. For the mean of each group, pass ``rewards`` less that mean (as
-            ``rm.group.dr_grpo`` returns them) and ``threshold=0``.
+        threshold: a reward of this or more is above. Take a number between two rewards: 0.7 in float32 is less than
+            0.7. For the mean of each group, pass ``rewards`` less that mean (as ``rm.group.dr_grpo`` returns them) and
+            ``threshold=0``.
         order: which rollouts of a side are kept. ``"preference"``: the first by ``ties``, ``seed``, ``uid``, row;
             ``"extreme"``: the largest of those above and the smallest of those below, of equal ones the first in
             preference.

@@ -14,7 +14,7 @@ from rollmath._arrays import ArrayLike, Kind, choice
 from rollmath._checks import column, finite, mask, rows, whole
 from rollmath.groups import Groups, as_groups
 from rollmath.ops._hash import Uids
-from rollmath.select._selection import Selection, Statistics, selection
+from rollmath.select._selection import MISSING, NOT_VALID, Selection, Statistics, Unit, selection
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -77,16 +77,20 @@ class Candidates:
         uids, n = self.uids, len(self.groups)
         if uids is None:
             uids = Uids.of(self.who, None, n)
-        keys: list[NDArray[np.generic]] = [uids.rank]
+        place = uids.rank
         if self.seed is not None:
-            keys.append(uids.words(self.seed))
-        if self.ties is not None:
-            keys.append(self.ties)
-        if len(keys) == 1:
-            return uids.rank
-        place = np.empty(n, np.int64)
-        place[_sorted(keys)] = np.arange(n)
-        return place
+            words = uids.words(self.seed)
+            order = np.argsort(words)
+            ordered = words[order]
+            if (ordered[1:] == ordered[:-1]).any():
+                # Random words hardly ever are equal, and one sort is several times as fast as two.
+                order = np.lexsort((place, words))
+            place = np.empty(n, np.int64)
+            place[order] = np.arange(n)
+        if self.ties is None:
+            return place
+        first = place if self.uids is not None or self.seed is not None else None
+        return _core.select_places(self.who, None, self.ties, None, first)
 
     def places(self, key: NDArray[np.float64], *, per: Per = "group") -> NDArray[np.int64]:
         """Place, from 0, of each rollout among those of its group (or the batch) that take part, by ``key`` ascending.
@@ -101,12 +105,13 @@ class Candidates:
         groups: Sequence[tuple[str, NDArray[np.bool_]]] = (),
         *,
         statistics: Statistics | None = None,
+        unit: Unit = "rollout",
     ) -> Selection:
         """Drops what takes no part, then whole groups for their reasons, then rollouts for theirs."""
-        dropped = [("not valid", ~self.valid), (f"missing {self.what}", self.missing)]
+        dropped = [(NOT_VALID, ~self.valid), (MISSING + self.what, self.missing)]
         nothing = np.zeros(len(self.x), bool)
         dropped += [(why, bad[self.groups.index] if bad.any() else nothing) for why, bad in groups]
-        return selection(self.who, self.groups, [*dropped, *rollouts], self.kind, statistics=statistics)
+        return selection(self.who, self.groups, [*dropped, *rollouts], self.kind, statistics=statistics, unit=unit)
 
 
 def read(
@@ -157,19 +162,15 @@ def short_groups(of: Candidates, keep: int, short: Short, *, per: Per = "group")
     choice(of.who, "short", short, ("keep", "drop", "raise"))
     if short == "keep":
         return np.zeros(of.groups.n_groups, bool)
-    counts = of.counts if per == "group" else np.full(of.groups.n_groups, int(of.seen.sum()))
-    few = counts < keep
-    if short == "raise" and few.any():
-        g = int(np.argmax(few))
-        where = f"group {of.groups.ids[g]!r} has {counts[g]}" if per == "group" else f"the batch has {counts[g]}"
-        msg = f"{of.who}(): 'keep' must be at most the rollouts that take part, got {keep}, but {where}"
+    if per == "group":
+        few = of.counts < keep
+        g = int(np.argmax(few)) if few.any() else -1
+        lack = f"group {of.groups.ids[g]!r} has {of.counts[g]}" if g >= 0 else ""
+    else:
+        n = int(of.seen.sum())
+        few = np.full(of.groups.n_groups, n < keep)
+        lack = f"the batch has {n}" if n < keep else ""
+    if short == "raise" and lack:
+        msg = f"{of.who}(): 'keep' must be at most the rollouts that take part, got {keep}, but {lack}"
         raise ValueError(msg)
     return few
-
-
-def _sorted(keys: list[NDArray[np.generic]]) -> NDArray[np.int64]:
-    """Rows by the last key, equal ones by the one before, and so on. The first has no equal ones."""
-    order = np.argsort(keys[-1])
-    # One sort is several times as fast as several, and random words hardly ever are equal.
-    last = keys[-1][order]
-    return np.lexsort(keys) if (last[1:] == last[:-1]).any() else order

@@ -50,7 +50,8 @@ def knapsack(
         prompts: ids, one a prompt, all different; they break ties, so that the order of the rows does not matter.
         ties: which prompts come first among equal ones, one number each, lower first.
         seed: breaks ties by a hash of id and seed before the ids themselves do; whole number of at least 0.
-        valid: prompts that take part (bool or int, nonzero = True); the others get 0.
+        valid: prompts that take part (bool or int, nonzero = True); the others get 0, whatever their rates and
+            limits are.
 
     Returns:
         An :class:`Allocation`; ``value`` is the sum of V.
@@ -61,7 +62,7 @@ def knapsack(
     Edge cases: rates of 0 and 1 gain nothing and get ``low``, and what is spare. So does a gain that float64 cannot
     tell from 0, below 5e-324. A prompt that gets nothing beyond ``low`` counts V(low, p), not 0. To stop where both
     outcomes are seen with probability 0.9, and spend the rest on unsolved prompts, give one ``high`` a prompt:
-    ``ceil(log(1 - 0.9) / log(max(p, 1 - p)))`` for rates between 0 and 1.
+    ``ceil(log(1 - 0.9) / log(max(p, 1 - p)))`` for rates between 0 and 1, as integers.
 
     Raises:
         ValueError: a budget below the sum of ``low`` or above the sum of ``high``; rates that are NaN or outside
@@ -74,8 +75,8 @@ def knapsack(
 
     >>> knapsack([0.05, 0.3, 0.5, 0.9, 0.7], budget=32, high=16).counts.tolist()
     [6, 10, 7, 2, 7]
-    >>> knapsack([0.5, 0.0, 1.0, 0.0], budget=20, high=8)
-    Allocation(counts=array([8, 5, 2, 5]), value=0.1240234375, unspent=0, method='greedy')
+    >>> knapsack([0.5, 0.0, 1.0, 0.0], budget=20, high=8, spare="leave")
+    Allocation(14 rollouts for 4 prompts, 6 unspent, value 0.124023, greedy)
     """
     who = "knapsack"
     of, _ = read_prompts(
@@ -84,7 +85,7 @@ def knapsack(
     total = within_int64(who, "budget", budget, 0)
     choice(who, "spare", spare, ("unsolved", "even", "leave"))
     least, most = (
-        np.where(of.valid, numbers_of_rollouts(who, name, x, len(of.x), least=1, why="len(success_rates)"), 0)
+        numbers_of_rollouts(who, name, x, of.valid, least=1, why="len(success_rates)")
         for name, x in (("low", low), ("high", high))
     )
     counts = _core.knapsack(who, of.x, (least, most, of.preference), total, spare)

@@ -25,8 +25,9 @@ def max_variance(
 ) -> Selection:
     """The subset of largest variance: ``argmax over S of Var(r_i, i in S)``, where ``S`` has ``keep`` rollouts.
 
-    ``S`` is always made of the ``k`` largest and the ``keep - k`` smallest for some ``k``; of 0/1 rewards, it has as
-    many of each as there are. Many rollouts are cheap to sample; few that differ are cheap to train on (PODS).
+    ``S`` is always made of the ``k`` largest and the ``keep - k`` smallest for some ``k``; of 0/1 rewards it is half
+    and half, as far as there are so many of each. Rollouts are cheap to sample and dear to train on: so sample many,
+    and train on those that differ most (PODS).
 
     With ``per="batch"``, and advantages in the place of rewards, it is the sample level of D3S: the ``keep`` rollouts
     of the whole batch whose advantages have the largest variance. They are not standardised anew.
@@ -51,18 +52,19 @@ def max_variance(
         ``"after"`` per group (the mean and spread are those of the rollouts kept, as in PODS), ``"before"`` per batch
         (advantages stay as they are, as in D3S).
 
-    Edge cases: several ``k`` may give the same variance: the smallest is taken, the fewest of the largest rewards. No
-    rounding decides this: where doubles leave it open, it is computed without rounding, for any finite rewards. (They
-    are taken as given: 0.1, 0.2, 0.3 and 0.4 as doubles are not evenly spaced; 1, 2, 3 and 4 are.)
+    Edge cases: where several ``k`` give the same variance, it is the smallest ``k``: the fewest of the large rewards.
+    Where doubles cannot tell which is larger, it is decided without rounding, for any finite rewards. (They are taken
+    as given: 0.1, 0.2, 0.3 and 0.4 as doubles are not evenly spaced; 1, 2, 3 and 4 are.)
 
-    Of equal rewards, those first in preference are kept (``ties``, ``seed``, ``uid``, row), at both ends; equal rewards
-    into which both ends reach are one class. So of a group of equal rewards the first ``keep`` in preference are kept
-    (``nonzero_spread`` drops such groups). One rollout has no variance: ``keep=1`` keeps the smallest.
+    Of equal rewards those first in preference are kept (``ties``, ``seed``, ``uid``, row), among the large ones and
+    among the small ones, and where the large and the small ones kept are equal, among these together. So of a group of
+    equal rewards the first ``keep`` in preference are kept; ``nonzero_spread`` drops such groups. One rollout has no
+    variance: ``keep=1`` keeps the smallest.
 
-    What others do: the official code of PODS compares variances computed in float32, split by split. Its vectorised
-    form (``open-r1/src/open_r1/grpo_trainer.py`` in YixuanEvenXu/pods at 187f43b) assigns to a view of the sorted order
-    that it goes on reading from, so that the subsets of most groups are not those of largest variance; its other form
-    (``trainer/maxvargrpo_trainer.py``) has no such assignment. Both were read, and the first was executed.
+    What others do: the official code of PODS compares variances in float32, split by split. Its vectorised form
+    (``open-r1/src/open_r1/grpo_trainer.py`` in YixuanEvenXu/pods at 187f43b) writes to a view of the sorted order that
+    it goes on reading from, and so misses the largest variance in most groups; its other form
+    (``trainer/maxvargrpo_trainer.py``) does not. Both were executed.
 
     Raises:
         ValueError: ``keep`` below 1, wrong lengths, rewards that are infinite, or NaN unless omitted, an uid twice, a

@@ -113,20 +113,22 @@ def part_of(share: float, n: int) -> int:
     return near if abs(exact - near) <= n * 2.0**-51 else math.floor(exact)
 
 
-def numbers_of_rollouts(who: str, name: str, value: Any, n: int, *, least: int, why: str) -> NDArray[np.int64]:
-    """One whole number for all prompts, or one for each.
+def numbers_of_rollouts(
+    who: str, name: str, value: Any, seen: NDArray[np.bool_], *, least: int, why: str
+) -> NDArray[np.int64]:
+    """One whole number for all prompts, or one for each; 0 for those not ``seen``, whatever theirs is.
 
     Raises:
         ValueError: too small, past int64, a wrong length.
         TypeError: no whole numbers.
     """
     if not hasattr(value, "__len__") or getattr(value, "shape", None) == ():
-        return np.full(n, within_int64(who, name, value, least), np.int64)
-    counts, _ = integers(who, name, value, length=n, why=why)
-    if len(bad := np.flatnonzero(counts < least)):
+        return np.where(seen, within_int64(who, name, value, least), 0)
+    counts, _ = integers(who, name, value, length=len(seen), why=why)
+    if len(bad := np.flatnonzero(seen & (counts < least))):
         msg = f"{who}(): {name!r} must be at least {least}, got {counts[bad[0]]} at index {bad[0]}"
         raise ValueError(msg)
-    return counts
+    return np.where(seen, counts, 0)
 
 
 def within_int64(who: str, name: str, value: Any, least: int) -> int:

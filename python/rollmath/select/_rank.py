@@ -11,7 +11,7 @@ from rollmath._checks import real, whole
 from rollmath.groups import Groups
 from rollmath.select._candidates import Candidates, Nan, Per, Short, read, short_groups
 from rollmath.select._members import members
-from rollmath.select._selection import Selection, Statistics
+from rollmath.select._selection import Selection, Statistics, Unit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +32,8 @@ def top(
 ) -> Selection:
     """The largest: keeps ``i`` if ``#{j in group(i): v_j > v_i} < keep``; of equal values the first in preference.
 
-    GFPO with the token efficiency: ``values`` are ``reward / length``.
+    GFPO by token efficiency: ``values`` are ``reward / length``. Of prompts: ``groups`` and ``uid`` are their ids, one
+    row each, and ``per="batch"``; the report then counts prompts.
 
     Args:
         values: one number a rollout, ``[N]``.
@@ -58,8 +59,12 @@ def top(
             group with fewer than ``keep`` under ``short="raise"``.
         TypeError: wrong dtype or rank.
 
+    What others do: TRL's ``GFPOTrainer`` (huggingface/trl at 9ad1e89, read) keeps the ``torch.topk`` of scores that a
+    function of yours gives, which says nothing of equal ones; mean and spread are those of the rollouts kept. It shows
+    that function the completions ``i`` to ``i + G - 1`` of the batch as those of group ``i``, not those from ``i G``.
+
     Source: GFPO, arXiv 2508.09726: which numbers it ranks by from its abstract; that statistics are of those kept from
-    secondary descriptions and the pull request of TRL's ``GFPOTrainer``. How it breaks ties is unverified.
+    secondary descriptions and TRL's code. How it breaks ties is unverified.
 
     >>> top([1.0, 0.0, 1.0, 1.0], ["a"] * 4, keep=2, ties=[900, 100, 300, 500]).indices.tolist()
     [2, 3]
@@ -84,7 +89,7 @@ def bottom(
 ) -> Selection:
     """The smallest: keeps ``i`` if ``#{j in group(i): v_j < v_i} < keep``; of equal values the first in preference.
 
-    GFPO with the response length: ``values`` are lengths.
+    GFPO by response length: ``values`` are lengths. Of prompts as :func:`top`.
 
     Args:
         values: one number a rollout, ``[N]``.
@@ -134,8 +139,9 @@ def nearest(
 ) -> Selection:
     """Those nearest to a target: the ``keep`` smallest ``|v_i - target|``; of equal distances the first in preference.
 
-    Prompt Curriculum Learning with ``per="batch"``: ``values`` are the success rates that a model predicts, ``groups``
-    the ids of the prompts, one each, ``target=0.5``.
+    Prompt Curriculum Learning: ``values`` are the success rates of prompts that a model predicts, ``target=0.5``;
+    ``groups`` and ``uid`` are the ids of the prompts, one row each, and ``per="batch"``; the report then counts
+    prompts.
 
     Args:
         values: one number a rollout (or a prompt), ``[N]``.
@@ -164,9 +170,13 @@ def nearest(
     Source: PCL, arXiv 2510.01135 (abstract and secondary descriptions): of ``k m`` candidates the ``m`` whose predicted
     success is nearest to 0.5. How it breaks ties is unverified.
 
-    >>> predicted = [0.1, 0.45, 0.9, 0.52, 0.7]
-    >>> nearest(predicted, ["p0", "p1", "p2", "p3", "p4"], keep=2, target=0.5, per="batch").indices.tolist()
+    >>> predicted, prompts = [0.1, 0.45, 0.9, 0.52, 0.7], ["p0", "p1", "p2", "p3", "p4"]
+    >>> chosen = nearest(predicted, prompts, keep=2, target=0.5, per="batch", uid=prompts)
+    >>> chosen.indices.tolist()
     [1, 3]
+    >>> print(chosen.report)
+    nearest kept 2 of 5 prompts
+      not among the nearest  3 prompts: 'p0', 'p2', 'p4'
     """
     who = "nearest"
     aim = real(who, "target", target)
@@ -192,21 +202,21 @@ def random(
         seed: whole number of at least 0; another in every draw.
         per: ``"group"``, or ``"batch"``: of all rollouts together.
         short: groups with fewer than ``keep``, as in :func:`top`.
-        uid: one id a rollout, all different; with it neither the order of the rows nor shards matter, and a larger
-            ``keep`` keeps the same rollouts and more. Without it the numbers of the rows are the ids.
+        uid: one id a rollout, all different; with it neither the order of the rows nor shards matter. Without it the
+            numbers of the rows are the ids.
         valid: rollouts that take part (bool or int, nonzero = True); the others are dropped.
 
     Returns:
         A :class:`Selection`, of the kind of ``groups`` if these are a tensor; its report tells rollouts that were not
         drawn, groups with fewer than ``keep`` under ``short="drop"`` and rollouts that were not valid. Statistics are
-        ``"after"`` per group, None per batch.
+        ``"after"`` per group, None per batch. With the same seed, a larger ``keep`` keeps the same rollouts and more.
 
     Raises:
         ValueError: ``keep`` below 1, a negative seed, wrong lengths, an uid twice, a group with fewer than ``keep``
             under ``short="raise"``.
-        TypeError: no whole number, no mask.
+        TypeError: a ``keep`` or a ``seed`` that is no whole number; wrong dtype or rank.
 
-    Source: our definition. The random rule that PODS, arXiv 2504.13818, compares with.
+    Source: our definition of the random rule that PODS, arXiv 2504.13818, compares with.
 
     >>> random([0, 0, 0, 0, 1, 1], keep=2, seed=3).indices.tolist()
     [2, 3, 4, 5]
@@ -231,7 +241,9 @@ def _first(
     choice(r.who, "per", per, ("group", "batch"))
     few = short_groups(r, most, short, per=per)
     over = r.places(key, per=per) >= most
-    return r.select([(why, over)], [("fewer than keep", few)], statistics=statistics)
+    # With one row an id, these are prompts.
+    unit: Unit = "prompt" if per == "batch" and r.groups.n_groups == len(r.groups) > 0 else "rollout"
+    return r.select([(why, over)], [("fewer than keep", few)], statistics=statistics, unit=unit)
 
 
 def _after(per: Per) -> Statistics | None:
@@ -240,18 +252,34 @@ def _after(per: Per) -> Statistics | None:
 
 def _distance(x: NDArray[np.float64], target: float) -> NDArray[np.float64]:
     """Numbers in the order of ``|x - target|``, equal where that is: the distance, or where it is rounded, its rank."""
+    high, low = _difference(x, target)
+    # Past float64: farther than all others, and exact in quarters, since both are large.
+    over = np.isinf(high)
+    if over.any():
+        high[over], low[over] = _difference(x[over] / 4, target / 4)
+    elif not low.any() or not _equal_by_rounding(high, low):
+        return high
+    order = np.lexsort((low, high, over))
+    new = np.zeros(len(x), bool)
+    for part in (over[order], high[order], low[order]):
+        new[1:] |= part[1:] != part[:-1]
+    rank = np.empty(len(x))
+    rank[order] = np.cumsum(new)
+    return rank
+
+
+def _equal_by_rounding(high: NDArray[np.float64], low: NDArray[np.float64]) -> bool:
+    """Whether numbers ``high + low`` that differ have the same ``high``."""
+    order = np.argsort(high)
+    high, low = high[order], low[order]
+    return bool(((high[1:] == high[:-1]) & (low[1:] != low[:-1])).any())
+
+
+def _difference(x: NDArray[np.float64], target: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """``|x - target|`` as the nearest double, and what is to be added to it."""
     with np.errstate(over="ignore", invalid="ignore"):
-        if np.isinf(x - target).any():
-            x, target = x / 4, target / 4
         far = x - target
         # What rounding has taken from the difference (Knuth).
         back = far - x
         lost = (x - (far - back)) - (target + back)
-    high, low = np.abs(far), np.where(far < 0, -lost, lost)
-    if not low.any():
-        return high
-    order = np.lexsort((low, high))
-    new = (np.diff(high[order]) != 0) | (np.diff(low[order]) != 0)
-    rank = np.empty(len(x))
-    rank[order] = np.concatenate([[0], np.cumsum(new)])
-    return rank
+    return np.abs(far), np.where(far < 0, -lost, lost)

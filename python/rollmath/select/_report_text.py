@@ -17,9 +17,8 @@ _LONGEST = 36
 
 def text(report: SelectionReport) -> str:
     """The counts, then a line for each reason."""
-    # Prompts are groups of one: to count both would say it twice.
-    apart = report.unit == "rollout" or report.n_groups < report.n_rollouts
-    where = f" in {report.kept_groups} of {number_of(report.n_groups, 'group')}" if apart else ""
+    grouped = apart(report)
+    where = f" in {report.kept_groups} of {number_of(report.n_groups, 'group')}" if grouped else ""
     taken = f"; statistics {report.statistics}" if report.statistics else ""
     first = f"{report.method} kept {report.kept_rollouts} of {number_of(report.n_rollouts, report.unit)}{where}{taken}"
     lines, dropped = [first], report.dropped
@@ -27,13 +26,18 @@ def text(report: SelectionReport) -> str:
     groups = _column(number_of(one.groups, "group") + "," for one in dropped)
     counts = _column(number_of(one.rollouts, report.unit) for one in dropped)
     for one, of, n in zip(dropped, groups, counts, strict=True):
-        of_each = [f" ({count})" for count in one.counts[:_SHOWN]] if apart else [""] * _SHOWN
-        number = f"{of} {n.rstrip()}" if apart else n.rstrip()
+        of_each = [f" ({count})" for count in one.counts[:_SHOWN]] if grouped else [""] * _SHOWN
+        number = f"{of} {n.rstrip()}" if grouped else n.rstrip()
         named = f"{_range(one.counts)} of each" if _everywhere(report, one) else _shown(one.ids, of_each)
         lines.append(f"  {one.reason:<{width}}  {number}: {named}")
-    if apart and report.lost and not _named_above(report):
+    if grouped and report.lost and not _named_above(report):
         lines.append(f"  nothing is left of {number_of(len(report.lost), 'group')}: {_shown(report.lost)}")
     return "\n".join(lines)
+
+
+def apart(report: SelectionReport) -> bool:
+    """Whether groups are something else than what was selected; to count prompts as groups too would say it twice."""
+    return report.unit == "rollout" or report.n_groups < report.n_rollouts
 
 
 def _everywhere(report: SelectionReport, one: Dropped) -> bool:

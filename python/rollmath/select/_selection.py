@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
-from rollmath._arrays import Array, ArrayLike, Immutable, Kind, choice, describe, frozen, host, is_tensor
+from rollmath._arrays import Array, ArrayLike, Immutable, Kind, check_vector, choice, describe, frozen, host, is_tensor
 from rollmath._checks import mask as mask_of
-from rollmath.groups import Groups
-from rollmath.select._report_text import number_of, text
+from rollmath.groups import Groups, as_groups
+from rollmath.select._report_text import apart, number_of, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Whether the statistics of a group (mean, standard deviation) are those of all its rollouts, or of those kept.
 Statistics: TypeAlias = Literal["before", "after"]
+#: Reasons that int8 can tell apart.
+_MOST = 127
+#: Reasons of what took no part in a selection; of the second, this is the beginning.
+NOT_VALID, MISSING = "not valid", "missing "
+#: What a selection is of.
+Unit: TypeAlias = Literal["rollout", "prompt"]
 
 
 class Dropped(NamedTuple):
@@ -49,6 +55,10 @@ class SelectionReport(Immutable):
             rollouts, or ``"after"`` it, from those kept; None where it does not say, or where it makes no difference.
         unit: what was selected, ``"rollout"`` or ``"prompt"``.
 
+    Raises:
+        ValueError: codes of another length than the groups, or that name no reason; a choice that there is not.
+        TypeError: codes that are no integers, or not 1-D.
+
     >>> from rollmath.select import nonzero_spread
     >>> print(nonzero_spread([1.0, 0.0, 1.0, 1.0, 0.5], ["a", "a", "b", "b", "c"]).report)
     nonzero_spread kept 2 of 5 rollouts in 1 of 3 groups
@@ -60,26 +70,47 @@ class SelectionReport(Immutable):
     reasons: tuple[str, ...]
     codes: NDArray[np.int8]
     statistics: Statistics | None
-    unit: str
+    unit: Unit
     _groups: Groups
 
     def __init__(
         self,
         method: str,
         reasons: Sequence[str],
-        codes: NDArray[np.int8],
-        groups: Groups,
+        codes: ArrayLike,
+        groups: Groups | ArrayLike,
         *,
         statistics: Statistics | None = None,
-        unit: str = "rollout",
+        unit: Unit = "rollout",
     ) -> None:
+        who = "SelectionReport"
+        if isinstance(reasons, str) or len(reasons) > _MOST:
+            got = repr(reasons) if isinstance(reasons, str) else f"{len(reasons)} of them"
+            msg = f"{who}(): 'reasons' must be a list of at most {_MOST} reasons, in words, got {got}"
+            raise ValueError(msg)
+        made = as_groups(who, groups)
+        array, _ = host(who, "codes", codes)
+        check_vector(who, "codes", array, len(made), "len(groups)")
+        if array.size and array.dtype.kind not in "biu":
+            msg = f"{who}(): 'codes' must hold integers, got {array.dtype}"
+            raise TypeError(msg)
+        if array.size and not 0 <= array.min() <= array.max() <= len(reasons):
+            row = int(np.argmax((array < 0) | (array > len(reasons))))
+            msg = (
+                f"{who}(): 'codes' must be 0 for what was kept, else 1 + the number of one of the {len(reasons)} "
+                f"reasons, got {array[row]} at index {row}"
+            )
+            raise ValueError(msg)
+        if statistics is not None:
+            choice(who, "statistics", statistics, ("before", "after"))
+        choice(who, "unit", unit, ("rollout", "prompt"))
         self._fill(
             method=method,
             reasons=tuple(reasons),
-            codes=frozen(codes),
+            codes=frozen(array.astype(np.int8)),
             statistics=statistics,
             unit=unit,
-            _groups=groups,
+            _groups=made,
         )
 
     @property
@@ -134,20 +165,27 @@ class SelectionReport(Immutable):
                 found.append(Dropped(reason, len(at), int(counts.sum()), ids, tuple(counts[at].tolist())))
         return tuple(found)
 
+    def _took_part(self) -> NDArray[np.bool_]:
+        """Rollouts among which was chosen: valid, with a number."""
+        took = np.ones(self.n_rollouts, bool)
+        for code, why in enumerate(self.reasons, start=1):
+            if why == NOT_VALID or why.startswith(MISSING):
+                took &= self.codes != code
+        return took
+
     def __str__(self) -> str:
         return text(self)
 
     def __repr__(self) -> str:
-        return (
-            f"SelectionReport({self.method}: {self.kept_rollouts} of {number_of(self.n_rollouts, self.unit)} kept, "
-            f"{self.dropped_groups} of {number_of(self.n_groups, 'group')} dropped)"
-        )
+        kept = f"{self.kept_rollouts} of {number_of(self.n_rollouts, self.unit)} kept"
+        lost = f", {self.dropped_groups} of {number_of(self.n_groups, 'group')} dropped" if apart(self) else ""
+        return f"SelectionReport({self.method}: {kept}{lost})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (
             self.method,
             self.reasons,
-            self.codes.copy(),
+            self.codes,
             self._groups,
             {"statistics": self.statistics, "unit": self.unit},
         )
@@ -192,8 +230,9 @@ class Selection(NamedTuple):
             rewards: one a rollout, ``[N]``.
             groups: a :class:`~rollmath.Groups` or one id a rollout, ``[N]``.
             statistics: ``"after"``: means and spreads are those of the rollouts that were kept; ``"before"``: those of
-                all. None is what the method of the selection says (``report.statistics``).
-            **options: of ``method``. ``valid`` are the rollouts that may take part at all.
+                all that may take part. None is what the method of the selection says (``report.statistics``).
+            **options: of ``method``. ``valid`` are the rollouts that may take part; left out, those that took part in
+                the selection: neither ``"not valid"`` nor missing a reward there.
 
         Raises:
             ValueError: neither you nor the method of the selection say which statistics; wrong lengths.
@@ -214,7 +253,9 @@ class Selection(NamedTuple):
             raise ValueError(msg)
         choice(who, "statistics", when, ("before", "after"))
         kept = self.report.codes == 0
-        valid = mask_of(who, "valid", options.pop("valid", None), n, "the rollouts of the selection")
+        given = options.pop("valid", None)
+        took_part = self.report._took_part() if given is None else given
+        valid = mask_of(who, "valid", took_part, n, "the rollouts of the selection")
         result = method(rewards, groups, valid=valid & kept if when == "after" else valid, **options)
         if not (is_tensor(result) or isinstance(result, np.ndarray)) or tuple(result.shape) != (n,):
             msg = f"{who}(): 'method' must return one number a rollout, {n} in all, got {describe(result)}"
@@ -230,7 +271,7 @@ def selection(
     kind: Kind,
     *,
     statistics: Statistics | None = None,
-    unit: str = "rollout",
+    unit: Unit = "rollout",
 ) -> Selection:
     """Of the reasons and, for each, the rollouts that it drops; the first reason of a rollout counts."""
     codes = np.zeros(len(groups), np.int8)

@@ -89,8 +89,11 @@ def vas_weights(
         msg = f"{who}(): 'momentum' needs the weights from before as previous=, got momentum={kept:g} without"
         raise ValueError(msg)
     low, high = s[seen].min(initial=math.inf), s[seen].max(initial=-math.inf)
-    # Halves, of which no difference overflows.
-    new = (s / 2 - low / 2) / (high / 2 - low / 2) if high > low else np.ones(len(s))
+    new = np.ones(len(s))
+    if high > low:
+        # Halves, of which no difference overflows; but the half of the smallest number is 0.
+        scale = 1.0 if max(abs(low), abs(high)) < 1e300 else 0.5
+        new = (np.where(seen, s, low) * scale - low * scale) / (high * scale - low * scale)
     if previous is not None:
         old, _ = rows(who, "previous", previous, len(s), why)
         finite(who, "previous", old, seen, must="finite and not negative")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rollmath.adapters._seeds import seeded_by
 from rollmath.adapters.slime._advantages import TOKEN_METHODS
 from rollmath.adapters.slime._samples import Batch
 from rollmath.conventions import Whiten
@@ -85,13 +86,9 @@ def _prepare(who: str, recipe: Recipe, batch: Batch) -> Prepared:
             "are log-probabilities; set reward_kl to 0 in the recipe and take a KL term of the loss (--use-kl-loss)"
         )
         raise ValueError(msg)
+    says, where = "slime tells its hooks none", "options: {seed: 0} in the filter"
+    recipe = seeded_by(who, recipe, batch.groups, says=says, where=where)
     columns: dict[str, Any] = {}
-    if recipe.filter is not None and recipe.filter.draws:
-        msg = (
-            f"{who}(): the filter {recipe.filter.method!r} of recipe {recipe.name!r} draws by a seed, and slime tells "
-            "its hooks no step; give one for all steps in the options of the filter, options = {seed = 0}"
-        )
-        raise ValueError(msg)
     for name in recipe.needs:
         columns[name] = batch.truncated() if name == "truncated" else batch.column(who, name)
     return recipe.prepare(batch.rewards, batch.groups, rows=batch.rows, **columns)

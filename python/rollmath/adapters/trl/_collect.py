@@ -112,7 +112,7 @@ def collect(trainer: Any, settings: Settings, seen: Seen, output: dict[str, Any]
         training=bool(trainer.model.training),
     )
     truncated = np.concatenate([x["truncated"] for x in pieces])
-    # The same on all ranks, and another one in every step of every run.
+    # The same on all ranks, and another one in every step.
     seed = (int(trainer.args.seed) << 32) + int(trainer.state.global_step)
     return Gathered(batch, slice(int(offsets[rank]), int(offsets[rank + 1])), truncated, logps, seed)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from rollmath._arrays import describe, host
 from rollmath._logprobs import LogProbs
+from rollmath.adapters._seeds import seeded_by
 from rollmath.adapters.trl._config import advantages_of
 from rollmath.ragged import Ragged
 from rollmath.rows import Rows
@@ -96,6 +97,8 @@ def _by_recipe(settings: Settings, gathered: Gathered) -> Values:
         columns["logprobs"] = _logprobs(gathered)
     if "seed" in recipe.needs:
         columns["seed"] = gathered.seed
+    else:
+        recipe = seeded_by(settings.who, recipe, [gathered.seed])
     prepared = recipe.prepare(batch.rewards[at], batch.groups.take(at), rows=rows, **columns)
     if isinstance(prepared.advantages, Ragged):
         flat = np.zeros(int(batch.rows.offsets[-1]), np.float32)

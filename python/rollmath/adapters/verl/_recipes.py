@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollmath import Ragged, Rows, recipes
+from rollmath.adapters._seeds import seeded_by
 from rollmath.adapters.verl._batch import Batch
 from rollmath.adapters.verl._config import check_known
 from rollmath.adapters.verl._estimators import Both, outcome
@@ -35,12 +36,9 @@ def recipe_estimator(name: str) -> Callable[[Batch, Mapping[str, Any]], Both]:
             raise ValueError(msg)
         # verl has its own penalty in the reward, algorithm.use_kl_in_reward.
         recipe = recipes.get({"recipe": name, **table} if name != ANY else table).replace(reward_kl=0.0)
-        if recipe.filter is not None and recipe.filter.draws:
-            msg = (
-                f"{batch.who}(): the filter {recipe.filter.method!r} draws by a seed, and verl tells an estimator no "
-                "step; give one for all steps in algorithm.rollmath.filter.options.seed"
-            )
-            raise ValueError(msg)
+        if recipe.filter is not None:
+            says, where = "verl tells an estimator none", "algorithm.rollmath.filter.options.seed"
+            recipe = seeded_by(batch.who, recipe, batch.column("uid"), says=says, where=where)
         renamed = dict(options.get("columns", {}))
         if recipe.advantage.on_steps:
             return steps_estimator(batch, recipe, renamed, rewards=options.get("rewards"))

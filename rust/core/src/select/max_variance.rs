@@ -133,9 +133,10 @@ impl Cut {
 ///
 /// Let `V(k)` be the variance, times `keep^2`, of the `k` largest and the `keep - k` smallest, `S(k)` their sum. A step
 /// from `k` to `k + 1` puts the value `t` in the place of `b <= t`, and
-/// `V(k + 1) - V(k) = (t - b) ((keep - 1) t + (keep + 1) b - 2 S(k))`. The second factor never grows with `k`: so `V`
-/// rises as long as it is positive, and no squares are needed. The factor is computed in doubles, with a bound on
-/// its rounding; where that leaves its sign open, without rounding.
+/// `V(k + 1) - V(k) = (t - b) ((keep - 1) t + (keep + 1) b - 2 S(k))`. The second factor never grows with `k`, since `t`
+/// and `b` never grow and `S` never falls: so `V` rises as long as it is positive, but for steps with `t = b`, and no
+/// squares are needed. The factor is computed in doubles, with a bound on its rounding; where that leaves its sign open,
+/// without rounding.
 fn from_top(sorted: &[f64], keep: usize) -> usize {
     let n = sorted.len();
     let (least, spread) = (sorted[0], sorted[n - 1] - sorted[0]);

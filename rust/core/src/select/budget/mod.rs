@@ -8,6 +8,7 @@ use crate::error::{Error, Result, check_len};
 
 mod cut;
 mod knapsack;
+mod narrow;
 mod program;
 mod table;
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::par::{Par, for_ranges};
+use crate::select::budget::narrow::narrow;
 use crate::select::budget::two_sum;
 
-/// Entries of memory and steps that one call takes on: 1 GiB, and about a minute.
+/// Entries of memory and steps that one call takes on, of what is left to look at: 1 GiB, and about a minute.
 const CELLS: usize = 1 << 28;
 const STEPS: usize = 1 << 34;
 /// Cells that a thread takes at a time.
@@ -29,6 +30,18 @@ impl Total {
 /// # Errors
 /// [`Error::Structure`] if no allowed numbers add up to `left`, [`Error::Range`] if this is too much work.
 pub(super) fn program(rows: &[&[f64]], left: usize, par: Par) -> Result<Vec<u32>> {
+    let ranges = narrow(rows, left);
+    let fewest: usize = ranges.iter().map(|range| range.start).sum();
+    let rows: Vec<&[f64]> = rows.iter().zip(&ranges).map(|(row, range)| &row[range.clone()]).collect();
+    let mut extra = solve(&rows, left.saturating_sub(fewest), par)?;
+    for (extra, range) in extra.iter_mut().zip(&ranges) {
+        *extra += range.start as u32;
+    }
+    Ok(extra)
+}
+
+/// The same, with nothing left out.
+pub(super) fn solve(rows: &[&[f64]], left: usize, par: Par) -> Result<Vec<u32>> {
     let cells = rows.len().saturating_mul(left + 1);
     let longest = rows.iter().map(|row| row.len()).max().unwrap_or(0);
     if cells > CELLS || cells.saturating_mul(longest.min(left + 1)) > STEPS {

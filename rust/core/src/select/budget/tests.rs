@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use crate::par::Par;
 use crate::select::budget::cut::fill;
+use crate::select::budget::narrow::narrow;
+use crate::select::budget::program::{program, solve};
 use crate::select::budget::table::rises;
 use crate::select::budget::{Limits, Method, Spare, allocate, knapsack};
 
@@ -37,6 +39,35 @@ proptest! {
     }
 
     #[test]
+    fn what_is_left_out_is_never_best(
+        rows in proptest::collection::vec((0..6_u32, proptest::collection::vec(-4_i32..5, 1..9)), 1..7),
+        bend in prop_oneof![Just(0.0), Just(1e-16), Just(1e-3)], scale in prop_oneof![Just(0.1), Just(1e-300), Just(1e298)],
+        share in 0.0_f64..1.0,
+    ) {
+        // Square roots, steps and whatever comes, some numbers not allowed.
+        let rows: Vec<Vec<f64>> = rows
+            .iter()
+            .map(|(kind, numbers)| {
+                let of = |(k, &x): (usize, &i32)| match kind {
+                    0 => f64::from(x),
+                    1 if k > 0 && k + 1 < numbers.len() && x > 2 => f64::NAN,
+                    2 if k % 2 == 1 && k + 1 < numbers.len() => f64::NEG_INFINITY,
+                    3 => f64::from(k as u32 / 3),
+                    _ => (k as f64).sqrt() + bend * f64::from(x),
+                };
+                numbers.iter().enumerate().map(|cell| scale * of(cell)).collect()
+            })
+            .collect();
+        let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let most: usize = rows.iter().map(|row| row.len() - 1).sum();
+        let left = (share * most as f64).round() as usize;
+        match (program(&rows, left, Par::Serial), solve(&rows, left, Par::Serial)) {
+            (Ok(some), Ok(all)) => prop_assert_eq!(some, all),
+            (some, all) => prop_assert!(some.is_err() && all.is_err()),
+        }
+    }
+
+    #[test]
     fn nothing_panics(
         values in proptest::collection::vec(proptest::num::f64::ANY, 0..24), width in 0_usize..5,
         low in proptest::collection::vec(any::<i64>(), 0..6), budget in any::<i64>(), method in 0..3,
@@ -52,6 +83,19 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn little_is_left_of_rows_that_are_nearly_concave() {
+    let values = |i: usize| (0..65).map(move |n| value(n, 0.05 + 0.9 * i as f64 / 63.0)).collect();
+    let table: Vec<Vec<f64>> = (0..64).map(values).collect();
+    let rows: Vec<&[f64]> = table.iter().map(|row| &row[2..]).collect();
+    let left: usize = narrow(&rows, 640).iter().map(|range| range.len() - 1).sum();
+    assert!(left < 16, "{left}");
+    // Nothing of rows that are worth something full or not at all, and nothing is known where the last is half full.
+    let steps: Vec<&[f64]> = vec![&[0.0, f64::NAN, 1.0]; 3];
+    assert_eq!(narrow(&steps, 4), [0..3, 0..3, 0..3]);
+    assert_eq!(narrow(&steps, 3), [0..3, 0..3, 0..3]);
 }
 
 #[test]
