@@ -15,7 +15,7 @@ SCORES, TokenSearch = rm.select, rm.select.TokenSearch
 @contextlib.contextmanager
 def fake_cuda():
     """Tensors on a GPU that is not there: what looks at a value raises, and so does a copy that waits."""
-    from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
@@ -32,12 +32,20 @@ def fake_cuda():
             return made
 
     with FakeTensorMode(), NoWaiting():
+        yield
+
+
+def test_what_waits_is_noticed():
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    with fake_cuda():
+        here, there = torch.zeros(3), torch.zeros(3, device="cuda")
         with pytest.raises(DataDependentOutputException):
-            torch.zeros(1, device="cuda").item()
-        for copy in (lambda: torch.zeros(3).to("cuda"), lambda: torch.zeros(3, device="cuda").cpu()):
+            there.sum().item()
+        for copy in (lambda: here.to("cuda"), there.cpu, lambda: there.to("cpu", non_blocking=True)):
             with pytest.raises(AssertionError, match="waits"):
                 copy()
-        yield
+        assert here.to("cuda", non_blocking=True).is_cuda
 
 
 CALLS = {
@@ -55,8 +63,11 @@ CALLS = {
 }
 
 
-@pytest.mark.parametrize("form", ["ragged", "padded"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "form"),
+    [(torch.float32, "ragged"), (torch.float32, "padded"), (torch.float64, "padded"), (torch.bfloat16, "ragged")],
+    ids=str,
+)
 @pytest.mark.parametrize("name", CALLS)
 def test_nothing_waits_for_the_device(name, dtype, form):
     with fake_cuda():
