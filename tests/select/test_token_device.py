@@ -105,7 +105,7 @@ def test_token_search_of_one_process_does_not_wait():
         assert search.mask(parts[1]).device.type == search.kept.device.type == "cuda"
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", CALLS)
 def test_a_real_device_gives_the_same_and_is_not_waited_for(name):
     rng = np.random.default_rng(3)
