@@ -1,0 +1,30 @@
+"""Accuracy on items that no training sees."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from bench.training.model import CharTransformer
+from bench.training.sample import sample_flat
+from bench.training.tasks import Item, Task
+
+
+class Accuracy(NamedTuple):
+    """Mean rewards of responses sampled at temperature 1, and of the likeliest ones; nats a token; tokens a response."""
+
+    sampled: float
+    greedy: float
+    entropy: float
+    length: float
+
+
+def accuracy(model: CharTransformer, task: Task, items: Sequence[Item], *, seed: int, samples: int = 2) -> Accuracy:
+    """``samples`` responses and a greedy one to each item."""
+    drawn = sample_flat(model, task, items, samples, torch.Generator().manual_seed(seed))
+    greedy = sample_flat(model, task, items, 1, None)
+    entropy = float(drawn.entropy.sum()) / drawn.sampled
+    return Accuracy(float(drawn.rewards.mean()), float(greedy.rewards.mean()), entropy, float(np.mean(drawn.lengths)))
