@@ -1,7 +1,7 @@
 """Means over seeds with their intervals, and differences between arms with equal seeds.
 
 Two intervals are made. The percentile bootstrap over seeds is what plots and tables show around a mean. With five seeds
-it is too narrow: one of 95 % covers the mean of normal numbers in about 83 % of cases. So whether an arm is better goes
+it is too narrow: one of 95 % covers the mean of normal numbers in about 84 % of cases. So whether an arm is better goes
 by Student's interval of the paired differences, which covers it in 95 %.
 """
 
@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,29 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 import rollmath as rm
 from bench.training.curves import Curve
 from bench.training.run import Plan
+from bench.training.suites import Suite
 
 LEVEL = 0.95
 RESAMPLES = 10_000
 
 Measure = Literal["mean", "final"]
-
-
-class Suite(Protocol):
-    """What of :class:`bench.training.suites.Suite` is needed here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def tasks(self) -> tuple[str, ...]: ...
-    @property
-    def arms(self) -> tuple[str, ...]: ...
-    @property
-    def baseline(self) -> str: ...
-    @property
-    def tuning(self) -> bool: ...
-    def plans(self) -> list[Plan]: ...
 
 
 class Interval(NamedTuple):
