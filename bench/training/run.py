@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.training import model as models
+from bench.training import select_arms, stale_arms  # noqa: F401 - they put their arms into the table
 from bench.training.arms import ARMS, Pool, Scene
 from bench.training.evaluate import accuracy
 from bench.training.sample import Sample
@@ -95,8 +96,9 @@ class Run:
             # Over at the step that is nearest to the end of the budget.
             over = self.totals["sampled_tokens"] * (1 + 0.5 / self.scene.step) > self.plan.budget
             if over or self.totals["sampled_tokens"] >= self.marks[len(self.written)]:
-                if over and len(self.written) < self.plan.evaluations:  # a step went over several marks
-                    self.written += [self.written[-1]] * (self.plan.evaluations - len(self.written))
+                while over and len(self.written) < self.plan.evaluations:  # a step went over several marks
+                    self.written.append(self.written[-1])
+                    yield self.written[-1]
                 yield self._evaluate()
 
     def _step(self) -> float:
