@@ -24,6 +24,7 @@ from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
 EVALUATION_SEED = 77
+LOSS_METRICS = ("approx_kl", "clip_high", "clip_low", "ratio_max")
 
 
 @dataclass(frozen=True)
@@ -183,4 +184,4 @@ def _facts(sample: Sample, done: Progress) -> dict[str, float]:
     }
     if done.gradient_norms:
         facts["gradient_norm"] = float(np.mean(done.gradient_norms))
-    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items()}
+    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items() if name in LOSS_METRICS}
