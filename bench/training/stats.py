@@ -40,10 +40,11 @@ def bootstrap(values: ArrayLike, *, seed: int = 0) -> tuple[NDArray[np.float64],
     x = np.asarray(values, np.float64)
     if len(x) < 2:
         return np.full(x.shape[1:], np.nan), np.full(x.shape[1:], np.nan)
-    drawn = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
+    n = len(x)
+    drawn = np.random.default_rng(seed).integers(n, size=(RESAMPLES, n))
     # How often each seed was drawn: one product instead of RESAMPLES copies of the curves.
-    counts = np.stack([(drawn == i).sum(1) for i in range(len(x))], 1)
-    means = np.tensordot(counts / len(x), x, 1)
+    counts = np.bincount((drawn + n * np.arange(RESAMPLES)[:, None]).ravel(), minlength=n * RESAMPLES)
+    means = np.tensordot(counts.reshape(RESAMPLES, n) / n, x, 1)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
 
@@ -154,7 +155,8 @@ def select(suite: Suite, task: str, curves: Mapping[Plan, Curve]) -> Selected:
             runs[plan.arm][plan.seed] = curve
     notes = []
     if missing:
-        said = (f"{a} (all)" if not runs[a] and a not in unfinished else f"{a} ({_of(s)})" for a, s in missing.items())
+        without = ((arm, missing[arm], runs[arm] or arm in unfinished) for arm in suite.arms if arm in missing)
+        said = (f"{arm} ({_of(seeds) if some else 'all'})" for arm, seeds, some in without)
         notes.append(f"Without runs: {', '.join(said)}.")
     if unfinished:
         said = (f"{arm} ({', '.join(at)})" for arm, at in unfinished.items())

@@ -61,12 +61,12 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
     difference, verdict = ("", "baseline") if arm == baseline else ("", "")
     if arm in against:
         d = against[arm]
-        difference, verdict = interval(d.student, "+.3f"), d.verdict + "*" * d.holm
-    shares = [f"{mean(lambda c, name=name: c.per_token(name)):.2f}" for name in ("trained", "computed")]
-    signal = f"{mean(lambda c: c.per_token('signal')):.0%}"
-    took = " / ".join(f"{mean(lambda c, name=name: c.seconds(name)):.1f}" for name in SECTIONS)
+        difference, verdict = interval(d.student, "+.3f"), d.verdict + r"\*" * d.holm
+    shares = [fixed(mean(lambda c, name=name: c.per_token(name)), ".2f") for name in ("trained", "computed")]
+    signal = fixed(mean(lambda c: c.per_token("signal")), ".0%")
+    took = " / ".join(fixed(mean(lambda c, name=name: c.seconds(name)), ".1f") for name in SECTIONS)
     return [
-        f"{mean(lambda c: c.start):.3f}",
+        fixed(mean(lambda c: c.start), ".3f"),
         interval(final),
         interval(area),
         difference,
@@ -120,7 +120,7 @@ def learning_rates(suite: Suite, task: str, curves: Curves, titles: Titles) -> s
             edge.append(_title(arm, titles))
         if len(means) < len(rates) or min(map(len, found[arm].values())) < seeds:
             fewer.append(_title(arm, titles))
-        cells = [f"{means[rate]:.3f}" if rate in means else "" for rate in rates]
+        cells = [fixed(means[rate], ".3f") if rate in means else "" for rate in rates]
         cells = [f"**{cell}**" if rate == best else cell for rate, cell in zip(rates, cells, strict=True)]
         rows.append((_anchor(suite.name, task, arm) + _title(arm, titles), *cells))
     what = f"{task}: mean accuracy on tuning items over {plans[0].budget:,} sampled tokens, {seeds} seeds."
@@ -129,32 +129,50 @@ def learning_rates(suite: Suite, task: str, curves: Curves, titles: Titles) -> s
     return "\n\n".join([what, _table(("arm", *map(stats.rate, rates)), rows), *notes]) + "\n"
 
 
+# Columns of the diagnostics, and what they are called there.
+DIAGNOSTICS = {
+    "signal_share": "signal",
+    "noise_to_signal_10k": "noise / signal",
+    "cosine": "cosine of the mean",
+    "cosine_batch": "cosine of a batch",
+    "credit_correlation": "credit r",
+    "credit_corrected": "credit r, corrected",
+    "sign_agreement": "same sign",
+    "sign_opposite": "opposite sign",
+}
+
+
 def diagnostics(task: str, lines: Iterable[Line], order: Sequence[str], titles: Titles) -> str | None:
-    """All numbers of the lines of a task, a row an arm (and checkpoint, where there are several)."""
-    mine = [_flat(line) for line in lines if line.get("task") == task]
+    """A row a line, with standard errors where a line has them; what is the same in all lines is said above.
+
+    Lines with none of the known columns give one for each of their numbers.
+    """
+    mine = [line for line in lines if line.get("task") == task]
     if not mine:
         return None
     mine.sort(key=lambda line: order.index(line["arm"]) if line["arm"] in order else len(order))
-    columns = [name for name in dict.fromkeys(n for line in mine for n in line) if _is_number(mine, name)]
-    constant = [c for c in columns if len(mine) > 1 and len({line.get(c) for line in mine}) == 1]
-    columns = [c for c in columns if c not in constant]
-    several = len({line.get("checkpoint") for line in mine}) > 1
+    numbers = [name for name in dict.fromkeys(n for line in mine for n in line) if _is_number(mine, name)]
+    columns = [name for name in DIAGNOSTICS if name in numbers]
+    same = [n for n in numbers if n not in columns and len({line.get(n) for line in mine}) == 1 and n[-3:] != "_se"]
+    columns = columns or [n for n in numbers if n not in same and n[-3:] != "_se"]
+    varies = [n for n in ("checkpoint", "seed") if len({line.get(n) for line in mine}) > 1]
     rows = []
     for line in mine:
-        which = [str(line["checkpoint"])] if several else []
-        anchor = _anchor("diagnostics", task, line["arm"], *which)
-        name = _title(line["arm"], titles) + "".join(f", {x}" for x in which)
-        rows.append((anchor + name, *(_number(line.get(column)) for column in columns)))
-    same = ", ".join(f"{name} {_number(mine[0][name])}" for name in constant)
-    parts = [f"{task}; the same in all rows: {same}."] if same else []
-    return "\n\n".join([*parts, _table(("arm", *columns), rows)]) + "\n"
+        which = [str(line[name]) for name in varies if name in line]
+        if (sampler := line.get("sampler", line.get("checkpoint"))) != line.get("checkpoint"):
+            which.append(f"sampled by {sampler}")
+        anchor = _anchor("diagnostics", task, line["arm"], *(x.replace(" ", "-") for x in which))
+        cells = [_with_error(line.get(name), line.get(f"{name}_se")) for name in columns]
+        rows.append((anchor + ", ".join([_title(line["arm"], titles), *which]), *cells))
+    said = ", ".join(f"{name.replace('_', ' ')} {_number(mine[0][name])}" for name in same)
+    head = [DIAGNOSTICS.get(name, name.replace("_", " ")) for name in columns]
+    what = f"{task}, in each row: {said}." if said else f"{task}."
+    return "\n\n".join([what, _table(("arm", *head), rows)]) + "\n"
 
 
-def _flat(line: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, x in line.items():
-        out |= _flat(x, f"{prefix}{name}.") if isinstance(x, dict) else {f"{prefix}{name}": x}
-    return out
+def _with_error(x: float | None, error: float | None) -> str:
+    text = _number(x)
+    return f"{text} ± {error:.2g}" if text and error is not None and not math.isnan(error) else text
 
 
 def _is_number(lines: Sequence[Mapping[str, Any]], name: str) -> bool:
@@ -170,9 +188,13 @@ def _number(x: float | None) -> str:
 
 def interval(x: Interval, form: str = ".3f") -> str:
     """``0.512 [0.498, 0.527]``; only the value where it has no interval."""
-    if math.isnan(x.low):
-        return format(x.value, form)
-    return f"{x.value:{form}} [{x.low:{form}}, {x.high:{form}}]"
+    value, low, high = (fixed(y, form) for y in x)
+    return value if math.isnan(x.low) else f"{value} [{low}, {high}]"
+
+
+def fixed(x: float, form: str) -> str:
+    """Formatted alike on machines that sum in another order: a tie stays one, and no zero has a minus."""
+    return format(round(x, 9), form.replace(".", "z."))
 
 
 def _title(arm: str, titles: Titles) -> str:
