@@ -84,7 +84,8 @@ def _caption(runs: Runs, suite: Suite, titles: Titles) -> str:
     said = [
         f"{one.task}: {one.budget:,} sampled tokens a run",
         f"{len(numbers)} seed{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers))})",
-        f"{one.items} {'held-out' if one.held_out else 'tuning'} items, {one.samples} sample{'s' * (one.samples > 1)} of each",
+        f"{one.items} {'held-out' if one.held_out else 'tuning'} items",
+        f"{one.samples} sample{'s' * (one.samples > 1)} of each",
         _rates(runs, titles),
     ]
     counts = {arm: len(seeds) for arm, seeds in runs.items()}
