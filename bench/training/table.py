@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.training import tree_arms
+from bench.training import agent_arms, select_arms, stale_arms, tree_arms
 from bench.training.arms import ARMS
 
-__all__ = ["ARMS", "tree_arms"]
+__all__ = ["ARMS", "agent_arms", "select_arms", "stale_arms", "tree_arms"]
