@@ -142,7 +142,7 @@ def test_the_sampler_lags(tmp_path):
 
 def test_packed_batches_have_the_gradient_of_unpacked_ones(tmp_path):
     made = Run(plan("small_tree"), tmp_path)
-    sample = made.arm.draw(made.scene)
+    sample = levels((2, 2, 2), 9, 8)(made.scene)
     found = []
     for packed in (False, True):
         settings = Settings(minibatches=1, packed=packed)
