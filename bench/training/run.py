@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from bench.training import model as models
-from bench.training import select_arms, stale_arms  # noqa: F401 - they put their arms into the table
-from bench.training.arms import ARMS, Pool, Scene
+from bench.training.arms import Pool, Scene
 from bench.training.evaluate import accuracy
 from bench.training.sample import Sample
+from bench.training.table import ARMS
 from bench.training.tasks import get
 from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock

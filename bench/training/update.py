@@ -48,9 +48,10 @@ class Progress:
 
 def rows_of(sample: Sample) -> rm.Rows:
     """A row a rollout."""
-    if sample.mask is None:
+    masks = [mask for mask in (sample.mask, sample.trained) if mask is not None]
+    if not masks:
         return rm.Rows(np.arange(len(sample)), sample.lengths)
-    flat = sample.mask[inside(sample)].numpy()
+    flat = torch.stack(masks).all(0)[inside(sample)].numpy()
     return rm.Rows(np.arange(len(sample)), sample.lengths, mask=rm.Ragged.from_lengths(flat, sample.lengths))
 
 
