@@ -24,7 +24,10 @@ from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
 EVALUATION_SEED = 77
-LOSS_METRICS = ("approx_kl", "clip_high", "clip_low", "ratio_max")
+LOSS_METRICS = (
+    "approx_kl", "clip_high", "clip_low", "gate_high", "gate_low", "importance_high", "importance_low", "over_cap",
+    "ratio_max",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
