@@ -39,8 +39,8 @@ class Plan:
     seed: int
     budget: int = 400_000
     learning_rate: float = 1e-4
-    evaluations: int = 8
-    items: int = 400
+    evaluations: int = 6
+    items: int = 600
     samples: int = 2
     pool: int = 1024
     held_out: bool = True

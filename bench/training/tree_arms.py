@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import rollmath as rm
-from bench.training.arms import Arm, Draw, Scene, add, named
+from bench.training.arms import PACKED, Arm, Draw, Scene, add, named
 from bench.training.chains import Cut, by_probability, by_steps, probed, segment_gains
 from bench.training.sample import Sample
 from bench.training.search import step_tree, surprisal_tree
@@ -105,7 +105,6 @@ def segments(name: str, threshold: float | None) -> Callable[[Task], Recipe]:
     return make
 
 
-PACKED = {"packed": True}
 EPTREE = surprisal_trees(70, chains=3)
 
 add(
