@@ -37,7 +37,7 @@ class Plan:
     task: str
     arm: str
     seed: int
-    budget: int = 400_000
+    budget: int = 300_000
     learning_rate: float = 1e-4
     evaluations: int = 6
     items: int = 600

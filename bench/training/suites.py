@@ -9,7 +9,7 @@ from bench.training.run import Plan
 
 SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
-RATES = (1e-4, 2e-4, 4e-4)
+RATES = (5e-5, 1e-4, 2e-4, 4e-4)
 
 
 @dataclass(frozen=True)
