@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--states", type=Path, default=Path(".training"), help="where unfinished runs are kept")
     run.add_argument("--results", type=Path, default=work.RESULTS, help="where the lines go")
     run.add_argument("--seeds", type=int, help="only the first so many seeds")
+    run.add_argument("--budget", type=int, help="sampled tokens of a run, in place of what the suite says")
     run.add_argument("--task", action="append", help="only this task (may be repeated)")
     run.add_argument("--arm", action="append", help="only this arm (may be repeated)")
     return parser.parse_args(argv)
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.seeds is not None:
         first = {plan.seed for name in wanted for plan in SUITES[name].plans()}
         plans = [plan for plan in plans if plan.seed in sorted(first)[: options.seeds]]
+    if options.budget is not None:
+        plans = [dataclasses.replace(plan, budget=options.budget) for plan in plans]
     plans = [plan for plan in plans if not options.task or plan.task in options.task]
     plans = [plan for plan in plans if not options.arm or plan.arm in options.arm]
     work.run_all(plans, workers=options.workers, states=options.states, results=options.results, console=console)

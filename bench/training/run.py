@@ -37,9 +37,9 @@ class Plan:
     task: str
     arm: str
     seed: int
-    budget: int = 300_000
+    budget: int = 200_000
     learning_rate: float = 1e-4
-    evaluations: int = 6
+    evaluations: int = 5
     items: int = 600
     samples: int = 2
     pool: int = 1024

@@ -78,7 +78,7 @@ SUITES = {
             ("sums",),
             ("grpo", "dr_grpo", "rloo", "dapo", "spo_tree", "spo_chain", "tree_rl", "tree_grpo"),
             tuning=True,
-            options={"budget": 200_000, "evaluations": 3},
+            options={"evaluations": 3},
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
@@ -91,7 +91,7 @@ SUITES = {
             ("short_sums",),
             ("grpo", "dr_grpo", "spo_tree"),
             seeds=(0, 1),
-            options={"budget": 200_000, "evaluations": 4, "items": 400},
+            options={"budget": 120_000, "evaluations": 3, "items": 400},
         ),
     )
 }
