@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from bench.training import tasks, work
+from bench.training import page, tasks, work
 from bench.training.pretrain import pretrain
+from bench.training.quick import quick
 from bench.training.suites import SUITES
 
 
@@ -31,6 +32,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     run.add_argument("--budget", type=int, help="sampled tokens of a run, in place of what the suite says")
     run.add_argument("--task", action="append", help="only this task (may be repeated)")
     run.add_argument("--arm", action="append", help="only this arm (may be repeated)")
+    short = commands.add_parser("quick", help="a small comparison, whose direction must be that of docs/evidence.md")
+    short.add_argument("--workers", type=int, default=2, help="processes, of one thread each (default: 2)")
+    made = commands.add_parser("page", help="put tables and pictures of the results into docs/evidence.md")
+    made.add_argument("--check", action="store_true", help="only say what is not as the results give it")
     return parser.parse_args(argv)
 
 
@@ -41,6 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.command == "pretrain":
         pretrain(options.task, seed=options.seed)
         return 0
+    if options.command == "quick":
+        return 0 if quick(options.workers, console) else 1
+    if options.command == "page":
+        return page.main(["--check"] if options.check else [])
     wanted = list(SUITES) if "all" in options.suite else options.suite
     plans = [plan for name in wanted for plan in SUITES[name].plans()]
     if options.seeds is not None:

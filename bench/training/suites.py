@@ -89,7 +89,7 @@ SUITES = {
             "quick",
             "Flat groups and trees, quickly",
             ("short_sums",),
-            ("grpo", "dr_grpo", "spo_tree"),
+            ("grpo", "tree_rl", "spo_chain"),
             seeds=(0, 1),
             options={"budget": 120_000, "evaluations": 3, "items": 400},
         ),
