@@ -1,1 +1,1 @@
-"""Proof by training: every method from one checkpoint, on one budget of sampled tokens. ``docs/evidence.md`` is the outcome."""
+"""Proof by training: every method from one checkpoint, on one budget of sampled tokens; see ``docs/evidence.md``."""

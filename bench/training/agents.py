@@ -1,4 +1,4 @@
-"""Agents in BabyAI, told as text: an episode is one sequence, in which the actions are sampled and the views are fed."""
+"""Agents in BabyAI, told as text. An episode is one sequence, in which actions are sampled and views are fed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.training import model as models
 from bench.training.evaluate import Accuracy
 from bench.training.model import CharTransformer
 from bench.training.sample import Sample
-from bench.training.tasks.base import BLANK, HELD_OUT_SEED, TUNING_SEED
+from bench.training.tasks.base import BLANK, CHECKPOINTS, HELD_OUT_SEED, TUNING_SEED
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of the game library below minigrid
@@ -44,8 +44,8 @@ class Level:
     view_width: int
 
 
-# The first is the main one: find the key, take it, find the locked door, open it. In the second, which is seen almost at
-# once, the mission says which of the things is to be put beside which.
+# The first is the main one: find the key, take it, find the locked door, open it. The second is a room so small that most
+# of it is seen at once; the mission says which thing is to be put beside which.
 LEVELS = {
     "babyai": Level("BabyAI-UnlockLocal-v0", horizon=28, mission_width=3, view_width=13),
     "babyai_put": Level("BabyAI-PutNextLocalS5N3-v0", horizon=16, mission_width=9, view_width=16),
@@ -53,9 +53,16 @@ LEVELS = {
 
 
 @cache
+def _made(level: str) -> list[gymnasium.Env]:
+    return []
+
+
 def environment(level: str, number: int) -> gymnasium.Env:
-    """One of the games that are played at once."""
-    return gymnasium.make(level, disable_env_checker=True).unwrapped
+    """One of the games that are played at once; each is made once."""
+    made = _made(level)
+    while len(made) <= number:
+        made.append(gymnasium.make(level, disable_env_checker=True).unwrapped)
+    return made[number]
 
 
 class Episode:
@@ -66,14 +73,13 @@ class Episode:
         self.level, self.horizon = level, horizon
         with contextlib.redirect_stdout(None):  # some levels tell of layouts that they reject
             seen, _ = self.env.reset(seed=seed)
-        mission = text.encode(seen["mission"])
-        self.state = self._read(seen)
-        self.prompt = [*mission, *text.encode(self.state)]
-        width = level.mission_width + level.view_width
-        if len(mission) > level.mission_width:
-            msg = f"Level: 'mission_width' must be at least {len(mission)} for {seen['mission']!r}, got {level.mission_width}"
+        mission, room = text.encode(seen["mission"]), level.mission_width
+        if len(mission) > room:
+            msg = f"Level: 'mission_width' must be at least {len(mission)} for {seen['mission']!r}, got {room}"
             raise ValueError(msg)
-        self.prompt = [BLANK] * (width - len(self.prompt)) + self.prompt
+        self.state = self._read(seen)
+        prompt = [*mission, *text.encode(self.state)]
+        self.prompt = [BLANK] * (room + level.view_width - len(prompt)) + prompt
         self.tokens: list[int] = []
         self.at: list[int] = []  # where among the tokens the actions are
         self.states: list[str] = []
@@ -127,19 +133,26 @@ class Agents:
     @property
     def checkpoint(self) -> Path:
         """The model that all runs begin with."""
-        return Path(__file__).with_name("checkpoints") / f"{self.name}.npz"
+        return CHECKPOINTS / f"{self.name}.npz"
 
     def untrained(self) -> CharTransformer:
         """A model of random weights."""
         return models.untrained(len(self.symbols), self.context)
 
-    def held_out(self, size: int = 200) -> list[int]:
-        """Seeds that no training sees, the same ones for every run."""
-        return [HELD_OUT_SEED + i for i in range(size)]
+    @property
+    def max_response(self) -> int:
+        """The most tokens that an agent writes in an episode."""
+        return self.level.horizon
 
-    def tuning(self, size: int = 200) -> list[int]:
+    @property
+    def held_out(self) -> Sequence[int]:
+        """Seeds that no training sees, the same ones for every run."""
+        return range(HELD_OUT_SEED, HELD_OUT_SEED + 1000)
+
+    @property
+    def tuning(self) -> Sequence[int]:
         """Seeds by which settings are chosen; no training sees them, and no result counts them."""
-        return [TUNING_SEED + i for i in range(size)]
+        return range(TUNING_SEED, TUNING_SEED + 1000)
 
     def stream(self, seed: int) -> Iterator[int]:
         """Training seeds, none twice, and others for each run."""
@@ -151,7 +164,11 @@ class Agents:
 
     @torch.no_grad()
     def play(
-        self, model: CharTransformer, seeds: Sequence[int], generator: torch.Generator | None, horizon: int | None = None
+        self,
+        model: CharTransformer,
+        seeds: Sequence[int],
+        generator: torch.Generator | None,
+        horizon: int | None = None,
     ) -> Sample:
         """An episode of each seed, all at once. Without a generator the likeliest actions are taken.
 
@@ -222,6 +239,4 @@ def evaluate_agents(
     drawn = agents.play(model, [s for s in seeds for _ in range(samples)], torch.Generator().manual_seed(seed))
     greedy = agents.play(model, seeds, None)
     entropy = float(drawn.entropy.sum()) / drawn.sampled
-    return Accuracy(
-        float(drawn.rewards.mean()), float(greedy.rewards.mean()), entropy, drawn.sampled / len(drawn)
-    )
+    return Accuracy(float(drawn.rewards.mean()), float(greedy.rewards.mean()), entropy, drawn.sampled / len(drawn))

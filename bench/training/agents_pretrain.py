@@ -1,4 +1,4 @@
-"""The checkpoint of a level: a model that imitates minigrid's expert, then the same with random actions among its own."""
+"""The checkpoint of a level: a model that imitates minigrid's expert, and then random actions among those of it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,8 @@ def show(agents: Agents, seed: int, dice: random.Random) -> Shown:
     return Shown(episode.prompt + episode.tokens, [width + at - 1 for at in episode.at], labels)
 
 
-def pretrain_agents(
-    name: str, *, seed: int = 0, every: int = 100, stages: tuple[Stage, ...] | None = None
-) -> None:
-    """Train from random weights and save. A stage takes a random action for the expert's in a share ``slip`` of the labels."""
+def pretrain_agents(name: str, *, seed: int = 0, every: int = 100, stages: tuple[Stage, ...] | None = None) -> None:
+    """Train from random weights and save. In a stage, a share ``slip`` of the labels is a random action."""
     torch.manual_seed(seed)
     agents, dice, begin = Agents(name), random.Random(seed), time.perf_counter()
     model = agents.untrained()
@@ -73,7 +71,7 @@ def pretrain_agents(
             optimizer.step()
             warmup.step()
             if step % every == 0 or step == stage.steps:
-                now = evaluate_agents(model, agents, agents.tuning(100), seed=seed)
+                now = evaluate_agents(model, agents, agents.tuning[:100], seed=seed)
                 took = time.perf_counter() - begin
                 print(f"stage {number} step {step} {took:.0f} s loss {loss.item():.3f} {now}", flush=True)
     agents.checkpoint.parent.mkdir(exist_ok=True)

@@ -45,8 +45,8 @@ def decode(tokens: list[int]) -> str:
 def view(image: bytes, size: int, room: int) -> str:
     """What the agent sees, in at most ``room`` words: the nearest walls, then things, the nearest first.
 
-    The agent looks up from the middle of the last row: ``red key f2 l1`` lies two steps ahead and one to the left. It is
-    not told where it is, so that two places may read the same. Things for which there is no room are left out.
+    The agent looks up from the middle of the last row: ``red key f2 l1`` lies two steps ahead and one to the left. It
+    is not told where it is, so that two places may read the same. Things for which there is no room are left out.
     """
     cells = np.frombuffer(image, np.uint8).reshape(size, size, 3)
     x0, y0 = size // 2, size - 1

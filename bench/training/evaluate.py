@@ -14,7 +14,7 @@ from bench.training.tasks import Item, Task
 
 
 class Accuracy(NamedTuple):
-    """Mean rewards of responses sampled at temperature 1, and of the likeliest ones; nats a token; tokens a response."""
+    """Mean rewards of sampled responses (temperature 1) and of the likeliest ones; nats a token; tokens a response."""
 
     sampled: float
     greedy: float

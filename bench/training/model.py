@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,20 +11,14 @@ from torch.nn import functional as F
 from bench.training.tasks import Task
 from rollmath.demo.model import CharTransformer, ModelConfig, load, save
 
-CHECKPOINTS = Path(__file__).with_name("checkpoints")
 WIDTH, LAYERS, HEADS = 128, 3, 4
 
-__all__ = ["Cache", "CharTransformer", "advance", "checkpoint", "feed", "load", "prefill", "run", "save", "untrained"]
+__all__ = ["Cache", "CharTransformer", "advance", "feed", "load", "prefill", "run", "save", "untrained"]
 
 
 def untrained(vocabulary: int, context: int) -> CharTransformer:
     """A model with random weights; 0.6 million of them at the sizes of the tasks."""
     return CharTransformer(ModelConfig(vocabulary, WIDTH, LAYERS, HEADS, context))
-
-
-def checkpoint(name: str) -> Path:
-    """Where the model that all runs of a task begin with is kept."""
-    return CHECKPOINTS / f"{name}.npz"
 
 
 def for_task(task: Task) -> CharTransformer:
@@ -46,16 +39,28 @@ class Cache:
 
 
 def run(model: CharTransformer, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-    """Logits ``[B, T, V]``; with ``positions`` ``[T]`` and a ``mask`` ``[T, T]`` of who sees whom, of a packed batch."""
-    return _logits(model, _forward(model, tokens, positions, mask)[0])
+    """Logits ``[B, T, V]``; of a packed batch with ``positions`` ``[T]`` and a ``mask`` ``[T, T]``, who sees whom."""
+    return logits(model, hidden(model, tokens, positions, mask))
+
+
+def hidden(
+    model: CharTransformer, tokens: Tensor, positions: Tensor | None = None, mask: Tensor | None = None
+) -> Tensor:
+    """What :func:`run` makes its logits of, ``[B, T, C]``."""
+    return _forward(model, tokens, positions, mask)[0]
+
+
+def logits(model: CharTransformer, x: Tensor) -> Tensor:
+    """Logits ``[..., V]`` of hidden states ``[..., C]``."""
+    return F.linear(model.norm(x), model.embedding.weight)
 
 
 def prefill(model: CharTransformer, tokens: Tensor, lengths: Tensor) -> tuple[Cache, Tensor]:
-    """Read rows ``[B, T]``, padded on the right; return their state and the logits ``[B, V]`` after their last tokens."""
+    """Read rows ``[B, T]``, padded on the right; return their state, and the logits ``[B, V]`` at their ends."""
     x, keys, values = _forward(model, tokens, None, None)
     room = model.config.context - tokens.shape[1]
     cache = Cache(F.pad(torch.stack(keys), (0, 0, 0, room)), F.pad(torch.stack(values), (0, 0, 0, room)))
-    return cache, _logits(model, x[torch.arange(len(tokens)), lengths - 1])
+    return cache, logits(model, x[torch.arange(len(tokens)), lengths - 1])
 
 
 def advance(model: CharTransformer, cache: Cache, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -79,11 +84,11 @@ def advance(model: CharTransformer, cache: Cache, tokens: Tensor, positions: Ten
         )
         x = x + block.out(mixed.reshape(len(x), -1))
         x = x + block.down(F.gelu(block.up(block.norm_mlp(x))))
-    return _logits(model, x)
+    return logits(model, x)
 
 
 def feed(model: CharTransformer, cache: Cache, tokens: Tensor, counts: Tensor, positions: Tensor) -> Tensor:
-    """Append ``counts`` ``[B]`` tokens to the rows, the first of each row of ``tokens`` ``[B, T]``, at its position ``[B]``.
+    """Append to each row the first ``counts`` ``[B]`` of its ``tokens`` ``[B, T]``, from its position ``[B]`` on.
 
     Return the logits ``[B, V]`` after the last of them; those of a row that gets none mean nothing.
     """
@@ -104,7 +109,7 @@ def feed(model: CharTransformer, cache: Cache, tokens: Tensor, counts: Tensor, p
         )
         x = x + block.out(mixed.transpose(1, 2)[rows, which].reshape(len(x), -1))
         x = x + block.down(F.gelu(block.up(block.norm_mlp(x))))
-    return _logits(model, x[counts.cumsum(0) - 1])
+    return logits(model, x[counts.cumsum(0) - 1])
 
 
 def _forward(
@@ -122,7 +127,3 @@ def _forward(
         x = x + block.out(mixed.transpose(1, 2).reshape(batch, length, width))
         x = x + block.down(F.gelu(block.up(block.norm_mlp(x))))
     return x, keys, values
-
-
-def _logits(model: CharTransformer, x: Tensor) -> Tensor:
-    return F.linear(model.norm(x), model.embedding.weight)

@@ -1,4 +1,4 @@
-"""The checkpoint of a task: a model that imitates workings which are sometimes wrong, and stops while it often is, too."""
+"""The checkpoint of a task: a model that imitates workings, some of them wrong, and stops while it often is, too."""
 
 from __future__ import annotations
 
@@ -62,5 +62,5 @@ def pretrain(name: str, *, seed: int = 0, every: int = 100, stages: tuple[Stage,
                 now = accuracy(model, task, task.tuning[:200], seed=seed)
                 took = time.perf_counter() - begin
                 print(f"stage {number} step {step} {took:.0f} s loss {loss.item():.3f} {now}", flush=True)
-    models.CHECKPOINTS.mkdir(exist_ok=True)
-    models.save(model, models.checkpoint(name))
+    task.checkpoint.parent.mkdir(exist_ok=True)
+    models.save(model, task.checkpoint)

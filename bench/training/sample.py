@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.training import model as models
-from bench.training.model import Cache, CharTransformer
+from bench.training.model import CharTransformer
 from bench.training.tasks import Item, Task
 from bench.training.tasks.base import BLANK
 
@@ -29,8 +29,8 @@ class Sample:
         entropy: of that policy before each token, in nats, float32 ``[R, T]``.
         lengths: int64 ``[R]``.
         rewards: float64 ``[R]``.
-        sampled: how many tokens the step has sampled, all of them: one that several rollouts share counts once, and those
-            of probes and of rollouts that are thrown away count too. This is what a budget is of.
+        sampled: how many tokens the step has sampled: one that several rollouts share counts once; those of probes and
+            of rollouts that are thrown away count too. This is what a budget is of.
         mask: which tokens the agent has written, bool ``[R, T]``; None for all.
         columns: what the recipe wants besides, by name.
         paths: of a tree: ids of the nodes from the root to the leaf of each rollout.

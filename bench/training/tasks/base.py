@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 with warnings.catch_warnings():
@@ -16,6 +17,7 @@ with warnings.catch_warnings():
 
 # reasoning-gym draws item i of seed s from seed s + i, so seeds have to lie further apart than the sizes of their sets.
 HELD_OUT_SEED, TUNING_SEED, PRETRAINING_SEED = 10**9, 1_500_000_000, 2 * 10**9
+CHECKPOINTS = Path(__file__).parent.with_name("checkpoints")
 BLANK = 0  # the token that prompts are padded with on the left, and responses on the right
 
 
@@ -39,7 +41,7 @@ class Item:
 class Task(ABC):
     """A data set of reasoning-gym, written in an alphabet of our own, one token a symbol.
 
-    ``symbols`` are the texts of the tokens: the first is the blank. ``stop`` ends a response, ``step_end`` a step of it.
+    ``symbols`` are the texts of the tokens: the first is the blank. ``stop`` ends a response, ``step_end`` a step.
     """
 
     name: ClassVar[str]
@@ -56,7 +58,7 @@ class Task(ABC):
 
     @abstractmethod
     def worked(self, item: Item, dice: random.Random, slip: float) -> str:
-        """A working that ends with the stop, as a person might write it; a step of it goes wrong with probability ``slip``."""
+        """A working as a person might write it, with its stop; a step goes wrong with probability ``slip``."""
 
     @abstractmethod
     def score(self, item: Item, response: str) -> float:
@@ -82,6 +84,11 @@ class Task(ABC):
             msg = f"prompt of {len(tokens)} tokens in a width of {self.prompt_width}: {text!r}"
             raise ValueError(msg)
         return tuple([BLANK] * (self.prompt_width - len(tokens)) + tokens)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The model that all runs of the task begin with."""
+        return CHECKPOINTS / f"{self.name}.npz"
 
     @property
     def stop_token(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.training.tasks.base import Item, Task, entries
 
@@ -19,9 +19,10 @@ class Sums(Task):
     stop, step_end = ".", ";"
     prompt_width = 15  # five numbers, four operators and the colon
     max_response = 56
+    options: ClassVar[dict[str, int]] = {"min_terms": 3, "max_terms": 5, "min_digits": 2, "max_digits": 2}
 
     def draw(self, seed: int, size: int) -> list[Item]:
-        _, drawn = entries("chain_sum", seed, size, **self._options)
+        _, drawn = entries("chain_sum", seed, size, **self.options)
         items = []
         for entry in drawn:
             expression = entry["metadata"]["expression"].replace(" ", "")
@@ -42,9 +43,7 @@ class Sums(Task):
 
     @cached_property
     def _verifier(self) -> Any:
-        return entries("chain_sum", 0, 1, **self._options)[0]
-
-    _options = {"min_terms": 3, "max_terms": 5, "min_digits": 2, "max_digits": 2}
+        return entries("chain_sum", 0, 1, **self.options)[0]
 
 
 TASK = Sums()
