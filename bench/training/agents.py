@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,22 +43,20 @@ class Level:
     view_width: int
 
 
-# The first is the main one: find the key, take it, find the locked door, open it. The second is a room so small that most
-# of it is seen at once; the mission says which thing is to be put beside which.
+# The first is the main one: find the key, take it, find the locked door, open it. The second is a room so small that
+# most of it is seen at once; the mission says which thing is to be put beside which.
 LEVELS = {
     "babyai": Level("BabyAI-UnlockLocal-v0", horizon=28, mission_width=3, view_width=13),
     "babyai_put": Level("BabyAI-PutNextLocalS5N3-v0", horizon=16, mission_width=9, view_width=16),
 }
 
 
-@cache
-def _made(level: str) -> list[gymnasium.Env]:
-    return []
+_GAMES: dict[str, list[gymnasium.Env]] = {}
 
 
 def environment(level: str, number: int) -> gymnasium.Env:
     """One of the games that are played at once; each is made once."""
-    made = _made(level)
+    made = _GAMES.setdefault(level, [])
     while len(made) <= number:
         made.append(gymnasium.make(level, disable_env_checker=True).unwrapped)
     return made[number]
@@ -181,7 +178,7 @@ class Agents:
             raise ValueError(msg)
         episodes = [Episode(self.level, number, seed, horizon) for number, seed in enumerate(seeds)]
         prompts = torch.tensor([episode.prompt for episode in episodes])
-        cache_, logits = models.prefill(model, prompts, torch.full((len(seeds),), self.prompt_width))
+        cache, logits = models.prefill(model, prompts, torch.full((len(seeds),), self.prompt_width))
         position = torch.full((len(seeds),), self.prompt_width)
         drawn: list[list[tuple[float, float]]] = [[] for _ in seeds]
         line = list(range(len(seeds)))  # the episode of each line of the cache, -1 if it has ended
@@ -201,14 +198,14 @@ class Agents:
                 break
             if len(running) < 0.75 * len(line):  # copying the cache costs as much as a few useless lines
                 kept = torch.tensor(running)
-                cache_, position = cache_.take(kept), position[kept]
+                cache, position = cache.take(kept), position[kept]
                 line, new = [line[i] for i in running], [new[i] for i in running]
             else:
                 line = [number if tokens else -1 for number, tokens in zip(line, new, strict=True)]
             counts = torch.tensor([len(tokens) for tokens in new])
             width = int(counts.max())
             chunk = torch.tensor([tokens + [BLANK] * (width - len(tokens)) for tokens in new])
-            logits = models.feed(model, cache_, chunk, counts, position)
+            logits = models.feed(model, cache, chunk, counts, position)
             position = position + counts
         return _sample(episodes, drawn, prompts, seeds)
 
