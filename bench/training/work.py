@@ -37,6 +37,8 @@ def read(folder: Path = RESULTS) -> dict[Plan, Lines]:
     """
     found: defaultdict[Plan, Lines] = defaultdict(list)
     for path in sorted(folder.glob("*.jsonl")):
+        if path.name == "diagnostics.jsonl":  # its lines are not of runs
+            continue
         for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             try:
                 line = json.loads(text)
