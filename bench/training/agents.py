@@ -43,11 +43,10 @@ class Level:
     view_width: int
 
 
-# The first is the main one: find the key, take it, find the locked door, open it. The second is a room so small that
-# most of it is seen at once; the mission says which thing is to be put beside which.
+# The first is the main one: find the key, take it, find the locked door, open it. The second is one thing to be found.
 LEVELS = {
     "babyai": Level("BabyAI-UnlockLocal-v0", horizon=28, mission_width=3, view_width=13),
-    "babyai_put": Level("BabyAI-PutNextLocalS5N3-v0", horizon=16, mission_width=9, view_width=16),
+    "babyai_ball": Level("BabyAI-GoToRedBallNoDists-v0", horizon=16, mission_width=5, view_width=8),
 }
 
 

@@ -18,10 +18,10 @@ from bench.training.tasks.base import BLANK, PRETRAINING_SEED
 
 # Found by trial on the tuning seeds: after these, most groups of episodes mix success and failure.
 STAGES = {
-    "babyai": (Stage(500, 2e-3, 0.0), Stage(60, 5e-4, 0.4)),
-    "babyai_put": (Stage(500, 2e-3, 0.0), Stage(60, 5e-4, 0.4)),
+    "babyai": (Stage(300, 2e-3, 0.0), Stage(40, 5e-4, 0.2)),
+    "babyai_ball": (Stage(150, 2e-3, 0.0), Stage(40, 5e-4, 0.5)),
 }
-EPISODES, BATCH, WARMUP = 8000, 32, 50
+EPISODES, BATCH, WARMUP = 5000, 32, 50
 DETOURS = 0.3  # share of the steps of the expert that are random, so that it shows what to do after a mistake
 
 
