@@ -15,14 +15,16 @@ import numpy as np
 import torch
 
 from bench.training import model as models
-from bench.training.arms import ARMS, Pool, Scene
+from bench.training.arms import Pool, Scene
 from bench.training.evaluate import accuracy
 from bench.training.sample import Sample
+from bench.training.table import ARMS
 from bench.training.tasks import get
 from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
 EVALUATION_SEED = 77
+LOSS_METRICS = ("approx_kl", "clip_high", "clip_low", "ratio_max")
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class Run:
             # Over at the step that is nearest to the end of the budget.
             over = self.totals["sampled_tokens"] * (1 + 0.5 / self.scene.step) > self.plan.budget
             if over or self.totals["sampled_tokens"] >= self.marks[len(self.written)]:
-                if over and len(self.written) < self.plan.evaluations:  # a step went over several marks
-                    self.written += [self.written[-1]] * (self.plan.evaluations - len(self.written))
+                while over and len(self.written) < self.plan.evaluations:  # a step went over several marks
+                    self.written.append(self.written[-1])
+                    yield self.written[-1]
                 yield self._evaluate()
 
     def _step(self) -> float:
@@ -181,4 +184,4 @@ def _facts(sample: Sample, done: Progress) -> dict[str, float]:
     }
     if done.gradient_norms:
         facts["gradient_norm"] = float(np.mean(done.gradient_norms))
-    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items()}
+    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items() if name in LOSS_METRICS}

@@ -48,9 +48,10 @@ class Progress:
 
 def rows_of(sample: Sample) -> rm.Rows:
     """A row a rollout."""
-    if sample.mask is None:
+    masks = [mask for mask in (sample.mask, sample.trained) if mask is not None]
+    if not masks:
         return rm.Rows(np.arange(len(sample)), sample.lengths)
-    flat = sample.mask[inside(sample)].numpy()
+    flat = torch.stack(masks).all(0)[inside(sample)].numpy()
     return rm.Rows(np.arange(len(sample)), sample.lengths, mask=rm.Ragged.from_lengths(flat, sample.lengths))
 
 
@@ -62,6 +63,8 @@ def inside(sample: Sample) -> Tensor:
 def prepare(recipe: rm.recipes.Recipe, sample: Sample) -> rm.recipes.Batch:
     """What trains, and its advantages."""
     columns = dict(sample.columns)
+    if not recipe.advantage.on_steps:  # every arm of an agent samples what the agent saw and did
+        columns = {name: x for name, x in columns.items() if name not in {"states", "actions"}}
     if recipe.advantage.of_rollouts:
         columns |= {"paths": sample.paths, "path_lengths": sample.path_lengths}
     return recipe.prepare(sample.rewards, sample.group, rows=rows_of(sample), **columns)
