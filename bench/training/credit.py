@@ -28,8 +28,8 @@ RESAMPLES = 1000
 class Credit:
     """Steps of rollouts. ``true``: value after the step minus value before it; ``variance``: of that estimate.
 
-    ``given``: the mean over the tokens of the step that the agent may train of what the method gives them, 0 without
-    any. ``prompt``: a number of its question.
+    ``given``: the mean of what the method gives those tokens of the step that may train, 0 if none may.
+    ``prompt``: a number of its question.
     """
 
     given: NDArray[np.float64]
@@ -102,7 +102,7 @@ def measure(
         for row in chosen.tolist():
             item, n, prompt = sample.items[sample.group[row]], int(sample.lengths[row]), prompts + sample.group[row]
             text, of_tokens = sample.tokens[row, :n].tolist(), np.asarray(advantages[row], np.float64)
-            own = np.ones(n, bool) if sample.mask is None else sample.mask[row, :n].numpy()
+            own = _own(sample, row, n)
             ends = boundaries(task, text)
             numbers = [starts.setdefault((prompt, tuple(text[:end])), len(starts)) for end in ends]
             items += [item] * (len(starts) - len(items))
@@ -169,6 +169,12 @@ def _agreement(credit: Credit) -> dict[str, float]:
         "sign_opposite": float((signs < 0).mean()) if len(signs) else nan,
         "clear_steps": int(clear.sum()),
     }
+
+
+def _own(sample: Sample, row: int, n: int) -> NDArray[np.bool_]:
+    """Which of the tokens of a rollout may train."""
+    masks = [mask[row, :n].numpy() for mask in (sample.mask, sample.trained) if mask is not None]
+    return np.logical_and.reduce(masks) if masks else np.ones(n, bool)
 
 
 def _spread(rows: NDArray[np.int64], group: NDArray[np.int64], dice: np.random.Generator) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ import torch
 from bench.training import credit, gradients, tasks
 from bench.training import model as models
 from bench.training.arms import Arm
-from bench.training.run import ARMS
+from bench.training.table import ARMS
 from bench.training.tasks import Task
 from rollmath.demo.clock import Clock
 
