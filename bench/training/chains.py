@@ -21,7 +21,7 @@ Cut = Callable[[Sample, Task], rm.Ragged]
 def by_probability(stride: int, threshold: float = 0.9) -> Cut:
     """Before every ``stride``-th token of low probability."""
 
-    def cut(sample: Sample, task: Task) -> rm.Ragged:
+    def cut(sample: Sample, _: Task) -> rm.Ragged:
         return rm.ops.cut_by_probability(_flat(sample, sample.logprobs), threshold=threshold, stride=stride)
 
     return cut

@@ -24,7 +24,10 @@ from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
 EVALUATION_SEED = 77
-LOSS_METRICS = ("approx_kl", "clip_high", "clip_low", "ratio_max")
+LOSS_METRICS = (
+    "approx_kl", "clip_high", "clip_low", "gate_high", "gate_low", "importance_high", "importance_low", "over_cap",
+    "ratio_max",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,10 +37,10 @@ class Plan:
     task: str
     arm: str
     seed: int
-    budget: int = 400_000
+    budget: int = 300_000
     learning_rate: float = 1e-4
-    evaluations: int = 8
-    items: int = 400
+    evaluations: int = 6
+    items: int = 600
     samples: int = 2
     pool: int = 1024
     held_out: bool = True

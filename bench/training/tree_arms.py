@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import rollmath as rm
-from bench.training.arms import Arm, Draw, Scene, add, named
+from bench.training.arms import PACKED, Arm, Draw, Scene, add, named
 from bench.training.chains import Cut, by_probability, by_steps, probed, segment_gains
 from bench.training.sample import Sample
 from bench.training.search import step_tree, surprisal_tree
@@ -94,7 +94,7 @@ def beside_fresh(forest: rm.Forest, rewards: np.ndarray, *, born: np.ndarray) ->
 def segments(name: str, threshold: float | None) -> Callable[[Task], Recipe]:
     """The loss of SPO-chain, without KL."""
 
-    def make(task: Task) -> Recipe:
+    def make(_: Task) -> Recipe:
         return Recipe(
             name=name,
             advantage=Advantage(segment_gains, options={"threshold": threshold}),
@@ -105,8 +105,7 @@ def segments(name: str, threshold: float | None) -> Callable[[Task], Recipe]:
     return make
 
 
-PACKED = {"packed": True}
-EPTREE = surprisal_trees(64, chains=3)
+EPTREE = surprisal_trees(70, chains=3)
 
 add(
     Arm("tree_rl", "TreeRL", named("tree_rl"), EPTREE, settings=PACKED),
@@ -117,12 +116,12 @@ add(
         with_birth(EPTREE),
         settings=PACKED,
     ),
-    Arm("tree_grpo", "Tree-GRPO", named("tree_grpo"), step_trees(64, trees=3), settings=PACKED),
+    Arm("tree_grpo", "Tree-GRPO", named("tree_grpo"), step_trees(70, trees=3), settings=PACKED),
     Arm(
         "spo_chain",
         "SPO-chain",
         segments("spo_chain", 0.9),
-        probed_chains(56, by_probability(1), size=2, threshold=0.9),
+        probed_chains(64, by_probability(1), size=2, threshold=0.9),
     ),
     Arm("vineppo", "VinePPO: values where steps begin", segments("vineppo", None), probed_chains(48, by_steps, size=2)),
 )
