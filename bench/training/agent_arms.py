@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
 import rollmath as rm
 from bench.training.arms import Arm, Draw, Scene, add, named
 from bench.training.sample import Sample
-from rollmath.recipes import Advantage
+from bench.training.tasks import Task
+from rollmath.recipes import Advantage, Recipe
 
 GAMMA = 0.95
-TASKS_A_STEP, EPISODES = 16, 8
+TASKS_A_STEP, EPISODES = 8, 8
 
 
 def episodes(tasks: int = TASKS_A_STEP, size: int = EPISODES) -> Draw:
@@ -30,21 +31,22 @@ def discounted(rewards: np.ndarray, steps: rm.Steps, *, gamma: float = GAMMA) ->
     return np.asarray(rm.group.grpo(rm.graph.step_returns(steps, rewards, gamma=gamma), steps.row_groups))
 
 
-def _steps(advantage: Advantage) -> Any:
+def _steps(advantage: Advantage) -> Callable[[Task], Recipe]:
     """The flat arm with other credit, so that no clip and no aggregation differs."""
     return named("grpo", advantage=advantage, aggregation="token_mean")
 
 
+def _arm(name: str, title: str, recipe: Callable[[Task], Recipe]) -> Arm:
+    return Arm(name, title, recipe, episodes(), settings={"minibatches": 1})
+
+
 add(
-    Arm("agent_grpo", "GRPO, the same for all steps", named("grpo", aggregation="token_mean"), episodes()),
-    Arm("agent_returns", "discounted returns, no graph", _steps(Advantage(discounted)), episodes()),
-    Arm("gigpo", "GiGPO", _steps(Advantage("graph.gigpo", options={"gamma": GAMMA, "scale": "std"})), episodes()),
-    Arm(
-        "gigpo_undiscounted",
-        "GiGPO, gamma 1",
-        _steps(Advantage("graph.gigpo", options={"gamma": 1.0, "scale": "std"})),
-        episodes(),
+    _arm("agent_grpo", "GRPO, the same for all steps", named("grpo", aggregation="token_mean")),
+    _arm("agent_returns", "discounted returns, no graph", _steps(Advantage(discounted))),
+    _arm("gigpo", "GiGPO", _steps(Advantage("graph.gigpo", options={"gamma": GAMMA, "scale": "std"}))),
+    _arm(
+        "gigpo_undiscounted", "GiGPO, gamma 1", _steps(Advantage("graph.gigpo", options={"scale": "std", "gamma": 1.0}))
     ),
-    Arm("hgpo", "HGPO", _steps(Advantage("graph.hgpo", options={"gamma": GAMMA})), episodes()),
-    Arm("salt", "SALT (a reconstruction)", _steps(Advantage("graph.salt", base="group.grpo")), episodes()),
+    _arm("hgpo", "HGPO", _steps(Advantage("graph.hgpo", options={"gamma": GAMMA}))),
+    _arm("salt", "SALT (a reconstruction)", _steps(Advantage("graph.salt", base="group.grpo"))),
 )

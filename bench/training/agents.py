@@ -158,6 +158,10 @@ class Agents:
             raise ValueError(msg)
         yield from range(first, first + SEEDS_OF_A_RUN)
 
+    def accuracy(self, model: CharTransformer, seeds: Sequence[int], *, seed: int, samples: int = 1) -> Accuracy:
+        """See :func:`evaluate_agents`."""
+        return evaluate_agents(model, self, seeds, seed=seed, samples=samples)
+
     @torch.no_grad()
     def play(
         self,

@@ -7,7 +7,7 @@ import itertools
 import json
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from bench.training import model as models
+from bench.training import tasks
 from bench.training.arms import Pool, Scene
-from bench.training.evaluate import accuracy
+from bench.training.evaluate import Accuracy, accuracy
 from bench.training.sample import Sample
 from bench.training.table import ARMS
-from bench.training.tasks import get
+from bench.training.tasks import Task
 from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
@@ -54,12 +55,21 @@ class Plan:
         return f"{short}-{rest:08x}" if self.held_out else f"{short}-tuning-{rest:08x}"
 
 
+def task_of(name: str) -> Any:
+    """A task of single responses, or a level for agents."""
+    if name in tasks.names():
+        return tasks.get(name)
+    from bench.training.agents import Agents  # only who plays needs minigrid
+
+    return Agents(name)
+
+
 class Run:
     """The state of a run; :meth:`lines` goes on with it to the end."""
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder / plan.name
-        self.task, self.arm = get(plan.task), ARMS[plan.arm]
+        self.task, self.arm = task_of(plan.task), ARMS[plan.arm]
         self.recipe = self.arm.recipe(self.task)
         self.settings = Settings(**{"learning_rate": plan.learning_rate, **self.arm.settings})
         self.model = models.load(self.task.checkpoint)
@@ -132,7 +142,7 @@ class Run:
     def _evaluate(self) -> dict[str, Any]:
         items = (self.task.held_out if self.plan.held_out else self.task.tuning)[: self.plan.items]
         with self.clock("evaluation"):
-            now = accuracy(self.model, self.task, items, seed=EVALUATION_SEED, samples=self.plan.samples)
+            now = self._accuracy(items)
         line: dict[str, Any] = {**dataclasses.asdict(self.plan), "step": self.scene.step, **self.totals}
         line |= {name: round(x, 6) for name, x in zip(("accuracy", "greedy", "entropy", "length"), now, strict=True)}
         if self.recent:
@@ -144,6 +154,12 @@ class Run:
         self.written.append(line)
         self._save()
         return line
+
+    def _accuracy(self, items: Sequence[Any]) -> Accuracy:
+        options = {"seed": EVALUATION_SEED, "samples": self.plan.samples}
+        if isinstance(self.task, Task):
+            return accuracy(self.model, self.task, items, **options)
+        return self.task.accuracy(self.model, items, **options)
 
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

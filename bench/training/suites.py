@@ -88,6 +88,15 @@ SUITES = {
         Suite("stale", "A sampler that lags eight steps", ("sums",), STALE),
         Suite("packed", "Prefix-tree batches", ("sums",), ("spo_tree_flat", "spo_tree"), baseline="spo_tree_flat"),
         Suite(
+            "agents",
+            "Credit on the steps of agents",
+            ("babyai",),
+            AGENTS,
+            baseline="agent_grpo",
+            rates=dict.fromkeys(AGENTS, 3e-4),
+            options={"budget": 30_000, "items": 200, "samples": 1},
+        ),
+        Suite(
             "quick",
             "Flat groups and trees, quickly",
             ("short_sums",),
