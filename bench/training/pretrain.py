@@ -35,7 +35,7 @@ class Stage:
 # Found by trial on the tuning items: after these, groups of rollouts mix right and wrong answers.
 STAGES = {
     "sums": (Stage(1200, 2e-3, 0.0), Stage(100, 1e-3, 0.12)),
-    "logic": (Stage(1200, 2e-3, 0.0, 128, 4), Stage(100, 1e-3, 0.25, 128, 4)),
+    "logic": (Stage(400, 2e-3, 0.0, 128, 4), Stage(125, 1e-3, 0.25, 128, 4)),
 }
 WARMUP = 50
 
