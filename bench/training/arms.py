@@ -80,6 +80,7 @@ class Arm:
 
 
 PROMPTS, SIZE = 64, 8
+PACKED = {"packed": True}  # the same losses, and less to compute: see the arm spo_tree_flat
 
 
 def flat(size: int = SIZE, prompts: int = PROMPTS) -> Draw:
@@ -128,12 +129,13 @@ add(
     Arm("grpo", "GRPO, flat groups", named("grpo"), flat()),
     Arm("dr_grpo", "Dr. GRPO", named("dr_grpo"), flat()),
     Arm("rloo", "RLOO", named("rloo"), flat()),
-    Arm("spo_tree", "SPO-tree", named("spo_tree"), levels()),
+    Arm("spo_tree", "SPO-tree", named("spo_tree"), levels(), settings=PACKED),
     Arm(
         "outside_subtree",
         "outside_subtree on the trees of SPO",
         named("spo_tree", advantage=Advantage("tree.outside_subtree", options={"value": "mean_of_children"})),
         levels(),
+        settings=PACKED,
     ),
-    Arm("spo_tree_packed", "SPO-tree, prefix-tree batches", named("spo_tree"), levels(), settings={"packed": True}),
+    Arm("spo_tree_flat", "SPO-tree, each rollout computed by itself", named("spo_tree"), levels()),
 )

@@ -13,7 +13,7 @@ from rollmath.demo.model import CharTransformer, ModelConfig, load, save
 
 WIDTH, LAYERS, HEADS = 128, 3, 4
 
-__all__ = ["Cache", "CharTransformer", "advance", "load", "prefill", "run", "save", "untrained"]
+__all__ = ["Cache", "CharTransformer", "advance", "feed", "load", "prefill", "run", "save", "untrained"]
 
 
 def untrained(vocabulary: int, context: int) -> CharTransformer:
@@ -85,6 +85,31 @@ def advance(model: CharTransformer, cache: Cache, tokens: Tensor, positions: Ten
         x = x + block.out(mixed.reshape(len(x), -1))
         x = x + block.down(F.gelu(block.up(block.norm_mlp(x))))
     return logits(model, x)
+
+
+def feed(model: CharTransformer, cache: Cache, tokens: Tensor, counts: Tensor, positions: Tensor) -> Tensor:
+    """Append to each row the first ``counts`` ``[B]`` of its ``tokens`` ``[B, T]``, from its position ``[B]`` on.
+
+    Return the logits ``[B, V]`` after the last of them; those of a row that gets none mean nothing.
+    """
+    columns = torch.arange(tokens.shape[1])
+    rows, which = (columns < counts[:, None]).nonzero(as_tuple=True)
+    at = positions[rows] + which
+    end = int(at.max()) + 1
+    mask = (torch.arange(end) <= (positions[:, None] + columns)[..., None])[:, None]
+    x, heads = model.embedding(tokens[rows, which]) + model.position(at), model.config.heads
+    query = x.new_zeros(*tokens.shape, heads, model.config.width // heads)
+    for layer, block in enumerate(model.blocks):
+        qkv = block.qkv(block.norm_attention(x)).view(len(x), 3, heads, -1)
+        cache.keys[layer, rows, :, at] = qkv[:, 1]
+        cache.values[layer, rows, :, at] = qkv[:, 2]
+        query[rows, which] = qkv[:, 0]
+        mixed = F.scaled_dot_product_attention(
+            query.transpose(1, 2), cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end], attn_mask=mask
+        )
+        x = x + block.out(mixed.transpose(1, 2)[rows, which].reshape(len(x), -1))
+        x = x + block.down(F.gelu(block.up(block.norm_mlp(x))))
+    return logits(model, x[counts.cumsum(0) - 1])
 
 
 def _forward(

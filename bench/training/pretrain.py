@@ -22,7 +22,7 @@ from bench.training.tasks.base import BLANK, PRETRAINING_SEED
 class Stage:
     """So many steps of AdamW, on workings of which a share of the steps is wrong.
 
-    ``parts`` of a batch, each of workings about as long, are run one after the other, which spares padding.
+    A batch is run in ``parts``, each of workings that are about as long, which spares padding.
     """
 
     steps: int
@@ -34,6 +34,7 @@ class Stage:
 
 # Found by trial on the tuning items: after these, groups of rollouts mix right and wrong answers.
 STAGES = {
+    "countdown": (Stage(1000, 2e-3, 0.0, 64), Stage(100, 1e-3, 0.1, 64)),
     "sums": (Stage(1200, 2e-3, 0.0), Stage(100, 1e-3, 0.12)),
     "logic": (Stage(400, 2e-3, 0.0, 128, 4), Stage(125, 1e-3, 0.25, 128, 4)),
 }

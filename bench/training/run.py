@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,14 +16,19 @@ import numpy as np
 import torch
 
 from bench.training import model as models
-from bench.training.arms import ARMS, Pool, Scene
+from bench.training.arms import Pool, Scene
 from bench.training.evaluate import accuracy
 from bench.training.sample import Sample
+from bench.training.table import ARMS
 from bench.training.tasks import get
 from bench.training.update import Progress, Settings, update
 from rollmath.demo.clock import Clock
 
 EVALUATION_SEED = 77
+LOSS_METRICS = (
+    "approx_kl", "clip_high", "clip_low", "gate_high", "gate_low", "importance_high", "importance_low", "over_cap",
+    "ratio_max",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,10 @@ class Plan:
     task: str
     arm: str
     seed: int
-    budget: int = 400_000
+    budget: int = 200_000
     learning_rate: float = 1e-4
-    evaluations: int = 8
-    items: int = 400
+    evaluations: int = 5
+    items: int = 600
     samples: int = 2
     pool: int = 1024
     held_out: bool = True
@@ -44,7 +50,8 @@ class Plan:
     def name(self) -> str:
         """A name for files: different for plans that differ."""
         short = f"{self.task}-{self.arm}-lr{self.learning_rate:g}-b{self.budget // 1000}k-s{self.seed}"
-        return short if self.held_out else f"{short}-tuning"
+        rest = zlib.crc32(repr(self).encode())
+        return f"{short}-{rest:08x}" if self.held_out else f"{short}-tuning-{rest:08x}"
 
 
 class Run:
@@ -95,8 +102,9 @@ class Run:
             # Over at the step that is nearest to the end of the budget.
             over = self.totals["sampled_tokens"] * (1 + 0.5 / self.scene.step) > self.plan.budget
             if over or self.totals["sampled_tokens"] >= self.marks[len(self.written)]:
-                if over and len(self.written) < self.plan.evaluations:  # a step went over several marks
-                    self.written += [self.written[-1]] * (self.plan.evaluations - len(self.written))
+                while over and len(self.written) < self.plan.evaluations:  # a step went over several marks
+                    self.written.append(self.written[-1])
+                    yield self.written[-1]
                 yield self._evaluate()
 
     def _step(self) -> float:
@@ -181,4 +189,4 @@ def _facts(sample: Sample, done: Progress) -> dict[str, float]:
     }
     if done.gradient_norms:
         facts["gradient_norm"] = float(np.mean(done.gradient_norms))
-    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items()}
+    return facts | {name: float(np.mean(values)) for name, values in done.metrics.items() if name in LOSS_METRICS}

@@ -32,6 +32,7 @@ class Sample:
         sampled: how many tokens the step has sampled: one that several rollouts share counts once; those of probes and
             of rollouts that are thrown away count too. This is what a budget is of.
         mask: which tokens the agent has written, bool ``[R, T]``; None for all.
+        trained: which of them train, bool ``[R, T]``; None for all.
         columns: what the recipe wants besides, by name.
         paths: of a tree: ids of the nodes from the root to the leaf of each rollout.
         path_lengths: of a tree: their tokens; those of the root are the prompt.
@@ -48,6 +49,7 @@ class Sample:
     rewards: NDArray[np.float64]
     sampled: int
     mask: Tensor | None = None
+    trained: Tensor | None = None
     columns: dict[str, Any] = field(default_factory=dict)
     paths: list[list[int]] | None = None
     path_lengths: list[list[int]] | None = None

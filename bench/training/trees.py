@@ -14,15 +14,18 @@ from bench.training.tasks.base import BLANK
 
 
 class Growing:
-    """Trees while they grow. A node is some tokens after those of its parent; the roots are the bare prompts."""
+    """Trees while they grow. A node is some tokens after those of its parent.
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.items = list(items)
-        self.prompts = Prefixes.of(items).tokens
-        self.parents = [-1] * len(items)
-        self.tokens: list[list[int]] = [[] for _ in items]
-        self.logprobs: list[list[float]] = [[] for _ in items]
-        self.entropy: list[list[float]] = [[] for _ in items]
+    The roots are the bare prompts: the first ``trees`` nodes are those of the first prompt, and so on.
+    """
+
+    def __init__(self, items: Sequence[Item], trees: int = 1) -> None:
+        self.items, self.trees = list(items), trees
+        self.prompts = Prefixes.of(items).tokens.repeat_interleave(trees, 0)
+        self.parents = [-1] * len(self.prompts)
+        self.tokens: list[list[int]] = [[] for _ in self.parents]
+        self.logprobs: list[list[float]] = [[] for _ in self.parents]
+        self.entropy: list[list[float]] = [[] for _ in self.parents]
         self.leaves: list[int] = []
         self.sampled = 0
 
@@ -62,6 +65,17 @@ class Growing:
             column[node] = column[node][at:]
         return upper
 
+    def split(self, leaf: int, at: int) -> int:
+        """The node of the path to ``leaf`` that ends where ``at`` tokens are written; cut out if there is none."""
+        left = at
+        for node in self.path(leaf):
+            size = len(self.tokens[node])
+            if left <= size:
+                return node if left == size else self.cut(node, left)
+            left -= size
+        msg = f"split(): 'at' must be at most {at - left}, the tokens up to the end of node {leaf}, got {at}"
+        raise ValueError(msg)
+
     def prefixes(self, nodes: Sequence[int]) -> Prefixes:
         """Prompt and tokens up to the end of each node."""
         paths = [self.path(v) for v in nodes]
@@ -80,9 +94,10 @@ class Growing:
             tokens[row, :n] = torch.tensor([t for v in path for t in self.tokens[v]], dtype=torch.int64)
             logprobs[row, :n] = torch.tensor([x for v in path for x in self.logprobs[v]])
             entropy[row, :n] = torch.tensor([x for v in path for x in self.entropy[v]])
-        group = np.array([path[0] for path in paths])
+        roots = np.array([path[0] for path in paths])
+        group = roots // self.trees
         return Sample(
-            self.prompts[group], group, tokens, logprobs, entropy, lengths,
+            self.prompts[roots], group, tokens, logprobs, entropy, lengths,
             score(task, self.items, group, tokens, lengths), self.sampled,
             paths=paths, path_lengths=[[len(self.tokens[v]) for v in path] for path in paths], items=self.items,
         )  # fmt: skip

@@ -48,9 +48,10 @@ class Progress:
 
 def rows_of(sample: Sample) -> rm.Rows:
     """A row a rollout."""
-    if sample.mask is None:
+    masks = [mask for mask in (sample.mask, sample.trained) if mask is not None]
+    if not masks:
         return rm.Rows(np.arange(len(sample)), sample.lengths)
-    flat = sample.mask[inside(sample)].numpy()
+    flat = torch.stack(masks).all(0)[inside(sample)].numpy()
     return rm.Rows(np.arange(len(sample)), sample.lengths, mask=rm.Ragged.from_lengths(flat, sample.lengths))
 
 
@@ -62,6 +63,8 @@ def inside(sample: Sample) -> Tensor:
 def prepare(recipe: rm.recipes.Recipe, sample: Sample) -> rm.recipes.Batch:
     """What trains, and its advantages."""
     columns = dict(sample.columns)
+    if not recipe.advantage.on_steps:  # every arm of an agent samples what the agent saw and did
+        columns = {name: x for name, x in columns.items() if name not in {"states", "actions"}}
     if recipe.advantage.of_rollouts:
         columns |= {"paths": sample.paths, "path_lengths": sample.path_lengths}
     return recipe.prepare(sample.rewards, sample.group, rows=rows_of(sample), **columns)
@@ -124,7 +127,7 @@ def update(
         minibatches = list(parts(recipe, sample, settings))
     for part, active in minibatches:
         done.trained_tokens += int(part.rows.trained.sum())
-        done.signal_tokens += _signal(part)
+        done.signal_tokens += signal_tokens(part, sample)
         if not len(active):
             continue
         members = np.asarray(part.rows.rollouts.ids)
@@ -198,10 +201,22 @@ def _active(batch: rm.recipes.Batch) -> NDArray[np.bool_]:
     return (of_rows != 0) & (rows.trained > 0)
 
 
-def _signal(batch: rm.recipes.Batch) -> int:
-    """Trained tokens whose advantage is not zero."""
-    rows, values = batch.rows, batch.advantages
-    if isinstance(values, rm.Ragged):
+def signal_tokens(part: rm.recipes.Batch, sample: Sample) -> int:
+    """Sampled tokens that train with an advantage that is not zero; one that several rollouts share counts once."""
+    rows, values = part.rows, part.advantages
+    if not isinstance(values, rm.Ragged):
+        live = np.repeat(_active(part), rows.lengths)
+    else:
         live = np.asarray(values.values) != 0
-        return int((live & np.asarray(rows.mask, bool)).sum() if rows.mask is not None else live.sum())
-    return int(rows.trained[_active(batch)].sum())
+    if rows.mask is not None:
+        live &= np.asarray(rows.mask, bool)
+    if sample.paths is None or sample.path_lengths is None:
+        return int(live.sum())
+    places: dict[tuple[int, int], int] = {}  # of a node of a tree: the number of its first token
+    total, tokens = 0, []
+    for row in np.asarray(rows.rollouts.ids).tolist():
+        for node, n in list(zip(sample.paths[row], sample.path_lengths[row], strict=True))[1:]:
+            start = places.setdefault((int(sample.group[row]), node), total)
+            total += n
+            tokens.append(np.arange(start, start + n))
+    return len(np.unique(np.concatenate(tokens)[live]))
