@@ -1,6 +1,7 @@
 # `make help` lists the targets. Everything happens in .venv (and .venv-peers for the long tests).
 PYTHON ?= python3
 OUT ?= demo-output
+EVIDENCE ?= all
 BIN := .venv/bin
 PEERS := .venv-peers/bin
 # The oldest Triton that is still found beside a current torch, in a folder that goes before the environment's own. Its
@@ -13,7 +14,7 @@ SOURCES := $(shell find rust kernels -name '*.rs' -o -name '*.py' -o -name Cargo
 PYTEST_FLAGS ?= -q -m "not peers" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-peers kernels-aot test-old-triton conformance bench bench-quick bench-gpu lint format docs wheel clean
+.PHONY: help demo test test-peers kernels-aot test-old-triton conformance bench bench-quick bench-gpu evidence evidence-quick lint format docs wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -66,7 +67,7 @@ test: lint  ## everything that should hold before a commit
 	cargo test --locked
 	$(BIN)/pytest $(PYTEST_FLAGS)
 
-test-peers: .make/peers kernels-aot test-old-triton  ## the long form: other trainers' own functions, all GPUs, an old Triton
+test-peers: .make/peers kernels-aot test-old-triton evidence-quick  ## the long form: other trainers' own functions, all GPUs, an old Triton
 	$(PEERS)/python -m pytest tests/conformance -m peers
 
 kernels-aot: .make/dev  ## compile the Triton kernels for all GPUs and hold their machine code to its limits (AOT="--write")
@@ -89,6 +90,13 @@ bench-quick: .make/dev  ## small sizes: does every benchmark run, and do all out
 
 bench-gpu:  ## on a machine with a GPU and rollmath installed: check against float64, time, compare, judge (GPU="--only rows")
 	$(PYTHON) -m bench.gpu $(GPU)
+
+evidence: .make/dev  ## the runs of docs/evidence.md that bench/results/training lacks, its tables and pictures (EVIDENCE="trees --task sums")
+	$(BIN)/python -m bench.training run $(EVIDENCE)
+	$(BIN)/python -m bench.training page
+
+evidence-quick: .make/dev  ## three methods, two seeds: does the direction of docs/evidence.md come out again?
+	$(BIN)/python -m bench.training quick
 
 wheel: .make/dev  ## build dist/*.whl and the sdist
 	$(BIN)/maturin build --release --locked --sdist --out dist

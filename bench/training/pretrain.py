@@ -23,13 +23,15 @@ class Stage:
     steps: int
     rate: float
     slip: float
+    batch: int = 256
 
 
 # Found by trial on the tuning items: after these, groups of rollouts mix right and wrong answers.
 STAGES = {
+    "countdown": (Stage(1000, 2e-3, 0.0, 64), Stage(100, 1e-3, 0.1, 64)),
     "sums": (Stage(1200, 2e-3, 0.0), Stage(100, 1e-3, 0.12)),
 }
-BATCH, WARMUP = 256, 50
+WARMUP = 50
 
 
 def pretrain(name: str, *, seed: int = 0, every: int = 100, stages: tuple[Stage, ...] | None = None) -> None:
@@ -43,7 +45,7 @@ def pretrain(name: str, *, seed: int = 0, every: int = 100, stages: tuple[Stage,
         warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / WARMUP))
         for step in range(1, stage.steps + 1):
             rows = []
-            for item in itertools.islice(stream, BATCH):
+            for item in itertools.islice(stream, stage.batch):
                 row = [*item.prompt, *task.encode(task.worked(item, dice, stage.slip))]
                 if len(row) > task.context:
                     msg = f"{name}: a working of {len(row) - task.prompt_width} tokens, {task.max_response} are room"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -37,9 +38,9 @@ class Plan:
     task: str
     arm: str
     seed: int
-    budget: int = 300_000
+    budget: int = 200_000
     learning_rate: float = 1e-4
-    evaluations: int = 6
+    evaluations: int = 5
     items: int = 600
     samples: int = 2
     pool: int = 1024
@@ -49,7 +50,8 @@ class Plan:
     def name(self) -> str:
         """A name for files: different for plans that differ."""
         short = f"{self.task}-{self.arm}-lr{self.learning_rate:g}-b{self.budget // 1000}k-s{self.seed}"
-        return short if self.held_out else f"{short}-tuning"
+        rest = zlib.crc32(repr(self).encode())
+        return f"{short}-{rest:08x}" if self.held_out else f"{short}-tuning-{rest:08x}"
 
 
 class Run:

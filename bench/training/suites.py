@@ -64,7 +64,7 @@ TREES = (
     "tree_grpo",
 )
 SELECT = (
-    "grpo", "stratified", "quantile", "knapsack", "grpo_16", "random_4of16", "pods", "d3s", "d3s_tokens", "coin",
+    "grpo", "stratified", "quantile", "grpo_16", "random_4of16", "pods", "d3s", "d3s_tokens", "coin",
 )  # fmt: skip
 STALE = ("grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
 AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_undiscounted", "hgpo", "salt")
@@ -78,20 +78,22 @@ SUITES = {
             ("sums",),
             ("grpo", "dr_grpo", "rloo", "dapo", "spo_tree", "spo_chain", "tree_rl", "tree_grpo"),
             tuning=True,
-            options={"budget": 200_000, "evaluations": 3},
+            options={"evaluations": 3},
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
-        Suite("selection", "Strata, baselines, selection, budgets", TASKS, SELECT),
+        Suite("selection", "Strata, baselines, selection", TASKS, SELECT),
+        # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.
+        Suite("budgets", "Rollout budgets, 256 prompts", TASKS, ("grpo", "knapsack"), options={"pool": 256}),
         Suite("stale", "A sampler that lags eight steps", ("sums",), STALE),
         Suite("packed", "Prefix-tree batches", ("sums",), ("spo_tree_flat", "spo_tree"), baseline="spo_tree_flat"),
         Suite(
             "quick",
             "Flat groups and trees, quickly",
             ("short_sums",),
-            ("grpo", "dr_grpo", "spo_tree"),
+            ("grpo", "tree_rl", "spo_chain"),
             seeds=(0, 1),
-            options={"budget": 200_000, "evaluations": 4, "items": 400},
+            options={"budget": 120_000, "evaluations": 3, "items": 400},
         ),
     )
 }

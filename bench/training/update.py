@@ -127,7 +127,7 @@ def update(
         minibatches = list(parts(recipe, sample, settings))
     for part, active in minibatches:
         done.trained_tokens += int(part.rows.trained.sum())
-        done.signal_tokens += _signal(part)
+        done.signal_tokens += signal_tokens(part, sample)
         if not len(active):
             continue
         members = np.asarray(part.rows.rollouts.ids)
@@ -201,10 +201,22 @@ def _active(batch: rm.recipes.Batch) -> NDArray[np.bool_]:
     return (of_rows != 0) & (rows.trained > 0)
 
 
-def _signal(batch: rm.recipes.Batch) -> int:
-    """Trained tokens whose advantage is not zero."""
-    rows, values = batch.rows, batch.advantages
-    if isinstance(values, rm.Ragged):
+def signal_tokens(part: rm.recipes.Batch, sample: Sample) -> int:
+    """Sampled tokens that train with an advantage that is not zero; one that several rollouts share counts once."""
+    rows, values = part.rows, part.advantages
+    if not isinstance(values, rm.Ragged):
+        live = np.repeat(_active(part), rows.lengths)
+    else:
         live = np.asarray(values.values) != 0
-        return int((live & np.asarray(rows.mask, bool)).sum() if rows.mask is not None else live.sum())
-    return int(rows.trained[_active(batch)].sum())
+    if rows.mask is not None:
+        live &= np.asarray(rows.mask, bool)
+    if sample.paths is None or sample.path_lengths is None:
+        return int(live.sum())
+    places: dict[tuple[int, int], int] = {}  # of a node of a tree: the number of its first token
+    total, tokens = 0, []
+    for row in np.asarray(rows.rollouts.ids).tolist():
+        for node, n in list(zip(sample.paths[row], sample.path_lengths[row], strict=True))[1:]:
+            start = places.setdefault((int(sample.group[row]), node), total)
+            total += n
+            tokens.append(np.arange(start, start + n))
+    return len(np.unique(np.concatenate(tokens)[live]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
 import queue
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def run_all(plans: Sequence[Plan], *, workers: int, states: Path, results: Path,
     )
     with (
         context.Manager() as manager,
-        ProcessPoolExecutor(workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool,
         Progress(*columns, console=console) as progress,
     ):
         news = manager.Queue()
@@ -89,6 +91,19 @@ def run_all(plans: Sequence[Plan], *, workers: int, states: Path, results: Path,
         waiting = {pool.submit(_work, plan, states, news): plan for plan in missing}
         _collect(waiting, results, progress, whole, news)
         listener.join()
+
+
+def _begin() -> None:
+    """One thread, and an end when the parent has ended, however that came."""
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _work(plan: Plan, states: Path, news: queue.Queue[Any]) -> Lines:
@@ -130,8 +145,3 @@ def _listen(news: queue.Queue[Any], progress: Progress, whole: TaskID) -> None:
         progress.update(bars[plan], completed=tokens, note=f"reward {reward:.2f}")
         if tokens >= 0.95 * plan.budget:
             progress.update(bars[plan], visible=False)
-
-
-def names(plans: Iterable[Plan]) -> list[str]:
-    """For messages."""
-    return [plan.name for plan in plans]
