@@ -22,7 +22,7 @@ STAGES = {
     "babyai_ball": (Stage(60, 2e-3, 0.0), Stage(150, 1e-3, 0.6)),
 }
 EPISODES, BATCH, WARMUP = 5000, 32, 50
-# Shares of the steps of the expert that are random, so that it shows what to do after a mistake, and late in an episode.
+# Shares of the expert's steps that are random, so that it shows what to do after a mistake, and late in an episode.
 DETOURS = {"babyai": 0.3, "babyai_ball": 0.6}
 
 
