@@ -46,7 +46,7 @@ class Level:
 # The first is the main one: find the key, take it, find the locked door, open it. The second is one thing to be found.
 LEVELS = {
     "babyai": Level("BabyAI-UnlockLocal-v0", horizon=28, mission_width=3, view_width=13),
-    "babyai_ball": Level("BabyAI-GoToRedBallNoDists-v0", horizon=16, mission_width=5, view_width=8),
+    "babyai_ball": Level("BabyAI-GoToRedBallNoDists-v0", horizon=12, mission_width=5, view_width=8),
 }
 
 

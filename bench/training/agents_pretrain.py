@@ -19,10 +19,11 @@ from bench.training.tasks.base import BLANK, PRETRAINING_SEED
 # Found by trial on the tuning seeds: after these, most groups of episodes mix success and failure.
 STAGES = {
     "babyai": (Stage(300, 2e-3, 0.0), Stage(40, 5e-4, 0.2)),
-    "babyai_ball": (Stage(150, 2e-3, 0.0), Stage(40, 5e-4, 0.5)),
+    "babyai_ball": (Stage(60, 2e-3, 0.0), Stage(150, 1e-3, 0.6)),
 }
 EPISODES, BATCH, WARMUP = 5000, 32, 50
-DETOURS = 0.3  # share of the steps of the expert that are random, so that it shows what to do after a mistake
+# Shares of the expert's steps that are random, so that it shows what to do after a mistake, and late in an episode.
+DETOURS = {"babyai": 0.3, "babyai_ball": 0.6}
 
 
 class Shown(NamedTuple):
@@ -33,7 +34,7 @@ class Shown(NamedTuple):
     labels: list[int]
 
 
-def show(agents: Agents, seed: int, dice: random.Random) -> Shown:
+def show(agents: Agents, seed: int, dice: random.Random, detours: float) -> Shown:
     """Play an episode as the expert, with detours. It gives up if someone opens a box."""
     episode = Episode(agents.level, 0, seed, agents.level.horizon)
     expert, last, labels, more = BabyAIBot(episode.env), None, [], True
@@ -44,7 +45,7 @@ def show(agents: Agents, seed: int, dice: random.Random) -> Shown:
             break
         if wanted >= len(text.ACTIONS):
             break
-        last = dice.randrange(len(text.ACTIONS)) if dice.random() < DETOURS else wanted
+        last = dice.randrange(len(text.ACTIONS)) if dice.random() < detours else wanted
         labels.append(wanted + text.FIRST_ACTION)
         more = bool(episode.act(last + text.FIRST_ACTION))
     width = agents.prompt_width
@@ -57,7 +58,7 @@ def pretrain_agents(name: str, *, seed: int = 0, every: int = 100, stages: tuple
     agents, dice, begin = Agents(name), random.Random(seed), time.perf_counter()
     model = agents.untrained()
     first = PRETRAINING_SEED + seed * EPISODES
-    shown = [show(agents, first + i, dice) for i in range(EPISODES)]
+    shown = [show(agents, first + i, dice, DETOURS[name]) for i in range(EPISODES)]
     print(f"{name}: {model.size:,} parameters, {EPISODES} episodes in {time.perf_counter() - begin:.0f} s", flush=True)
     for number, stage in enumerate(stages or STAGES[name], 1):
         optimizer = torch.optim.AdamW(model.parameters(), lr=stage.rate, weight_decay=0.01)

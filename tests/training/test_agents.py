@@ -196,18 +196,17 @@ def test_a_word_that_is_no_action_costs_a_step_and_does_nothing(lab):
 
 
 @pytest.mark.parametrize("name", ["babyai", "babyai_ball", "put"])
-def test_the_expert_shows_what_to_do(lab, name, monkeypatch):
+def test_the_expert_shows_what_to_do(lab, name):
     level, dice = lab.agents.Level(*PUT) if name == "put" else None, random.Random(0)
     task = lab.agents.Agents(name, level)
     for seed in range(20):
-        shown = lab.imitation.show(task, lab.base.PRETRAINING_SEED + seed, dice)
+        shown = lab.imitation.show(task, lab.base.PRETRAINING_SEED + seed, dice, 0.4)
         assert len(shown.places) == len(shown.labels) <= task.level.horizon
         assert len(shown.tokens) <= task.context
         follow = [shown.tokens[place + 1] - lab.text.FIRST_ACTION for place in shown.places]
         assert all(0 <= action < len(lab.text.ACTIONS) for action in follow)
-    monkeypatch.setattr(lab.imitation, "DETOURS", 0.0)
     for seed in range(20):
-        shown = lab.imitation.show(task, lab.base.PRETRAINING_SEED + seed, dice)
+        shown = lab.imitation.show(task, lab.base.PRETRAINING_SEED + seed, dice, 0.0)
         assert [shown.tokens[place + 1] for place in shown.places] == shown.labels
         assert len(shown.labels) < task.level.horizon
 
