@@ -224,8 +224,8 @@ def test_the_checkpoints_start_between_failure_and_success(lab):
         task = lab.agents.Agents(name)
         model = lab.model.load(task.checkpoint)
         assert (model.config.vocab, model.config.context) == (len(task.symbols), task.context)
-        now = lab.agents.evaluate_agents(model, task, task.tuning[:64], seed=0)
-        assert 0.1 < now.sampled < 0.5
+        now = lab.agents.evaluate_agents(model, task, task.tuning[:32], seed=0)
+        assert 0.05 < now.sampled < 0.6
         assert 0 < now.entropy < np.log(len(lab.text.ACTIONS)) + 0.05
         assert 1 < now.length <= task.level.horizon
 
