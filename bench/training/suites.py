@@ -23,8 +23,9 @@ class Suite:
         arms: names, in the order of the table.
         baseline: the arm that the others are compared with, seed by seed.
         seeds: of the runs.
-        rates: learning rates of arms other than the default; or all to be run, where ``tuning``.
-        tuning: a suite that chooses settings: all ``RATES``, other seeds, and the tuning items.
+        rates: learning rates of arms other than the default.
+        tuning: a suite that chooses settings: all learning rates of ``grid``, other seeds, and the tuning items.
+        grid: see ``tuning``.
         options: fields of all plans.
     """
 
@@ -36,6 +37,7 @@ class Suite:
     seeds: tuple[int, ...] = SEEDS
     rates: Mapping[str, float] = field(default_factory=dict)
     tuning: bool = False
+    grid: tuple[float, ...] = RATES
     options: Mapping[str, float] = field(default_factory=dict)
 
     def plans(self) -> list[Plan]:
@@ -44,7 +46,7 @@ class Suite:
         for seed in TUNING_SEEDS if self.tuning else self.seeds:
             for task in self.tasks:
                 for arm in self.arms:
-                    rates = RATES if self.tuning else (self.rates.get(arm, Plan.learning_rate),)
+                    rates = self.grid if self.tuning else (self.rates.get(arm, Plan.learning_rate),)
                     plans += [
                         Plan(task, arm, seed, learning_rate=r, held_out=not self.tuning, **self.options) for r in rates
                     ]
@@ -68,6 +70,7 @@ SELECT = (
 )  # fmt: skip
 STALE = ("grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
 AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_1", "hgpo", "salt")
+AGENT_OPTIONS = {"budget": 30_000, "items": 200, "samples": 1}
 
 SUITES = {
     suite.name: suite
@@ -79,6 +82,15 @@ SUITES = {
             ("grpo", "dr_grpo", "rloo", "dapo", "spo_tree", "spo_chain", "tree_rl", "tree_grpo"),
             tuning=True,
             options={"evaluations": 3},
+        ),
+        Suite(
+            "agent_rates",
+            "Learning rates of agents",
+            ("babyai",),
+            ("agent_grpo", "gigpo"),
+            tuning=True,
+            grid=(1e-4, 3e-4, 6e-4),
+            options=AGENT_OPTIONS,
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
@@ -94,7 +106,7 @@ SUITES = {
             AGENTS,
             baseline="agent_grpo",
             rates=dict.fromkeys(AGENTS, 3e-4),
-            options={"budget": 30_000, "items": 200, "samples": 1},
+            options=AGENT_OPTIONS,
         ),
         Suite(
             "quick",
