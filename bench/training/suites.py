@@ -9,7 +9,9 @@ from bench.training.run import Plan
 
 SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
-RATES = (5e-5, 1e-4, 2e-4, 4e-4)
+GRID = (5e-5, 1e-4, 2e-4, 4e-4)
+#: What the suites that tune have chosen: one learning rate for all arms of a task.
+RATES = {"short_sums": 1e-4, "sums": 1e-4, "countdown": 2e-4, "logic": 1e-4, "babyai": 3e-4}
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Suite:
         arms: names, in the order of the table.
         baseline: the arm that the others are compared with, seed by seed.
         seeds: of the runs.
-        rates: learning rates of arms other than the default.
+        rates: learning rates of arms that want another than their task.
         tuning: a suite that chooses settings: all learning rates of ``grid``, other seeds, and the tuning items.
         grid: see ``tuning``.
         options: fields of all plans.
@@ -37,7 +39,7 @@ class Suite:
     seeds: tuple[int, ...] = SEEDS
     rates: Mapping[str, float] = field(default_factory=dict)
     tuning: bool = False
-    grid: tuple[float, ...] = RATES
+    grid: tuple[float, ...] = GRID
     options: Mapping[str, float] = field(default_factory=dict)
 
     def plans(self) -> list[Plan]:
@@ -46,7 +48,7 @@ class Suite:
         for seed in TUNING_SEEDS if self.tuning else self.seeds:
             for task in self.tasks:
                 for arm in self.arms:
-                    rates = self.grid if self.tuning else (self.rates.get(arm, Plan.learning_rate),)
+                    rates = self.grid if self.tuning else (self.rates.get(arm, RATES[task]),)
                     plans += [
                         Plan(task, arm, seed, learning_rate=r, held_out=not self.tuning, **self.options) for r in rates
                     ]
@@ -84,6 +86,15 @@ SUITES = {
             options={"evaluations": 3},
         ),
         Suite(
+            "more_rates",
+            "Learning rates on the other tasks",
+            ("countdown", "logic"),
+            ("grpo", "spo_tree", "spo_chain", "tree_rl"),
+            tuning=True,
+            grid=(1e-4, 2e-4, 4e-4),
+            options={"evaluations": 3},
+        ),
+        Suite(
             "agent_rates",
             "Learning rates of agents",
             ("babyai",),
@@ -105,7 +116,6 @@ SUITES = {
             ("babyai",),
             AGENTS,
             baseline="agent_grpo",
-            rates=dict.fromkeys(AGENTS, 3e-4),
             options=AGENT_OPTIONS,
         ),
         Suite(

@@ -81,7 +81,7 @@ def test_reading_sorts_lines_into_runs_and_leaves_diagnostics_out(lines_of, tmp_
         ({"accuracy": None}, "'accuracy' must be a number from 0, got None"),
         ({"accuracy": math.nan}, "'accuracy' must be a number from 0, got nan"),
         ({"sampled_tokens": -1}, "'sampled_tokens' must be a number from 0, got -1"),
-        ({"accuracy": 0.9}, r"accuracy 0.9 at step 0 of sums-grpo-lr0.0001-b0k-s0, in an earlier line 0.1"),
+        ({"accuracy": 0.9}, r"accuracy 0.9 at step 0 of sums-grpo-lr0.0001-b0k-s0-[0-9a-f]{8}, in an earlier line 0.1"),
     ],
 )
 def test_a_bad_line_is_an_error_with_file_and_line(lines_of, tmp_path: Path, change, says: str) -> None:

@@ -58,7 +58,7 @@ def curves_of(lines) -> dict:
 
 def test_results_word_by_word(lines) -> None:
     assert tables.results(SUITE, "sums", curves_of(lines), TITLES) == (
-        "sums: 100,000 sampled tokens a run; 3 seeds (0, 1, 2); 400 held-out items; 2 samples of each; "
+        "sums: 100,000 sampled tokens a run; 3 seeds (0, 1, 2); 600 held-out items; 2 samples of each; "
         "learning rate 1e-4; fewer seeds: late 2; baseline: GRPO.\n"
         "\n"
         "| arm | start | final | mean | difference | verdict | trained | computed | signal | seconds |\n"
