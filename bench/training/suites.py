@@ -11,7 +11,7 @@ SEEDS = (0, 1, 2, 3, 4)
 TUNING_SEEDS = (100, 101)
 GRID = (5e-5, 1e-4, 2e-4, 4e-4)
 #: What the suites that tune have chosen: one learning rate for all arms of a task.
-RATES = {"short_sums": 1e-4, "sums": 1e-4, "countdown": 2e-4, "logic": 1e-4, "babyai": 3e-4}
+RATES = {"short_sums": 1e-4, "sums": 1e-4, "countdown": 2e-4, "logic": 1e-4, "babyai": 3e-4, "babyai_ball": 3e-4}
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,14 @@ SUITES = {
             AGENTS,
             baseline="agent_grpo",
             options=AGENT_OPTIONS,
+        ),
+        Suite(
+            "agents_ball",
+            "Credit on the steps of agents, a short task",
+            ("babyai_ball",),
+            AGENTS,
+            baseline="agent_grpo",
+            options={**AGENT_OPTIONS, "budget": 8_000, "evaluations": 4},
         ),
         Suite(
             "quick",
