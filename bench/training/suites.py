@@ -67,9 +67,8 @@ TREES = (
     "outside_subtree_eptree",
     "tree_grpo",
 )
-SELECT = (
-    "grpo", "stratified", "quantile", "grpo_16", "random_4of16", "pods", "d3s", "d3s_tokens", "coin",
-)  # fmt: skip
+SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "coin")
+SAMPLES = ("grpo_16", "random_4of16", "pods", "d3s")
 STALE = ("grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
 AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_1", "hgpo", "salt")
 AGENT_OPTIONS = {"budget": 30_000, "items": 200, "samples": 1}
@@ -105,7 +104,8 @@ SUITES = {
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
-        Suite("selection", "Strata, baselines, selection", TASKS, SELECT),
+        Suite("selection", "Strata, a quantile, some of the tokens", TASKS, SELECT),
+        Suite("samples", "A quarter of the rollouts", TASKS, SAMPLES, baseline="grpo_16"),
         # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.
         Suite("budgets", "Rollout budgets, 256 prompts", TASKS, ("grpo", "knapsack"), options={"pool": 256}),
         Suite("stale", "A sampler that lags eight steps", ("sums",), STALE),

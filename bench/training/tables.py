@@ -30,7 +30,8 @@ LEGEND = f"""\
   which the verdict goes. `*` marks what stays clear when all arms of the table are tested together (Holm).
 - *trained*, *computed*, *signal*: tokens for each sampled one: those that the loss counts; those that went through the
   model for it, prompts included; those whose advantage is not 0.
-- *seconds*: wall time of sampling / model (forward, backward, optimiser) / rollmath for each 100,000 sampled tokens.
+- *seconds*: wall time of sampling / model (forward, backward, optimiser) / rollmath for each 100,000 sampled tokens, of
+  the seed that was fastest: two runs went on at a time, and at times others beside them.
 """
 
 _HEAD = ("arm", "start", "final", "mean", "difference", "verdict", "trained", "computed", "signal", "seconds")
@@ -64,7 +65,8 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
         difference, verdict = interval(d.student, "+.3f"), d.verdict + r"\*" * d.holm
     shares = [fixed(mean(lambda c, name=name: c.per_token(name)), ".2f") for name in ("trained", "computed")]
     signal = fixed(mean(lambda c: c.per_token("signal")), ".0%")
-    took = " / ".join(fixed(mean(lambda c, name=name: c.seconds(name)), ".1f") for name in SECTIONS)
+    fastest = min(seeds, key=lambda c: sum(c.seconds(name) for name in SECTIONS))
+    took = " / ".join(fixed(fastest.seconds(name), ".1f") for name in SECTIONS)
     return [
         fixed(mean(lambda c: c.start), ".3f"),
         interval(final),
