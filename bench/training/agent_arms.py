@@ -32,8 +32,13 @@ def discounted(rewards: np.ndarray, steps: rm.Steps, *, gamma: float = GAMMA) ->
 
 
 def _steps(advantage: Advantage) -> Callable[[Task], Recipe]:
-    """The flat arm with other credit, so that no clip and no aggregation differs."""
+    """The flat arm with other credit, so that no clip and no aggregation differs; conventions are the methods' own."""
     return named("grpo", advantage=advantage, aggregation="token_mean")
+
+
+def _gigpo(gamma: float) -> Advantage:
+    """Both terms divided by their spread, as its scripts do where success is the reward."""
+    return Advantage("graph.gigpo", options={"gamma": gamma, "scale": "std"}, convention="GIGPO")
 
 
 def _arm(name: str, title: str, recipe: Callable[[Task], Recipe]) -> Arm:
@@ -43,10 +48,8 @@ def _arm(name: str, title: str, recipe: Callable[[Task], Recipe]) -> Arm:
 add(
     _arm("agent_grpo", "GRPO, the same for all steps", named("grpo", aggregation="token_mean")),
     _arm("agent_returns", "discounted returns, no graph", _steps(Advantage(discounted))),
-    _arm("gigpo", "GiGPO", _steps(Advantage("graph.gigpo", options={"gamma": GAMMA, "scale": "std"}))),
-    _arm(
-        "gigpo_undiscounted", "GiGPO, gamma 1", _steps(Advantage("graph.gigpo", options={"scale": "std", "gamma": 1.0}))
-    ),
-    _arm("hgpo", "HGPO", _steps(Advantage("graph.hgpo", options={"gamma": GAMMA}))),
+    _arm("gigpo", "GiGPO", _steps(_gigpo(GAMMA))),
+    _arm("gigpo_undiscounted", "GiGPO, gamma 1", _steps(_gigpo(1.0))),
+    _arm("hgpo", "HGPO", _steps(Advantage("graph.hgpo", options={"gamma": GAMMA}, convention="HGPO"))),
     _arm("salt", "SALT (a reconstruction)", _steps(Advantage("graph.salt", base="group.grpo"))),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import pickle
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,9 @@ class Run:
 
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.folder = plan, folder / plan.name
+        if plan.arm not in ARMS:
+            msg = f"Run(): 'plan' must have one of the arms {', '.join(ARMS)}, got {plan.arm!r}"
+            raise ValueError(msg)
         self.task, self.arm = task_of(plan.task), ARMS[plan.arm]
         self.recipe = self.arm.recipe(self.task)
         self.settings = Settings(**{"learning_rate": plan.learning_rate, **self.arm.settings})
@@ -183,15 +187,19 @@ class Run:
         path = self.folder / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scene.generator.set_state(state["generator"])
-        self.scene.pool.at, self.scene.step, self.scene.memory = state["pool"], state["step"], state["memory"]
-        self.past.extend(state["past"])
-        self.totals = state["totals"]
-        self.clock.seconds.update(state["seconds"])
-        self.written = json.loads(state["lines"])
+        try:
+            state = torch.load(path, weights_only=True)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.scene.generator.set_state(state["generator"])
+            self.scene.pool.at, self.scene.step, self.scene.memory = state["pool"], state["step"], state["memory"]
+            self.past.extend(state["past"])
+            self.totals = state["totals"]
+            self.clock.seconds.update(state["seconds"])
+            self.written = json.loads(state["lines"])
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as wrong:
+            msg = f"{path}: not the state of this run; delete it to begin the run again ({str(wrong)[:200]})"
+            raise ValueError(msg) from wrong
 
 
 def _facts(sample: Sample, done: Progress) -> dict[str, float]:

@@ -70,7 +70,7 @@ TREES = (
 SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "coin")
 SAMPLES = ("grpo_16", "random_4of16", "pods", "d3s")
 STALE = ("grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
-AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_1", "hgpo", "salt")
+AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_undiscounted", "hgpo", "salt")
 AGENT_OPTIONS = {"budget": 30_000, "items": 200, "samples": 1}
 
 SUITES = {
