@@ -38,7 +38,8 @@ def _steps(advantage: Advantage) -> Callable[[Task], Recipe]:
 
 def _gigpo(gamma: float) -> Advantage:
     """Both terms divided by their spread, as its scripts do where success is the reward."""
-    return Advantage("graph.gigpo", options={"gamma": gamma, "scale": "std"}, convention="GIGPO")
+    options = {"gamma": gamma, "scale": "std", "statistics": "trajectories"}
+    return Advantage("graph.gigpo", options=options, convention="GIGPO")
 
 
 def _arm(name: str, title: str, recipe: Callable[[Task], Recipe]) -> Arm:

@@ -28,13 +28,14 @@ LEGEND = f"""\
   are too narrow: of normal numbers they cover the mean in 84 % of cases.
 - *difference*: mean over the budget minus that of the baseline, seed by seed, with Student's {_LEVEL} interval, by
   which the verdict goes. `*` marks what stays clear when all arms of the table are tested together (Holm).
+- *steps*: training steps in the budget, which differ where steps differ in tokens. Adam goes about as far in each.
 - *trained*, *computed*, *signal*: tokens for each sampled one: those that the loss counts; those that went through the
   model for it, prompts included; those whose advantage is not 0.
 - *seconds*: wall time of sampling / model (forward, backward, optimiser) / rollmath for each 100,000 sampled tokens, of
   the seed that was fastest: two runs went on at a time, and at times others beside them.
 """
 
-_HEAD = ("arm", "start", "final", "mean", "difference", "verdict", "trained", "computed", "signal", "seconds")
+_HEAD = ("arm", "start", "final", "mean", "difference", "verdict", "steps", "trained", "computed", "signal", "seconds")
 
 
 def results(suite: Suite, task: str, curves: Curves, titles: Titles) -> str | None:
@@ -73,6 +74,7 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
         interval(area),
         difference,
         verdict,
+        fixed(mean(lambda c: c.lines[-1]["step"]), ".1f"),
         *shares,
         signal,
         took,

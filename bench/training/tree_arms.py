@@ -1,4 +1,9 @@
-"""Arms that sample trees, or probe their rollouts. Each samples about as many tokens a step as 64 prompts by 8 do."""
+"""Arms that sample trees, or probe their rollouts.
+
+At the start of the sums a step of ``spo_tree`` samples 1.2 times as many tokens as 64 prompts by 8 do, ``vineppo`` and
+``spo_chain`` 1.2 times; what is sampled for the latter falls to half as the policy becomes sure. The others about as
+many.
+"""
 
 from __future__ import annotations
 

@@ -27,11 +27,12 @@ def lab():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
         from bench.training import agents, agents_pretrain, agents_text, model, pretrain, update
+        from bench.training.table import ARMS
         from bench.training.tasks import base
 
         yield SimpleNamespace(
             agents=agents, imitation=agents_pretrain, text=agents_text, model=model, pretrain=pretrain, update=update,
-            base=base,
+            base=base, arms=ARMS,
         )  # fmt: skip
     torch.set_num_threads(threads)
 
@@ -120,6 +121,24 @@ def test_recipes_take_the_columns(lab, played, name):
         byhand = rm.graph.gigpo(table, sample.rewards, statistics="trajectories", convention=rm.conventions.GIGPO)
         np.testing.assert_allclose(values[mask], np.asarray(byhand))
         assert len(np.unique(values[mask][: steps[0]])) > 1, "steps of an episode differ"
+
+
+def test_arms_give_what_the_methods_give(lab, played):
+    _, _, sample = played
+    mask = sample.mask[lab.update.inside(sample)].numpy()
+    steps = rm.Steps.from_episodes(sample.columns["states"], sample.columns["actions"], groups=sample.group)
+    options = {"gamma": 0.95, "convention": rm.conventions.HGPO}
+    returns = rm.graph.step_returns(steps, sample.rewards, gamma=0.95)
+    byhand = {
+        "agent_returns": rm.group.grpo(returns, steps.row_groups),
+        "gigpo": rm.graph.gigpo(steps, sample.rewards, scale="std", convention=rm.conventions.GIGPO),
+        "gigpo_undiscounted": rm.graph.gigpo(steps, sample.rewards, scale="std", gamma=1.0),
+        "hgpo": rm.graph.hgpo(steps, sample.rewards, **options),
+        "salt": rm.graph.salt(steps, rm.group.grpo(sample.rewards, steps.trajectory_groups)),
+    }
+    for name, expected in byhand.items():
+        values = lab.update.prepare(lab.arms[name].recipe(None), sample).advantages.values
+        np.testing.assert_allclose(np.asarray(values)[mask], np.asarray(expected), atol=1e-12)
 
 
 def test_an_update_moves_the_model(lab, played):

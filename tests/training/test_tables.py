@@ -61,14 +61,14 @@ def test_results_word_by_word(lines) -> None:
         "sums: 100,000 sampled tokens a run; 3 seeds (0, 1, 2); 600 held-out items; 2 samples of each; "
         "learning rate 1e-4; fewer seeds: late 2; baseline: GRPO.\n"
         "\n"
-        "| arm | start | final | mean | difference | verdict | trained | computed | signal | seconds |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        "| arm | start | final | mean | difference | verdict | steps | trained | computed | signal | seconds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         '| <a id="duel-sums-grpo"></a>GRPO | 0.200 | 0.600 [0.600, 0.600] | 0.400 [0.400, 0.400] |  | baseline '
-        "| 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
+        "| 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
         '| <a id="duel-sums-rloo"></a>RLOO | 0.200 | 0.707 [0.680, 0.720] | 0.480 [0.460, 0.490] '
-        "| +0.080 [+0.037, +0.123] | better\\* | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
+        "| +0.080 [+0.037, +0.123] | better\\* | 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
         '| <a id="duel-sums-late"></a>late | 0.200 | 0.600 [0.500, 0.700] | 0.400 [0.325, 0.475] '
-        "| +0.000 [-0.953, +0.953] | no clear difference | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
+        "| +0.000 [-0.953, +0.953] | no clear difference | 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
         "\n"
         "Without runs: late (seed 2).\n"
     )
@@ -81,7 +81,7 @@ def test_results_without_the_baseline_and_with_other_rates(lines) -> None:
     text = tables.results(suite, "sums", curves, TITLES)
     assert "learning rate 1e-4, 2e-4 for RLOO; baseline: absent." in text
     assert "No run of the baseline, absent: no differences.\n\nWithout runs: absent (all)." in text
-    assert "| 0.400 [0.400, 0.400] |  |  | 1.00" in text
+    assert "| 0.400 [0.400, 0.400] |  |  | 10.0 | 1.00" in text
 
 
 def test_one_seed_has_no_interval(lines) -> None:
