@@ -88,7 +88,7 @@ def test_one_seed_has_no_interval(lines) -> None:
     suite = replace(SUITE, seeds=(0,))
     text = tables.results(suite, "sums", curves_of(lines), TITLES)
     assert "1 seed (0)" in text
-    assert "| 0.200 | 0.680 | 0.460 | +0.060 | too few seeds | 1.00 |" in text
+    assert "| 0.200 | 0.680 | 0.460 | +0.060 | too few seeds | 10.0 | 1.00 |" in text
 
 
 def test_learning_rates_word_by_word(lines) -> None:
