@@ -8,7 +8,6 @@ import multiprocessing.connection
 import os
 import queue
 import threading
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench import machine
+from bench.training import curves
 from bench.training.run import Plan, Run
 
 Lines = list[dict[str, Any]]
@@ -26,29 +26,9 @@ RESULTS = Path(__file__).parents[1] / "results" / "training"
 _ORDER = ("task", "arm", "held_out", "learning_rate", "budget", "seed", "step", "sampled_tokens")
 
 
-def plan_of(line: dict[str, Any]) -> Plan:
-    """The run that a line is from."""
-    return Plan(**{name: line[name] for name in Plan.__dataclass_fields__})
-
-
 def read(folder: Path = RESULTS) -> dict[Plan, Lines]:
-    """The finished runs of a folder.
-
-    Raises:
-        ValueError: a line that is not one of a run; the message names file and line.
-    """
-    found: defaultdict[Plan, Lines] = defaultdict(list)
-    for path in sorted(folder.glob("*.jsonl")):
-        if path.name == "diagnostics.jsonl":  # its lines are not of runs
-            continue
-        for number, text in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            try:
-                line = json.loads(text)
-                found[plan_of(line)].append(line)
-            except (ValueError, KeyError, TypeError) as wrong:
-                msg = f"{path}:{number}: not a line of a run: {wrong!r}"
-                raise ValueError(msg) from wrong
-    return dict(found)
+    """The finished runs of a folder; a line that is not one of a run raises ValueError with its file and number."""
+    return {plan: list(curve.lines) for plan, curve in curves.read(folder).items()}
 
 
 def write(runs: dict[Plan, Lines], folder: Path = RESULTS) -> None:

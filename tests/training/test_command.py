@@ -85,5 +85,5 @@ def test_a_run_of_an_unknown_arm_or_from_a_broken_state(tmp_path) -> None:
 
 def test_a_half_line_of_results_is_named(tmp_path) -> None:
     (tmp_path / "sums.jsonl").write_text('{"task": "sums", "arm"')
-    with pytest.raises(ValueError, match=r"sums\.jsonl:1: not a line of a run"):
+    with pytest.raises(ValueError, match=r"sums\.jsonl:1: expected a"):
         work.read(tmp_path)
