@@ -13,8 +13,9 @@ from bench.training.model import CharTransformer
 from bench.training.sample import Sample, sample_flat
 from bench.training.tasks import Item, Task
 from bench.training.trees import level_tree
+from bench.training.update import Settings
 from rollmath import recipes
-from rollmath.recipes import Advantage, Recipe
+from rollmath.recipes import Recipe
 
 
 class Pool:
@@ -79,7 +80,7 @@ class Arm:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-PROMPTS, SIZE = 64, 8
+PROMPTS, SIZE, MINIBATCHES = 64, 8, Settings().minibatches
 PACKED = {"packed": True}  # the same losses, and less to compute: see the arm spo_tree_flat
 
 
@@ -93,14 +94,35 @@ def flat(size: int = SIZE, prompts: int = PROMPTS) -> Draw:
     return draw
 
 
-def levels(branching: tuple[int, ...] = (4, 2, 2), segment: int = 9, prompts: int = PROMPTS) -> Draw:
-    """The trees of SPO."""
+def levels(branching: tuple[int, ...] = (4, 2, 2), segment: int | None = None, prompts: int = PROMPTS) -> Draw:
+    """The trees of SPO; a segment is an equal part of a usual response if no length is given."""
 
     def draw(scene: Scene) -> Sample:
         items = [scene.pool.items[i] for i in scene.pool.take(prompts)]
-        return level_tree(scene.model, scene.task, items, branching, segment, scene.generator)
+        width = segment or max(1, round(scene.task.usual_response / len(branching)))
+        return level_tree(scene.model, scene.task, items, branching, width, scene.generator)
 
     return draw
+
+
+def even(draw: Callable[[int], Draw], prompts: int) -> Draw:
+    """As many prompts a step as make it sample what 64 groups of 8 do: 512 times the mean length of its rollouts.
+
+    So a budget has as many steps in all arms. What a prompt takes is what it took in the step before.
+
+    Args:
+        draw: what samples so many prompts.
+        prompts: of the first step.
+    """
+
+    def drawn(scene: Scene) -> Sample:
+        count = int(scene.memory.get("prompts", prompts))
+        sample = draw(count)(scene)
+        wanted = PROMPTS * SIZE * float(sample.lengths.mean()) * count / sample.sampled
+        scene.memory["prompts"] = min(max(MINIBATCHES, round(wanted)), 4 * PROMPTS)
+        return sample
+
+    return drawn
 
 
 def named(name: str, **changes: Any) -> Callable[[Task], Recipe]:
@@ -129,13 +151,4 @@ add(
     Arm("grpo", "GRPO, flat groups", named("grpo"), flat()),
     Arm("dr_grpo", "Dr. GRPO", named("dr_grpo"), flat()),
     Arm("rloo", "RLOO", named("rloo"), flat()),
-    Arm("spo_tree", "SPO-tree", named("spo_tree"), levels(), settings=PACKED),
-    Arm(
-        "outside_subtree",
-        "outside_subtree on the trees of SPO",
-        named("spo_tree", advantage=Advantage("tree.outside_subtree", options={"value": "mean_of_children"})),
-        levels(),
-        settings=PACKED,
-    ),
-    Arm("spo_tree_flat", "SPO-tree, each rollout computed by itself", named("spo_tree"), levels()),
 )

@@ -1,21 +1,27 @@
-"""Arms whose sampler lags behind, as in asynchronous training: what a correction of that is worth."""
+"""Arms whose sampler lags behind, as in asynchronous training: what a correction of that is worth.
+
+A step is a quarter of that of the other arms, with one update, so that a run has many steps that are off-policy.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from bench.training.arms import Arm, add, flat, named
+from bench.training.arms import MINIBATCHES, PROMPTS, Arm, add, flat, named
 from rollmath.loss import DecoupledPPO, Gate, ImportanceWeight
 
-LAG = 8  # training steps
+LAG = 16  # updates: four steps of the other arms
+DRAW = flat(prompts=PROMPTS // MINIBATCHES)
 
 
 def stale(name: str, title: str, *, fresh_prox: bool = True, **changes: Any) -> Arm:
     """GRPO from a sampler of some steps ago; clipped around the model before the update, or around the sampler."""
-    return Arm(name, title, named("grpo", **changes), flat(), lag=LAG, settings={"fresh_prox": fresh_prox})
+    settings = {"minibatches": 1, "fresh_prox": fresh_prox}
+    return Arm(name, title, named("grpo", **changes), DRAW, lag=LAG, settings=settings)
 
 
 add(
+    Arm("small_grpo", "GRPO, 16 prompts and one update a step", named("grpo"), DRAW, settings={"minibatches": 1}),
     stale("stale_coupled", "Stale, clipped around the sampler", fresh_prox=False),
     stale("stale_uncorrected", "Stale, not corrected"),
     stale("stale_tis", "Stale, truncated weights (TIS)", correction=ImportanceWeight(2.0)),

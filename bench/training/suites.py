@@ -69,7 +69,9 @@ TREES = (
 )
 SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "coin")
 SAMPLES = ("grpo_16", "random_4of16", "pods", "d3s")
-STALE = ("grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
+STALE = ("small_grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
+WEIGHTS = ("spo_tree", "spo_tree_every", "outside_subtree_once", "outside_subtree")
+PROBES = ("grpo", *(f"{name}{of}" for name in ("spo_chain", "vineppo") for of in ("", "_2", "_9", "_one")))
 AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_undiscounted", "hgpo", "salt")
 AGENT_OPTIONS = {"budget": 30_000, "items": 200, "samples": 1}
 
@@ -80,8 +82,9 @@ SUITES = {
             "rates",
             "Learning rates",
             ("sums",),
-            ("grpo", "dr_grpo", "rloo", "dapo", "spo_tree", "spo_chain", "tree_rl", "tree_grpo"),
+            (*FLAT, "spo_tree", "spo_chain", "vineppo", "outside_subtree", "tree_rl", "tree_grpo"),
             tuning=True,
+            grid=(5e-5, 1e-4, 2e-4),
             options={"evaluations": 3},
         ),
         Suite(
@@ -108,7 +111,9 @@ SUITES = {
         Suite("samples", "A quarter of the rollouts", TASKS, SAMPLES, baseline="grpo_16"),
         # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.
         Suite("budgets", "Rollout budgets, 256 prompts", TASKS, ("grpo", "knapsack"), options={"pool": 256}),
-        Suite("stale", "A sampler that lags eight steps", ("sums",), STALE),
+        Suite("stale", "A sampler that lags sixteen updates", ("sums",), STALE, baseline="small_grpo"),
+        Suite("weights", "How often a shared token trains", ("sums",), WEIGHTS, baseline="spo_tree"),
+        Suite("probes", "How many probes, and updates", ("sums",), PROBES),
         Suite("packed", "Prefix-tree batches", ("sums",), ("spo_tree_flat", "spo_tree"), baseline="spo_tree_flat"),
         Suite(
             "agents",

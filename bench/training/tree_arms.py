@@ -1,9 +1,4 @@
-"""Arms that sample trees, or probe their rollouts.
-
-At the start of the sums a step of ``spo_tree`` samples 1.2 times as many tokens as 64 prompts by 8 do, ``vineppo`` and
-``spo_chain`` 1.2 times; what is sampled for the latter falls to half as the policy becomes sure. The others about as
-many.
-"""
+"""Arms that sample trees, or probe their rollouts. A step samples about as many tokens as one of flat groups does."""
 
 from __future__ import annotations
 
@@ -13,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import rollmath as rm
-from bench.training.arms import PACKED, Arm, Draw, Scene, add, named
+from bench.training.arms import PACKED, Arm, Draw, Scene, add, even, levels, named
 from bench.training.chains import Cut, by_probability, by_steps, probed, segment_gains
 from bench.training.sample import Sample
 from bench.training.search import step_tree, surprisal_tree
@@ -110,23 +105,66 @@ def segments(name: str, threshold: float | None) -> Callable[[Task], Recipe]:
     return make
 
 
-EPTREE = surprisal_trees(70, chains=3)
+def eptree(prompts: int) -> Draw:
+    """The trees of TreeRL, with three chains a prompt."""
+    return surprisal_trees(prompts, chains=3)
+
+
+def steps_of(probes: int, prompts: int) -> Draw:
+    """What VinePPO probes."""
+    return even(lambda n: probed_chains(n, by_steps, size=2, probes=probes), prompts)
+
+
+def uncertain(probes: int, prompts: int) -> Draw:
+    """What SPO-chain probes."""
+    return even(lambda n: probed_chains(n, by_probability(1), size=2, probes=probes, threshold=0.9), prompts)
+
+
+ONCE, EVERY = ({"shared": shared, "zeros": zeros} for shared, zeros in (("once", "drop"), ("per_rollout", "keep")))
+OUTSIDE = Advantage("tree.outside_subtree", options={"value": "mean_of_children"})
+SPO, EPTREE = even(lambda n: levels(prompts=n), 56), even(eptree, 70)
+SPO_CHAIN, VINEPPO = segments("spo_chain", 0.9), segments("vineppo", None)
+ONE_UPDATE = {"minibatches": 1}
 
 add(
+    Arm("spo_tree", "SPO-tree", named("spo_tree", **ONCE), SPO, settings=PACKED),
+    Arm(
+        "spo_tree_every",
+        "SPO-tree, a shared token trains in every rollout",
+        named("spo_tree", **EVERY),
+        SPO,
+        settings=PACKED,
+    ),
+    Arm("spo_tree_flat", "SPO-tree, each rollout computed by itself", named("spo_tree", **ONCE), SPO),
+    Arm(
+        "outside_subtree",
+        "outside_subtree on the trees of SPO",
+        named("spo_tree", advantage=OUTSIDE, **EVERY),
+        SPO,
+        settings=PACKED,
+    ),
+    Arm(
+        "outside_subtree_once",
+        "outside_subtree on the trees of SPO, a shared token trains once",
+        named("spo_tree", advantage=OUTSIDE, **ONCE),
+        SPO,
+        settings=PACKED,
+    ),
     Arm("tree_rl", "TreeRL", named("tree_rl"), EPTREE, settings=PACKED),
     Arm(
         "outside_subtree_eptree",
         "outside_subtree on the trees of TreeRL, fresh branches as baselines",
-        named("spo_tree", advantage=Advantage(beside_fresh, level="node")),
+        named("spo_tree", advantage=Advantage(beside_fresh, level="node"), **EVERY),
         with_birth(EPTREE),
         settings=PACKED,
     ),
-    Arm("tree_grpo", "Tree-GRPO", named("tree_grpo"), step_trees(70, trees=3), settings=PACKED),
-    Arm(
-        "spo_chain",
-        "SPO-chain",
-        segments("spo_chain", 0.9),
-        probed_chains(64, by_probability(1), size=2, threshold=0.9),
-    ),
-    Arm("vineppo", "VinePPO: values where steps begin", segments("vineppo", None), probed_chains(48, by_steps, size=2)),
+    Arm("tree_grpo", "Tree-GRPO", named("tree_grpo"), even(lambda n: step_trees(n, trees=3), 70), settings=PACKED),
+    Arm("spo_chain", "SPO-chain", SPO_CHAIN, uncertain(4, 52)),
+    Arm("spo_chain_2", "SPO-chain, 2 probes", SPO_CHAIN, uncertain(2, 88)),
+    Arm("spo_chain_9", "SPO-chain, 9 probes", SPO_CHAIN, uncertain(9, 26)),
+    Arm("spo_chain_one", "SPO-chain, one update a step", SPO_CHAIN, uncertain(4, 52), settings=ONE_UPDATE),
+    Arm("vineppo", "VinePPO: values where steps begin", VINEPPO, steps_of(4, 44)),
+    Arm("vineppo_2", "VinePPO, 2 probes", VINEPPO, steps_of(2, 73)),
+    Arm("vineppo_9", "VinePPO, 9 probes", VINEPPO, steps_of(9, 21)),
+    Arm("vineppo_one", "VinePPO, one update a step", VINEPPO, steps_of(4, 44), settings=ONE_UPDATE),
 )

@@ -125,6 +125,8 @@ def update(
         prox = evaluate_logprobs(model, sample) if settings.fresh_prox else sample.logprobs
     with clock("rollmath"):
         minibatches = list(parts(recipe, sample, settings))
+    if settings.fresh_prox:
+        done.computed_tokens += int(sample.lengths.sum()) + sample.prompts.numel()
     for part, active in minibatches:
         done.trained_tokens += int(part.rows.trained.sum())
         done.signal_tokens += signal_tokens(part, sample)

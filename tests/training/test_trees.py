@@ -18,7 +18,7 @@ with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[2]))
     from bench.training import chains, model, tree_arms, update
     from bench.training.arms import Pool, Scene, levels
-    from bench.training.sample import Continuation
+    from bench.training.sample import Continuation, sample_flat
     from bench.training.table import ARMS
     from bench.training.tasks import get
     from bench.training.trees import Growing
@@ -241,6 +241,24 @@ def test_cuts_at_steps_without_a_threshold_are_vineppo():
     expected = rm.ops.whiten(rm.ops.expand_segments(gains, ends, lengths=sample.lengths).values)
     found = update.prepare(ARMS["vineppo"].recipe(base.task), sample).advantages
     assert np.allclose(found.values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("arm", ["spo_tree", "tree_rl", "tree_grpo", "spo_chain", "vineppo_9"])
+def test_a_step_samples_what_flat_groups_do(arm):
+    base = start()
+    later = Scene(base.model, base.task, Pool(base.items * 4, 0), torch.Generator().manual_seed(0))
+    ARMS[arm].draw(later)
+    sample = ARMS[arm].draw(later)
+    assert sample.sampled == pytest.approx(512 * sample.lengths.mean(), rel=0.2)
+    assert 4 <= later.memory["prompts"] <= 256
+
+
+def test_segments_are_a_third_of_a_usual_response():
+    base = start()
+    sample = sample_flat(base.model, base.task, base.items, 4, torch.Generator().manual_seed(0))
+    assert base.task.usual_response == pytest.approx(sample.lengths.mean(), abs=2)
+    nodes = nodes_of(levels(prompts=PROMPTS)(scene()))
+    assert max(len(tokens) for tokens, _, parent in nodes.values() if 0 <= parent < PROMPTS) == 8
 
 
 def test_beside_fresh_leaves_out_what_a_fork_was_chosen_by():

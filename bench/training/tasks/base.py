@@ -50,6 +50,7 @@ class Task(ABC):
     step_end: ClassVar[str]
     prompt_width: ClassVar[int]
     max_response: ClassVar[int]
+    usual_response: ClassVar[int]  # tokens of the responses of the checkpoint, on average
     held_out_items: ClassVar[int] = 600
 
     @abstractmethod

@@ -30,6 +30,7 @@ class Countdown(Task):
     stop, step_end = ".", ";"
     prompt_width = 10  # four numbers, their commas, the target, two signs
     max_response = 60  # four attempts with four numbers
+    usual_response = 28
 
     def draw(self, seed: int, size: int) -> list[Item]:
         _, drawn = entries("countdown", seed, size, **self._options)

@@ -37,6 +37,7 @@ class Logic(Task):
     stop, step_end = ".", ";"
     prompt_width = 12  # three statements of three symbols, two commas and the colon
     max_response = 95  # seven cases of 3 + 3 * 3 + 1, the eighth, which needs no check, and the stop
+    usual_response = 42
     options: ClassVar[dict[str, int]] = {"n_people": len(PEOPLE), "depth_constraint": 2, "width_constraint": 2}
 
     def draw(self, seed: int, size: int) -> list[Item]:

@@ -15,6 +15,7 @@ class ShortSums(Sums):
     name = "short_sums"
     prompt_width = 12
     max_response = 40
+    usual_response = 24
     options: ClassVar[dict[str, int]] = {"min_terms": 3, "max_terms": 4, "min_digits": 2, "max_digits": 2}
 
     @property

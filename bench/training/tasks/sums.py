@@ -19,6 +19,7 @@ class Sums(Task):
     stop, step_end = ".", ";"
     prompt_width = 15  # five numbers, four operators and the colon
     max_response = 56
+    usual_response = 29
     options: ClassVar[dict[str, int]] = {"min_terms": 3, "max_terms": 5, "min_digits": 2, "max_digits": 2}
 
     def draw(self, seed: int, size: int) -> list[Item]:
