@@ -42,6 +42,11 @@ def _gigpo(gamma: float) -> Advantage:
     return Advantage("graph.gigpo", options=options, convention="GIGPO")
 
 
+def _hgpo(base: str | None = None) -> Advantage:
+    """A step whose view nobody else has seen gets 0, or what the episode gets."""
+    return Advantage("graph.hgpo", options={"gamma": GAMMA}, convention="HGPO", base=base)
+
+
 def _arm(name: str, title: str, recipe: Callable[[Task], Recipe]) -> Arm:
     return Arm(name, title, recipe, episodes(), settings={"minibatches": 1})
 
@@ -51,6 +56,7 @@ add(
     _arm("agent_returns", "discounted returns, no graph", _steps(Advantage(discounted))),
     _arm("gigpo", "GiGPO", _steps(_gigpo(GAMMA))),
     _arm("gigpo_undiscounted", "GiGPO, gamma 1", _steps(_gigpo(1.0))),
-    _arm("hgpo", "HGPO", _steps(Advantage("graph.hgpo", options={"gamma": GAMMA}, convention="HGPO"))),
+    _arm("hgpo", "HGPO", _steps(_hgpo())),
+    _arm("hgpo_base", "HGPO, the whole episode as one more group", _steps(_hgpo(base="group.grpo"))),
     _arm("salt", "SALT (a reconstruction)", _steps(Advantage("graph.salt", base="group.grpo"))),
 )

@@ -72,7 +72,7 @@ SAMPLES = ("grpo_16", "random_4of16", "pods", "d3s")
 STALE = ("small_grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
 WEIGHTS = ("spo_tree", "spo_tree_every", "outside_subtree_once", "outside_subtree")
 PROBES = ("grpo", *(f"{name}{of}" for name in ("spo_chain", "vineppo") for of in ("", "_2", "_9", "_one")))
-AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_undiscounted", "hgpo", "salt")
+AGENTS = ("agent_grpo", "agent_returns", "gigpo", "gigpo_undiscounted", "hgpo", "hgpo_base", "salt")
 AGENT_OPTIONS = {"budget": 30_000, "items": 200, "samples": 1}
 
 SUITES = {
