@@ -91,9 +91,8 @@ SUITES = {
             "more_rates",
             "Learning rates on the other tasks",
             ("countdown", "logic"),
-            ("grpo", "spo_tree", "spo_chain", "tree_rl"),
+            ("grpo", "rloo", "spo_chain", "tree_rl"),
             tuning=True,
-            grid=(1e-4, 2e-4, 4e-4),
             options={"evaluations": 3},
         ),
         Suite(
