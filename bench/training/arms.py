@@ -105,7 +105,7 @@ def levels(branching: tuple[int, ...] = (4, 2, 2), segment: int | None = None, p
     return draw
 
 
-def even(draw: Callable[[int], Draw], prompts: int) -> Draw:
+def even(draw: Callable[[int], Draw], prompts: int, **others: int) -> Draw:
     """As many prompts a step as make it sample what 64 groups of 8 do: 512 times the mean length of its rollouts.
 
     So a budget has as many steps in all arms. What a prompt takes is what it took in the step before.
@@ -113,10 +113,11 @@ def even(draw: Callable[[int], Draw], prompts: int) -> Draw:
     Args:
         draw: what samples so many prompts.
         prompts: of the first step.
+        others: of the first step of tasks where that would be far off.
     """
 
     def drawn(scene: Scene) -> Sample:
-        count = int(scene.memory.get("prompts", prompts))
+        count = int(scene.memory.get("prompts", others.get(scene.task.name, prompts)))
         sample = draw(count)(scene)
         wanted = PROMPTS * SIZE * float(sample.lengths.mean()) * count / sample.sampled
         scene.memory["prompts"] = min(max(MINIBATCHES, round(wanted)), 4 * PROMPTS)

@@ -15,6 +15,9 @@ from bench.training.tasks import Item, Task
 from bench.training.tasks.base import BLANK
 from bench.training.update import inside
 
+# Tokens of low probability from one cut to the next: a rollout has two or three cuts, as many as steps.
+STRIDES = {"countdown": 8, "logic": 7}
+
 Cut = Callable[[Sample, Task], rm.Ragged]
 
 
@@ -25,6 +28,11 @@ def by_probability(stride: int, threshold: float = 0.9) -> Cut:
         return rm.ops.cut_by_probability(_flat(sample, sample.logprobs), threshold=threshold, stride=stride)
 
     return cut
+
+
+def by_uncertainty(sample: Sample, task: Task) -> rm.Ragged:
+    """As :func:`by_probability`, with the stride of the task."""
+    return by_probability(STRIDES.get(task.name, 1))(sample, task)
 
 
 def by_steps(sample: Sample, task: Task) -> rm.Ragged:

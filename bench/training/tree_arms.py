@@ -9,7 +9,7 @@ import numpy as np
 
 import rollmath as rm
 from bench.training.arms import PACKED, Arm, Draw, Scene, add, even, levels, named
-from bench.training.chains import Cut, by_probability, by_steps, probed, segment_gains
+from bench.training.chains import Cut, by_steps, by_uncertainty, probed, segment_gains
 from bench.training.sample import Sample
 from bench.training.search import step_tree, surprisal_tree
 from bench.training.tasks import Item, Task
@@ -110,14 +110,14 @@ def eptree(prompts: int) -> Draw:
     return surprisal_trees(prompts, chains=3)
 
 
-def steps_of(probes: int, prompts: int) -> Draw:
+def steps_of(probes: int, prompts: int, **others: int) -> Draw:
     """What VinePPO probes."""
-    return even(lambda n: probed_chains(n, by_steps, size=2, probes=probes), prompts)
+    return even(lambda n: probed_chains(n, by_steps, size=2, probes=probes), prompts, **others)
 
 
-def uncertain(probes: int, prompts: int) -> Draw:
+def uncertain(probes: int, prompts: int, **others: int) -> Draw:
     """What SPO-chain probes."""
-    return even(lambda n: probed_chains(n, by_probability(1), size=2, probes=probes, threshold=0.9), prompts)
+    return even(lambda n: probed_chains(n, by_uncertainty, size=2, probes=probes, threshold=0.9), prompts, **others)
 
 
 ONCE, EVERY = ({"shared": shared, "zeros": zeros} for shared, zeros in (("once", "drop"), ("per_rollout", "keep")))
@@ -159,12 +159,24 @@ add(
         settings=PACKED,
     ),
     Arm("tree_grpo", "Tree-GRPO", named("tree_grpo"), even(lambda n: step_trees(n, trees=3), 70), settings=PACKED),
-    Arm("spo_chain", "SPO-chain", SPO_CHAIN, uncertain(4, 52)),
+    Arm("spo_chain", "SPO-chain", SPO_CHAIN, uncertain(4, 52, countdown=34, logic=37)),
     Arm("spo_chain_2", "SPO-chain, 2 probes", SPO_CHAIN, uncertain(2, 88)),
     Arm("spo_chain_9", "SPO-chain, 9 probes", SPO_CHAIN, uncertain(9, 26)),
-    Arm("spo_chain_one", "SPO-chain, one update a step", SPO_CHAIN, uncertain(4, 52), settings=ONE_UPDATE),
-    Arm("vineppo", "VinePPO: values where steps begin", VINEPPO, steps_of(4, 44)),
+    Arm(
+        "spo_chain_one",
+        "SPO-chain, one update a step",
+        SPO_CHAIN,
+        uncertain(4, 52, countdown=34, logic=37),
+        settings=ONE_UPDATE,
+    ),
+    Arm("vineppo", "VinePPO: values where steps begin", VINEPPO, steps_of(4, 44, countdown=37, logic=20)),
     Arm("vineppo_2", "VinePPO, 2 probes", VINEPPO, steps_of(2, 73)),
     Arm("vineppo_9", "VinePPO, 9 probes", VINEPPO, steps_of(9, 21)),
-    Arm("vineppo_one", "VinePPO, one update a step", VINEPPO, steps_of(4, 44), settings=ONE_UPDATE),
+    Arm(
+        "vineppo_one",
+        "VinePPO, one update a step",
+        VINEPPO,
+        steps_of(4, 44, countdown=37, logic=20),
+        settings=ONE_UPDATE,
+    ),
 )
