@@ -120,6 +120,7 @@ SUITES = {
             ("babyai",),
             AGENTS,
             baseline="agent_grpo",
+            seeds=tuple(range(10)),  # they differ more than those of single responses
             options=AGENT_OPTIONS,
         ),
         Suite(
