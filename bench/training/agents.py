@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -158,9 +159,9 @@ class Agents:
             raise ValueError(msg)
         yield from range(first, first + SEEDS_OF_A_RUN)
 
-    def accuracy(self, model: CharTransformer, seeds: Sequence[int], *, seed: int, samples: int = 1) -> Accuracy:
+    def accuracy(self, model: CharTransformer, seeds: Sequence[int], **options: Any) -> Accuracy:
         """See :func:`evaluate_agents`."""
-        return evaluate_agents(model, self, seeds, seed=seed, samples=samples)
+        return evaluate_agents(model, self, seeds, **options)
 
     @torch.no_grad()
     def play(
@@ -233,10 +234,10 @@ def _sample(
 
 
 def evaluate_agents(
-    model: CharTransformer, agents: Agents, seeds: Sequence[int], *, seed: int, samples: int = 1
+    model: CharTransformer, agents: Agents, seeds: Sequence[int], *, seed: int, samples: int = 1, greedy: bool = True
 ) -> Accuracy:
-    """``samples`` episodes and a greedy one of each seed; ``length`` is the mean number of actions."""
+    """``samples`` episodes of each seed, and the likeliest one; ``length`` is the mean number of actions."""
     drawn = agents.play(model, [s for s in seeds for _ in range(samples)], torch.Generator().manual_seed(seed))
-    greedy = agents.play(model, seeds, None)
+    likeliest = float(agents.play(model, seeds, None).rewards.mean()) if greedy else None
     entropy = float(drawn.entropy.sum()) / drawn.sampled
-    return Accuracy(float(drawn.rewards.mean()), float(greedy.rewards.mean()), entropy, drawn.sampled / len(drawn))
+    return Accuracy(float(drawn.rewards.mean()), likeliest, entropy, drawn.sampled / len(drawn))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import rollmath as rm
 from bench.training.model import CharTransformer
 from bench.training.sample import Sample, sample_flat
 from bench.training.tasks import Item, Task
@@ -106,7 +107,7 @@ def levels(branching: tuple[int, ...] = (4, 2, 2), segment: int | None = None, p
 
 
 def even(draw: Callable[[int], Draw], prompts: int, **others: int) -> Draw:
-    """As many prompts a step as make it sample what 64 groups of 8 do: 512 times the mean length of its rollouts.
+    """As many prompts a step as make it sample what 64 groups of 8 do: 512 times the mean length of a flat rollout.
 
     So a budget has as many steps in all arms. What a prompt takes is what it took in the step before.
 
@@ -119,11 +120,21 @@ def even(draw: Callable[[int], Draw], prompts: int, **others: int) -> Draw:
     def drawn(scene: Scene) -> Sample:
         count = int(scene.memory.get("prompts", others.get(scene.task.name, prompts)))
         sample = draw(count)(scene)
-        wanted = PROMPTS * SIZE * float(sample.lengths.mean()) * count / sample.sampled
+        wanted = PROMPTS * SIZE * usual_length(sample) * count / sample.sampled
         scene.memory["prompts"] = min(max(MINIBATCHES, round(wanted)), 4 * PROMPTS)
         return sample
 
     return drawn
+
+
+def usual_length(sample: Sample) -> float:
+    """Mean length of a rollout that is not forked: what is forked often is long, so leaves of a tree are too."""
+    if sample.paths is None:
+        return float(sample.lengths.mean())
+    if sample.flat_length is not None:
+        return sample.flat_length
+    forest = rm.Forest.from_paths(sample.paths, root="first")
+    return float(rm.ops.up(forest, sample.lengths.astype(float), how="mean_of_children")[forest.roots].mean())
 
 
 def named(name: str, **changes: Any) -> Callable[[Task], Recipe]:

@@ -14,17 +14,21 @@ from bench.training.tasks import Item, Task
 
 
 class Accuracy(NamedTuple):
-    """Mean rewards of sampled responses (temperature 1) and of the likeliest ones; nats a token; tokens a response."""
+    """Mean rewards of sampled responses (temperature 1), and of the likeliest ones if these were asked for; nats a
+    token; tokens a response.
+    """
 
     sampled: float
-    greedy: float
+    greedy: float | None
     entropy: float
     length: float
 
 
-def accuracy(model: CharTransformer, task: Task, items: Sequence[Item], *, seed: int, samples: int = 2) -> Accuracy:
-    """``samples`` responses and a greedy one to each item."""
+def accuracy(
+    model: CharTransformer, task: Task, items: Sequence[Item], *, seed: int, samples: int = 2, greedy: bool = True
+) -> Accuracy:
+    """``samples`` responses to each item, and the likeliest one."""
     drawn = sample_flat(model, task, items, samples, torch.Generator().manual_seed(seed))
-    greedy = sample_flat(model, task, items, 1, None)
+    likeliest = float(sample_flat(model, task, items, 1, None).rewards.mean()) if greedy else None
     entropy = float(drawn.entropy.sum()) / drawn.sampled
-    return Accuracy(float(drawn.rewards.mean()), float(greedy.rewards.mean()), entropy, float(np.mean(drawn.lengths)))
+    return Accuracy(float(drawn.rewards.mean()), likeliest, entropy, float(np.mean(drawn.lengths)))

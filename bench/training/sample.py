@@ -37,7 +37,7 @@ class Sample:
         paths: of a tree: ids of the nodes from the root to the leaf of each rollout.
         path_lengths: of a tree: their tokens; those of the root are the prompt.
         items: the prompts.
-
+        flat_length: of a tree: mean length of rollouts that were sampled in one go, if there are any.
     """
 
     prompts: Tensor
@@ -54,6 +54,7 @@ class Sample:
     paths: list[list[int]] | None = None
     path_lengths: list[list[int]] | None = None
     items: Sequence[Item] = ()
+    flat_length: float | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)

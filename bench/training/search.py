@@ -42,6 +42,8 @@ class _Grower:
         room = torch.tensor([self.task.max_response - self.growing.written(node) for node in distinct])
         prefixes = self.growing.prefixes(distinct)
         new = extend(self.model, prefixes, rows, room[rows], self.task.stop_token, self.generator)
+        if not self.growing.leaves:
+            self.growing.flat_length = float(new.lengths.double().mean())
         leaves = self.growing.add([distinct[i] for i in rows.tolist()], new)
         self.growing.leaves += leaves
         return leaves

@@ -28,6 +28,7 @@ class Growing:
         self.entropy: list[list[float]] = [[] for _ in self.parents]
         self.leaves: list[int] = []
         self.sampled = 0
+        self.flat_length: float | None = None
 
     def __len__(self) -> int:
         return len(self.parents)
@@ -100,6 +101,7 @@ class Growing:
             self.prompts[roots], group, tokens, logprobs, entropy, lengths,
             score(task, self.items, group, tokens, lengths), self.sampled,
             paths=paths, path_lengths=[[len(self.tokens[v]) for v in path] for path in paths], items=self.items,
+            flat_length=self.flat_length,
         )  # fmt: skip
 
 

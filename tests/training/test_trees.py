@@ -17,7 +17,7 @@ pytest.importorskip("reasoning_gym", reason="reasoning-gym is not installed")
 with pytest.MonkeyPatch.context() as patch:
     patch.syspath_prepend(str(Path(__file__).parents[2]))
     from bench.training import chains, model, tree_arms, update
-    from bench.training.arms import Pool, Scene, levels
+    from bench.training.arms import Pool, Scene, levels, usual_length
     from bench.training.sample import Continuation, sample_flat
     from bench.training.table import ARMS
     from bench.training.tasks import get
@@ -249,8 +249,19 @@ def test_a_step_samples_what_flat_groups_do(arm):
     later = Scene(base.model, base.task, Pool(base.items * 4, 0), torch.Generator().manual_seed(0))
     ARMS[arm].draw(later)
     sample = ARMS[arm].draw(later)
-    assert sample.sampled == pytest.approx(512 * sample.lengths.mean(), rel=0.2)
+    assert sample.sampled == pytest.approx(512 * usual_length(sample), rel=0.2)
     assert 4 <= later.memory["prompts"] <= 256
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_usual_length_is_that_of_flat_rollouts(name):
+    # Forked rollouts are longer: of the leaves of "levels" by a tenth.
+    base = start()
+    many = Pool(list(itertools.islice(base.task.stream(9), 150)), 0)
+    draw = {"levels": levels(prompts=150), "eptree": tree_arms.eptree(150), "steps": tree_arms.step_trees(150, trees=3)}
+    sample = draw[name](Scene(base.model, base.task, many, torch.Generator().manual_seed(0)))
+    plain = sample_flat(base.model, base.task, sample.items, 8, torch.Generator().manual_seed(1))
+    assert usual_length(sample) == pytest.approx(plain.lengths.mean(), rel=0.03)
 
 
 def test_segments_are_a_third_of_a_usual_response():
