@@ -106,10 +106,10 @@ SUITES = {
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
-        Suite("selection", "Strata, a quantile, some of the tokens", TASKS, SELECT),
-        Suite("samples", "A quarter of the rollouts", TASKS, SAMPLES, baseline="grpo_16"),
+        Suite("selection", "Strata, a quantile, some of the tokens", TASKS[:2], SELECT),
+        Suite("samples", "A quarter of the rollouts", TASKS[:2], SAMPLES, baseline="grpo_16"),
         # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.
-        Suite("budgets", "Rollout budgets, 256 prompts", TASKS, ("grpo", "knapsack"), options={"pool": 256}),
+        Suite("budgets", "Rollout budgets, 256 prompts", TASKS[:2], ("grpo", "knapsack"), options={"pool": 256}),
         Suite("stale", "A sampler that lags sixteen updates", ("sums",), STALE, baseline="small_grpo"),
         Suite("weights", "How often a shared token trains", ("sums",), WEIGHTS, baseline="spo_tree"),
         Suite("probes", "How many probes, and updates", ("sums",), PROBES),
