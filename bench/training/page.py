@@ -122,11 +122,16 @@ def check(results: Path = RESULTS, docs: Path = DOCS, suites: Mapping[str, Suite
 
 
 def pictures(results: Path = RESULTS, docs: Path = DOCS, suites: Mapping[str, Suite] = SUITES) -> list[Path]:
-    """Draw those of all suites with runs."""
+    """Draw those of all suites with runs that the page shows."""
     from bench.training import plots  # matplotlib is only wanted here
 
     runs, titles = curves.read(results), {name: arm.title for name, arm in ARMS.items()}
-    return [path for suite in suites.values() for path in plots.write(suite, runs, titles, docs / PICTURES)]
+    text = (docs / PAGE).read_text(encoding="utf-8")
+
+    def shown(name: str) -> bool:
+        return f"({(PICTURES / name).as_posix()})" in text
+
+    return [path for suite in suites.values() for path in plots.write(suite, runs, titles, docs / PICTURES, shown)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

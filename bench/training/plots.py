@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import matplotlib
@@ -35,8 +35,8 @@ STYLE = {
 }
 
 
-def write(suite: Suite, curves: Curves, titles: Titles, folder: Path) -> list[Path]:
-    """``SUITE-TASK.svg`` for each task with finished runs, and ``SUITE-differences.svg``."""
+def write(suite: Suite, curves: Curves, titles: Titles, folder: Path, wanted: Callable[[str], bool]) -> list[Path]:
+    """``SUITE-TASK.svg`` for each task with finished runs and ``SUITE-differences.svg``, as far as they are wanted."""
     if suite.tuning:
         return []
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,10 +44,11 @@ def write(suite: Suite, curves: Curves, titles: Titles, folder: Path) -> list[Pa
     out = []
     with plt.rc_context(STYLE):
         for task, runs in found.items():
-            out.append(_save(learning(runs, suite.baseline, titles, task), folder / f"{suite.name}-{task}.svg"))
+            if wanted(name := f"{suite.name}-{task}.svg"):
+                out.append(_save(learning(runs, suite.baseline, titles, task), folder / name))
         gaps = {task: stats.differences(runs, suite.baseline) for task, runs in found.items()}
-        if any(gaps.values()):
-            out.append(_save(forest(suite, gaps, titles), folder / f"{suite.name}-differences.svg"))
+        if any(gaps.values()) and wanted(name := f"{suite.name}-differences.svg"):
+            out.append(_save(forest(suite, gaps, titles), folder / name))
     return out
 
 

@@ -1,6 +1,7 @@
 """Tables, pictures and the page: what made-up lines give, word by word."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,7 @@ def test_a_wrong_marker_is_an_error_with_file_and_line(made, text: str, says: st
 def test_pictures_are_small_and_the_same_each_time(made) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     results, docs = made
+    (docs / page.PAGE).write_text("![](images/evidence/duel-sums.svg) ![](images/evidence/duel-differences.svg)")
     paths = page.pictures(results, docs, SUITES)
     assert [path.name for path in paths] == ["duel-sums.svg", "duel-differences.svg"]
     first = [path.read_bytes() for path in paths]
@@ -207,6 +209,13 @@ def test_pictures_are_small_and_the_same_each_time(made) -> None:
         assert any(text.startswith("sums") for text in texts)
     page.pictures(results, docs, SUITES)
     assert [path.read_bytes() for path in paths] == first
+    (docs / page.PAGE).write_text("![](images/evidence/duel-differences.svg)")
+    assert [path.name for path in page.pictures(results, docs, SUITES)] == ["duel-differences.svg"]
+
+
+def test_the_pictures_of_the_page_are_those_of_its_folder() -> None:
+    shown = set(re.findall(r"\(images/evidence/(.+?)\)", (page.DOCS / page.PAGE).read_text("utf-8")))
+    assert shown == {path.name for path in (page.DOCS / page.PICTURES).iterdir()}
 
 
 def test_the_committed_page_is_what_the_committed_lines_give() -> None:
