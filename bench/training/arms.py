@@ -82,6 +82,7 @@ class Arm:
 
 
 PROMPTS, SIZE, MINIBATCHES = 64, 8, Settings().minibatches
+COUNT = "prompts"  # what `even` remembers, which is not about any prompt
 PACKED = {"packed": True}  # the same losses, and less to compute: see the arm spo_tree_flat
 
 
@@ -118,10 +119,10 @@ def even(draw: Callable[[int], Draw], prompts: int, **others: int) -> Draw:
     """
 
     def drawn(scene: Scene) -> Sample:
-        count = int(scene.memory.get("prompts", others.get(scene.task.name, prompts)))
+        count = int(scene.memory.get(COUNT, others.get(scene.task.name, prompts)))
         sample = draw(count)(scene)
         wanted = PROMPTS * SIZE * usual_length(sample) * count / sample.sampled
-        scene.memory["prompts"] = min(max(MINIBATCHES, round(wanted)), 4 * PROMPTS)
+        scene.memory[COUNT] = min(max(MINIBATCHES, round(wanted)), 4 * PROMPTS)
         return sample
 
     return drawn
@@ -161,6 +162,8 @@ def add(*arms: Arm) -> None:
 
 add(
     Arm("grpo", "GRPO, flat groups", named("grpo"), flat()),
+    Arm("grpo_packed", "GRPO, packed as prefix trees", named("grpo"), flat(), settings=PACKED),
     Arm("dr_grpo", "Dr. GRPO", named("dr_grpo"), flat()),
     Arm("rloo", "RLOO", named("rloo"), flat()),
+    Arm("rloo_one", "RLOO, one update a step", named("rloo"), flat(), settings={"minibatches": 1}),
 )

@@ -122,10 +122,10 @@ def parse(path: Path) -> Iterable[tuple[str, Line]]:
 
 
 def _plan(where: str, line: Mapping[str, Any]) -> Plan:
-    if missing := [name for name in (*_PLAN, *_COUNTS, "accuracy", "seconds") if name not in line]:
+    if missing := [name for name in (*_PLAN, *_COUNTS, "accuracy", "entropy", "length", "seconds") if name not in line]:
         msg = f"{where}: expected a line of a run, got one without {', '.join(missing)}"
         raise ValueError(msg)
-    for name in (*_COUNTS, "accuracy", "budget", "evaluations"):
+    for name in (*_COUNTS, "accuracy", "entropy", "length", "budget", "evaluations"):
         x = line[name]
         if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x) or x < 0:
             msg = f"{where}: {name!r} must be a number from 0, got {x!r}"

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.training.arms import Arm, Pool, Scene, flat, named
+from bench.training.arms import COUNT, Arm, Pool, Scene, flat, named
 from bench.training.model import CharTransformer
 from bench.training.sample import Sample
 from bench.training.tasks import Item, Task
@@ -40,7 +40,7 @@ class Fresh(Pool):
 
 
 def opened(sampler: CharTransformer, task: Task, arm: Arm, seed: int) -> Scene:
-    """What the arm draws from; arms of equal seeds meet the same prompts.
+    """What the arm draws from; arms of equal seeds meet the same stream of prompts.
 
     Prompts are new in every batch. An arm that remembers prompts has the pool of a run instead, and goes through it
     once first; its batches then share prompts and memory, and their spread is that around the gradient of this pool.
@@ -49,9 +49,10 @@ def opened(sampler: CharTransformer, task: Task, arm: Arm, seed: int) -> Scene:
     pool = Pool(list(itertools.islice(stream, POOL)), seed)
     scene = Scene(sampler, task, pool, torch.Generator().manual_seed(seed))
     arm.draw(scene)
-    if not scene.memory:
+    remembers = bool(scene.memory.keys() - {COUNT})
+    if not remembers:
         scene.pool = Fresh(stream)
-    while scene.memory and pool.at < POOL:
+    while remembers and pool.at < POOL:
         scene.step += 1
         arm.draw(scene)
     return scene

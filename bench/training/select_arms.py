@@ -106,6 +106,13 @@ def d3s_token_advantages(
     return rm.Ragged(np.repeat(of_rows, rows.lengths) * chosen.mask.values, rows.offsets)
 
 
+def random_token_advantages(rewards: Any, groups: rm.Groups, *, rows: rm.Rows, seed: int, share: float = SHARE) -> Any:
+    """GRPO's advantages at tokens that are chosen by chance, 0 at the others: what |A| H is to be compared with."""
+    values = np.repeat(rm.group.grpo(rewards, groups)[rows.rollouts.index], rows.lengths)
+    chosen = np.random.default_rng(seed).random(len(values)) < share
+    return rm.Ragged(values * chosen, rows.offsets)
+
+
 def knapsacked(
     prompts: int = PROMPTS, budget: int = PROMPTS * SIZE, low: int = 2, high: int = 32, prior: float = 2.0
 ) -> Draw:
@@ -160,11 +167,14 @@ add(
     ),
     Arm("grpo_16", "GRPO, 32 groups of 16", named("grpo"), _wide),
     Arm("pods", "PODS, 4 of 16 by variance", named("grpo", filter=Filter("max_variance", {"keep": KEPT})), _wide),
-    Arm(
-        "random_4of16",
-        "4 of 16 by chance",
-        named("grpo", filter=Filter("random", {"keep": KEPT}, statistics="after")),
-        drawn_by_seed(_wide),
+    *(
+        Arm(
+            name,
+            f"4 of 16 by chance, normalised {when}",
+            named("grpo", filter=Filter("random", {"keep": KEPT}, statistics=when)),
+            drawn_by_seed(_wide),
+        )
+        for name, when in (("random_4of16", "after"), ("random_4of16_before", "before"))
     ),
     Arm(
         "d3s",
@@ -177,6 +187,12 @@ add(
         "D3S, a fifth of the tokens by |A| H",
         named("grpo", advantage=Advantage(d3s_token_advantages)),
         with_entropy,
+    ),
+    Arm(
+        "random_tokens",
+        "A fifth of the tokens by chance",
+        named("grpo", advantage=Advantage(random_token_advantages)),
+        drawn_by_seed(flat()),
     ),
     Arm("knapsack", "GRPO, rollouts by Knapsack RL", named("grpo"), knapsacked()),
     Arm("coin", "GRPO, rewards by the toss of a coin", named("grpo"), coins),

@@ -56,7 +56,8 @@ class Suite:
 
 
 TASKS = ("sums", "countdown", "logic")
-FLAT = ("grpo", "dr_grpo", "rloo", "dapo")
+PACK = ("sums", "logic")
+FLAT = ("grpo", "dr_grpo", "rloo", "rloo_one", "dapo")
 TREES = (
     "grpo",
     "spo_chain",
@@ -67,8 +68,8 @@ TREES = (
     "outside_subtree_eptree",
     "tree_grpo",
 )
-SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "coin")
-SAMPLES = ("grpo_16", "random_4of16", "pods", "d3s")
+SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "random_tokens", "coin")
+SAMPLES = ("grpo_16", "random_4of16", "random_4of16_before", "pods", "d3s")
 STALE = ("small_grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
 WEIGHTS = ("spo_tree", "spo_tree_every", "outside_subtree_once", "outside_subtree")
 PROBES = ("grpo", *(f"{name}{of}" for name in ("spo_chain", "vineppo") for of in ("", "_2", "_9", "_one")))
@@ -91,7 +92,7 @@ SUITES = {
             "more_rates",
             "Learning rates on the other tasks",
             ("countdown", "logic"),
-            ("grpo", "rloo", "spo_chain", "tree_rl"),
+            ("grpo", "rloo", "rloo_one", "spo_chain", "tree_rl"),
             tuning=True,
             options={"evaluations": 3},
         ),
@@ -107,13 +108,14 @@ SUITES = {
         Suite("baselines", "Flat groups", TASKS, FLAT),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
         Suite("selection", "Strata, a quantile, some of the tokens", TASKS[:2], SELECT),
-        Suite("samples", "A quarter of the rollouts", TASKS[:2], SAMPLES, baseline="grpo_16"),
+        Suite("samples", "A quarter of the rollouts", ("sums",), SAMPLES, baseline="grpo_16"),
         # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.
         Suite("budgets", "Rollout budgets, 256 prompts", TASKS[:2], ("grpo", "knapsack"), options={"pool": 256}),
         Suite("stale", "A sampler that lags sixteen updates", ("sums",), STALE, baseline="small_grpo"),
         Suite("weights", "How often a shared token trains", ("sums",), WEIGHTS, baseline="spo_tree"),
         Suite("probes", "How many probes, and updates", ("sums",), PROBES),
-        Suite("packed", "Prefix-tree batches", ("sums",), ("spo_tree_flat", "spo_tree"), baseline="spo_tree_flat"),
+        Suite("packed", "Prefix-tree batches", PACK, ("spo_tree_flat", "spo_tree"), baseline="spo_tree_flat"),
+        Suite("packed_groups", "Flat groups as prefix-tree batches", PACK, ("grpo", "grpo_packed")),
         Suite(
             "agents",
             "Credit on the steps of agents",
@@ -121,6 +123,15 @@ SUITES = {
             AGENTS,
             baseline="agent_grpo",
             seeds=tuple(range(10)),  # they differ more than those of single responses
+            options=AGENT_OPTIONS,
+        ),
+        Suite(
+            "agents_discount",
+            "Credit on the steps of agents, beyond a discount",
+            ("babyai",),
+            ("agent_returns", "gigpo", "hgpo", "hgpo_base"),
+            baseline="agent_returns",
+            seeds=tuple(range(10)),
             options=AGENT_OPTIONS,
         ),
         Suite(

@@ -18,12 +18,13 @@ Titles = Mapping[str, str]
 Curves = Mapping[Plan, Curve]
 
 SECTIONS = ("sampling", "model", "rollmath")
+AT_END = {"greedy": 3, "entropy": 3, "length": 1}  # with so many digits
 
 _LEVEL, _COUNT = f"{stats.LEVEL:.0%}".replace("%", " %"), f"{stats.RESAMPLES:,}"
 LEGEND = f"""\
-- *start*, *final*: accuracy on held-out items before training and at the end of the budget; *mean*: of the curve over
-  the budget (its area), which counts how fast an arm learns and averages all evaluations. The items are the same for
-  all runs, so intervals say what other seeds of training would change, not what other items would.
+- *final*: accuracy on held-out items at the end of the budget; *mean*: of the curve over the budget (its area), which
+  counts how fast an arm learns and averages all evaluations. The items are the same for all runs, so intervals say what
+  other seeds of training would change, not what other items would.
 - Intervals at *final* and *mean*: percentile bootstrap over seeds ({_COUNT} resamples, {_LEVEL}). With five seeds they
   are too narrow: of normal numbers they cover the mean in 84 % of cases.
 - *difference*: mean over the budget minus that of the baseline, seed by seed, with Student's {_LEVEL} interval, by
@@ -31,11 +32,16 @@ LEGEND = f"""\
 - *steps*: training steps in the budget, which differ where steps differ in tokens. Adam goes about as far in each.
 - *trained*, *computed*, *signal*: tokens for each sampled one: those that the loss counts; those that went through the
   model for it, prompts included; those whose advantage is not 0.
+- *greedy*, *entropy*, *length*: on held-out items at the end: accuracy of the likeliest response; entropy of a token in
+  nats; tokens of a response.
 - *seconds*: wall time of sampling / model (forward, backward, optimiser) / rollmath for each 100,000 sampled tokens, of
   the seed that was fastest: two runs went on at a time, and at times others beside them.
 """
 
-_HEAD = ("arm", "start", "final", "mean", "difference", "verdict", "steps", "trained", "computed", "signal", "seconds")
+_HEAD = (
+    *("arm", "final", "mean", "difference", "verdict", "steps"),
+    *("trained", "computed", "signal", "greedy", "entropy", "length", "seconds"),
+)
 
 
 def results(suite: Suite, task: str, curves: Curves, titles: Titles) -> str | None:
@@ -69,7 +75,6 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
     fastest = min(seeds, key=lambda c: sum(c.seconds(name) for name in SECTIONS))
     took = " / ".join(fixed(fastest.seconds(name), ".1f") for name in SECTIONS)
     return [
-        fixed(mean(lambda c: c.start), ".3f"),
         interval(final),
         interval(area),
         difference,
@@ -77,19 +82,24 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
         fixed(mean(lambda c: c.lines[-1]["step"]), ".1f"),
         *shares,
         signal,
+        *(fixed(mean(lambda c, name=name: float(c.lines[-1][name])), f".{n}f") for name, n in AT_END.items()),
         took,
     ]
 
 
 def _caption(runs: Runs, suite: Suite, titles: Titles) -> str:
-    plans = [curve.plan for seeds in runs.values() for curve in seeds.values()]
+    found = [curve for seeds in runs.values() for curve in seeds.values()]
+    plans = [curve.plan for curve in found]
     one = plans[0]
+    digits = {"accuracy": 3, **AT_END}
+    before = {name: fixed(float(np.mean([c.lines[0][name] for c in found])), f".{n}f") for name, n in digits.items()}
     numbers = sorted({plan.seed for plan in plans})
     said = [
         f"{one.task}: {one.budget:,} sampled tokens a run",
         f"{len(numbers)} seed{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers))})",
         f"{one.items} {'held-out' if one.held_out else 'tuning'} items",
         f"{one.samples} sample{'s' * (one.samples > 1)} of each",
+        f"before training: {', '.join(f'{name} {value}' for name, value in before.items())}",
         _rates(runs, titles),
     ]
     counts = {arm: len(seeds) for arm, seeds in runs.items()}
@@ -121,7 +131,7 @@ def learning_rates(suite: Suite, task: str, curves: Curves, titles: Titles) -> s
     for arm in sorted(found, key=suite.arms.index):
         means = {rate: float(np.mean(values)) for rate, values in found[arm].items()}
         best = max(means, key=lambda rate: means[rate])
-        if best in (rates[0], rates[-1]) and len(rates) > 1:
+        if best in (min(means), max(means)) and len(rates) > 1:
             edge.append(_title(arm, titles))
         if len(means) < len(rates) or min(map(len, found[arm].values())) < seeds:
             fewer.append(_title(arm, titles))

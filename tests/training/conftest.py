@@ -23,6 +23,9 @@ def lines_of():
                     "computed_tokens": tokens * 2,
                     "rollouts": tokens // 20,
                     "accuracy": accuracy,
+                    "greedy": 0.9,
+                    "entropy": 1.0 - accuracy,
+                    "length": 30.0 - k,
                     "seconds": {"sampling": tokens / 1e4, "model": tokens / 2e4, "rollmath": tokens / 1e6},
                     **changes,
                 }

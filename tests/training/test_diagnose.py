@@ -19,7 +19,7 @@ if (root := str(Path(__file__).parents[2])) not in sys.path:
 import rollmath as rm
 from bench.training import credit, diagnose, gradients
 from bench.training import model as models
-from bench.training.arms import Arm, flat, levels, named
+from bench.training.arms import Arm, even, flat, levels, named
 from bench.training.credit import Credit
 from bench.training.sample import sample_flat
 from bench.training.tasks import Item, Task
@@ -238,6 +238,12 @@ def test_prompts_are_new_in_every_batch_unless_the_arm_remembers(model):
 
     scene = gradients.opened(model, TASK, Arm("a", "", named("grpo"), draw), 0)
     assert [draw(scene) and seen[-1] for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    # How many prompts a step takes is no memory of prompts.
+    sized = even(lambda n: levels((3, 2), 2, n), 6)
+    scene = gradients.opened(model, TASK, Arm("c", "", named("spo_tree"), sized), 0)
+    assert isinstance(scene.pool, gradients.Fresh)
+    assert scene.pool.at == 0
+    assert scene.memory
     scene = gradients.opened(model, TASK, Arm("b", "", named("grpo"), remembering), 0)
     assert len(scene.pool.items) == gradients.POOL <= scene.pool.at
 

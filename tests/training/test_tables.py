@@ -60,16 +60,19 @@ def curves_of(lines) -> dict:
 def test_results_word_by_word(lines) -> None:
     assert tables.results(SUITE, "sums", curves_of(lines), TITLES) == (
         "sums: 100,000 sampled tokens a run; 3 seeds (0, 1, 2); 600 held-out items; 2 samples of each; "
+        "before training: accuracy 0.200, greedy 0.900, entropy 0.800, length 30.0; "
         "learning rate 1e-4; fewer seeds: late 2; baseline: GRPO.\n"
         "\n"
-        "| arm | start | final | mean | difference | verdict | steps | trained | computed | signal | seconds |\n"
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        '| <a id="duel-sums-grpo"></a>GRPO | 0.200 | 0.600 [0.600, 0.600] | 0.400 [0.400, 0.400] |  | baseline '
-        "| 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
-        '| <a id="duel-sums-rloo"></a>RLOO | 0.200 | 0.707 [0.680, 0.720] | 0.480 [0.460, 0.490] '
-        "| +0.080 [+0.037, +0.123] | better\\* | 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
-        '| <a id="duel-sums-late"></a>late | 0.200 | 0.600 [0.500, 0.700] | 0.400 [0.325, 0.475] '
-        "| +0.000 [-0.953, +0.953] | no clear difference | 10.0 | 1.00 | 2.00 | 50% | 10.0 / 5.0 / 0.1 |\n"
+        "| arm | final | mean | difference | verdict | steps "
+        "| trained | computed | signal | greedy | entropy | length | seconds |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
+        '| <a id="duel-sums-grpo"></a>GRPO | 0.600 [0.600, 0.600] | 0.400 [0.400, 0.400] |  | baseline '
+        "| 10.0 | 1.00 | 2.00 | 50% | 0.900 | 0.400 | 28.0 | 10.0 / 5.0 / 0.1 |\n"
+        '| <a id="duel-sums-rloo"></a>RLOO | 0.707 [0.680, 0.720] | 0.480 [0.460, 0.490] '
+        "| +0.080 [+0.037, +0.123] | better\\* | 10.0 | 1.00 | 2.00 | 50% | 0.900 | 0.293 | 28.0 | 10.0 / 5.0 / 0.1 |\n"
+        '| <a id="duel-sums-late"></a>late | 0.600 [0.500, 0.700] | 0.400 [0.325, 0.475] '
+        "| +0.000 [-0.953, +0.953] | no clear difference "
+        "| 10.0 | 1.00 | 2.00 | 50% | 0.900 | 0.400 | 28.0 | 10.0 / 5.0 / 0.1 |\n"
         "\n"
         "Without runs: late (seed 2).\n"
     )
@@ -89,7 +92,7 @@ def test_one_seed_has_no_interval(lines) -> None:
     suite = replace(SUITE, seeds=(0,))
     text = tables.results(suite, "sums", curves_of(lines), TITLES)
     assert "1 seed (0)" in text
-    assert "| 0.200 | 0.680 | 0.460 | +0.060 | too few seeds | 10.0 | 1.00 |" in text
+    assert "| 0.680 | 0.460 | +0.060 | too few seeds | 10.0 | 1.00 |" in text
 
 
 def test_learning_rates_word_by_word(lines) -> None:
