@@ -105,7 +105,7 @@ SUITES = {
             grid=(1e-4, 3e-4, 6e-4),
             options=AGENT_OPTIONS,
         ),
-        Suite("baselines", "Flat groups", TASKS, FLAT),
+        Suite("baselines", "Flat groups", TASKS, FLAT, rates={"rloo_one": 2e-4}),  # fewer updates, and larger
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
         Suite("selection", "Strata, a quantile, some of the tokens", TASKS[:2], SELECT),
         Suite("samples", "A quarter of the rollouts", ("sums",), SAMPLES, baseline="grpo_16"),
