@@ -148,6 +148,7 @@ def named(name: str, **changes: Any) -> Callable[[Task], Recipe]:
     return make
 
 
+ONE_UPDATE, SMALL = {"minibatches": 1}, flat(prompts=PROMPTS // MINIBATCHES)  # as many updates as the others
 ARMS: dict[str, Arm] = {}
 
 
@@ -163,7 +164,9 @@ def add(*arms: Arm) -> None:
 add(
     Arm("grpo", "GRPO, flat groups", named("grpo"), flat()),
     Arm("grpo_packed", "GRPO, packed as prefix trees", named("grpo"), flat(), settings=PACKED),
+    Arm("grpo_token_mean", "GRPO, a mean over all tokens", named("grpo", aggregation="token_mean"), flat()),
     Arm("dr_grpo", "Dr. GRPO", named("dr_grpo"), flat()),
     Arm("rloo", "RLOO", named("rloo"), flat()),
-    Arm("rloo_one", "RLOO, one update a step", named("rloo"), flat(), settings={"minibatches": 1}),
+    Arm("rloo_one", "RLOO, one update a step", named("rloo"), flat(), settings=ONE_UPDATE),
+    Arm("small_rloo", "RLOO, 16 prompts and one update a step", named("rloo"), SMALL, settings=ONE_UPDATE),
 )

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.training.arms import MINIBATCHES, PROMPTS, Arm, add, flat, named
+from bench.training.arms import ONE_UPDATE, SMALL, Arm, add, named
 from rollmath.loss import DecoupledPPO, Gate, ImportanceWeight
 
 LAG = 16  # updates: four steps of the other arms
-DRAW = flat(prompts=PROMPTS // MINIBATCHES)
 
 
 def stale(name: str, title: str, *, fresh_prox: bool = True, **changes: Any) -> Arm:
     """GRPO from a sampler of some steps ago; clipped around the model before the update, or around the sampler."""
-    settings = {"minibatches": 1, "fresh_prox": fresh_prox}
-    return Arm(name, title, named("grpo", **changes), DRAW, lag=LAG, settings=settings)
+    settings = {**ONE_UPDATE, "fresh_prox": fresh_prox}
+    return Arm(name, title, named("grpo", **changes), SMALL, lag=LAG, settings=settings)
 
 
 add(
-    Arm("small_grpo", "GRPO, 16 prompts and one update a step", named("grpo"), DRAW, settings={"minibatches": 1}),
+    Arm("small_grpo", "GRPO, 16 prompts and one update a step", named("grpo"), SMALL, settings=ONE_UPDATE),
     stale("stale_coupled", "Stale, clipped around the sampler", fresh_prox=False),
     stale("stale_uncorrected", "Stale, not corrected"),
     stale("stale_tis", "Stale, truncated weights (TIS)", correction=ImportanceWeight(2.0)),

@@ -57,7 +57,11 @@ class Suite:
 
 TASKS = ("sums", "countdown", "logic")
 PACK = ("sums", "logic")
-FLAT = ("grpo", "dr_grpo", "rloo", "rloo_one", "dapo")
+FLAT = ("grpo", "dr_grpo", "rloo", "rloo_one", "small_rloo", "dapo")
+TUNED = (
+    *("grpo", "dr_grpo", "rloo", "rloo_one", "dapo"),
+    *("spo_tree", "spo_chain", "vineppo", "outside_subtree", "tree_rl", "tree_grpo"),
+)
 TREES = (
     "grpo",
     "spo_chain",
@@ -83,7 +87,7 @@ SUITES = {
             "rates",
             "Learning rates",
             ("sums",),
-            (*FLAT, "spo_tree", "spo_chain", "vineppo", "outside_subtree", "tree_rl", "tree_grpo"),
+            TUNED,
             tuning=True,
             grid=(5e-5, 1e-4, 2e-4),
             options={"evaluations": 3},
@@ -106,6 +110,12 @@ SUITES = {
             options=AGENT_OPTIONS,
         ),
         Suite("baselines", "Flat groups", TASKS, FLAT, rates={"rloo_one": 2e-4}),  # fewer updates, and larger
+        Suite(
+            "aggregation",
+            "How the tokens of a loss are weighed",
+            TASKS,
+            ("grpo", "grpo_token_mean", "tree_rl", "tree_rl_token_mean"),
+        ),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
         Suite("selection", "Strata, a quantile, some of the tokens", TASKS[:2], SELECT),
         Suite("samples", "A quarter of the rollouts", ("sums",), SAMPLES, baseline="grpo_16"),

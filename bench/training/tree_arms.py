@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import rollmath as rm
-from bench.training.arms import PACKED, Arm, Draw, Scene, add, even, levels, named
+from bench.training.arms import ONE_UPDATE, PACKED, Arm, Draw, Scene, add, even, levels, named
 from bench.training.chains import Cut, by_steps, by_uncertainty, probed, segment_gains
 from bench.training.sample import Sample
 from bench.training.search import step_tree, surprisal_tree
@@ -124,7 +124,6 @@ ONCE, EVERY = ({"shared": shared, "zeros": zeros} for shared, zeros in (("once",
 OUTSIDE = Advantage("tree.outside_subtree", options={"value": "mean_of_children"})
 SPO, EPTREE = even(lambda n: levels(prompts=n), 56), even(eptree, 70)
 SPO_CHAIN, VINEPPO = segments("spo_chain", 0.9), segments("vineppo", None)
-ONE_UPDATE = {"minibatches": 1}
 
 add(
     Arm("spo_tree", "SPO-tree", named("spo_tree", **ONCE), SPO, settings=PACKED),
@@ -151,6 +150,13 @@ add(
         settings=PACKED,
     ),
     Arm("tree_rl", "TreeRL", named("tree_rl"), EPTREE, settings=PACKED),
+    Arm(
+        "tree_rl_token_mean",
+        "TreeRL, a mean over all tokens",
+        named("tree_rl", aggregation="token_mean"),
+        EPTREE,
+        settings=PACKED,
+    ),
     Arm(
         "outside_subtree_eptree",
         "outside_subtree on the trees of TreeRL, fresh branches as baselines",
