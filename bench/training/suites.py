@@ -72,6 +72,10 @@ TREES = (
     "outside_subtree_eptree",
     "tree_grpo",
 )
+LIKE = (
+    *("grpo_token_mean", "dr_grpo", "dapo", "spo_chain", "vineppo", "spo_tree", "outside_subtree"),
+    *("tree_rl_token_mean", "outside_subtree_eptree", "tree_grpo"),
+)
 SELECT = ("grpo", "stratified", "quantile", "d3s_tokens", "random_tokens", "coin")
 SAMPLES = ("grpo_16", "random_4of16", "random_4of16_before", "pods", "d3s")
 STALE = ("small_grpo", *(f"stale_{name}" for name in ("coupled", "uncorrected", "tis", "mis", "gate", "decoupled")))
@@ -117,6 +121,9 @@ SUITES = {
             ("grpo", "grpo_token_mean", "tree_rl", "tree_rl_token_mean"),
         ),
         Suite("trees", "Credit on trees and segments", TASKS, TREES),
+        Suite(
+            "like_for_like", "Credit, with a mean over all tokens in every arm", TASKS, LIKE, baseline="grpo_token_mean"
+        ),
         Suite("selection", "Strata, a quantile, some of the tokens", TASKS[:2], SELECT),
         Suite("samples", "A quarter of the rollouts", ("sums",), SAMPLES, baseline="grpo_16"),
         # Few enough prompts for each to come back several times: a budget by what was seen needs to have seen it.

@@ -36,6 +36,8 @@ LEGEND = f"""\
   nats; tokens of a response.
 - *seconds*: wall time of sampling / model (forward, backward, optimiser) / rollmath for each 100,000 sampled tokens, of
   the seed that was fastest: two runs went on at a time, and at times others beside them.
+- In pictures of differences, thin lines are Student's intervals, thick ones the bootstrap's, and a mark is filled where
+  Student's excludes 0.
 """
 
 _HEAD = (
