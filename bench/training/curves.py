@@ -64,11 +64,6 @@ class Curve:
         return values
 
     @property
-    def start(self) -> float:
-        """Before training."""
-        return float(self.accuracy[0])
-
-    @property
     def final(self) -> float:
         """At the end of the budget."""
         return float(self.accuracy[-1])

@@ -84,24 +84,29 @@ def _cells(arm: str, runs: Runs, against: Mapping[str, Difference], baseline: st
         fixed(mean(lambda c: c.lines[-1]["step"]), ".1f"),
         *shares,
         signal,
-        *(fixed(mean(lambda c, name=name: float(c.lines[-1][name])), f".{n}f") for name, n in AT_END.items()),
+        *(_found(seeds, -1, name, digits) for name, digits in AT_END.items()),
         took,
     ]
+
+
+def _found(curves: Sequence[Curve], at: int, name: str, digits: int) -> str:
+    """Mean of what a line of each run has found; empty if one of them lacks it, as likeliest responses may."""
+    values = [curve.lines[at].get(name) for curve in curves]
+    return "" if None in values else fixed(float(np.mean(values)), f".{digits}f")
 
 
 def _caption(runs: Runs, suite: Suite, titles: Titles) -> str:
     found = [curve for seeds in runs.values() for curve in seeds.values()]
     plans = [curve.plan for curve in found]
     one = plans[0]
-    digits = {"accuracy": 3, **AT_END}
-    before = {name: fixed(float(np.mean([c.lines[0][name] for c in found])), f".{n}f") for name, n in digits.items()}
+    before = {name: _found(found, 0, name, digits) for name, digits in {"accuracy": 3, **AT_END}.items()}
     numbers = sorted({plan.seed for plan in plans})
     said = [
         f"{one.task}: {one.budget:,} sampled tokens a run",
         f"{len(numbers)} seed{'s' * (len(numbers) > 1)} ({', '.join(map(str, numbers))})",
         f"{one.items} {'held-out' if one.held_out else 'tuning'} items",
         f"{one.samples} sample{'s' * (one.samples > 1)} of each",
-        f"before training: {', '.join(f'{name} {value}' for name, value in before.items())}",
+        f"before training: {', '.join(f'{name} {value}' for name, value in before.items() if value)}",
         _rates(runs, titles),
     ]
     counts = {arm: len(seeds) for arm, seeds in runs.items()}

@@ -21,9 +21,10 @@ with pytest.MonkeyPatch.context() as patch:
     from rollmath.demo.model import CharTransformer, ModelConfig
 
 CHOOSING = (
-    "dapo", "dapo_no_refill", "stratified", "quantile", "grpo_16", "pods", "random_4of16", "d3s", "d3s_tokens",
-    "knapsack", "coin",
+    "dapo", "dapo_no_refill", "stratified", "quantile", "grpo_16", "pods", "random_4of16", "random_4of16_before",
+    "d3s", "d3s_tokens", "random_tokens", "knapsack", "coin",
 )  # fmt: skip
+WIDE = {"grpo_16", "pods", "random_4of16", "random_4of16_before", "d3s"}
 STALE = ("stale_coupled", "stale_uncorrected", "stale_tis", "stale_mis", "stale_gate", "stale_decoupled")
 
 
@@ -72,7 +73,7 @@ def test_an_arm_samples_its_rollouts_and_prepares_them(name):
     scene, arm = scene_of(settled=0.1), ARMS[name]
     sample = arm.draw(scene)
     batch = prepare(arm.recipe(scene.task), sample)
-    groups = 16 if name in STALE else 32 if name in {"grpo_16", "pods", "random_4of16", "d3s"} else 64
+    groups = 16 if name in STALE else 32 if name in WIDE else 64
     assert len(sample) == len(batch) == (128 if name in STALE else 512)
     assert sorted(set(sample.group.tolist())) == list(range(groups))
     assert len(sample.items) == groups
@@ -81,9 +82,9 @@ def test_an_arm_samples_its_rollouts_and_prepares_them(name):
     ]
     total = int(sample.lengths.sum())
     assert sample.sampled > total if name == "dapo" else sample.sampled == total
-    level = {"d3s_tokens": "token"}.get(name, "rollout")
+    level = "token" if name in {"d3s_tokens", "random_tokens"} else "rollout"
     assert batch.level == level
-    if name not in {"dapo", "dapo_no_refill", "pods", "random_4of16", "d3s"}:
+    if name not in {"dapo", "dapo_no_refill", *(WIDE - {"grpo_16"})}:
         assert int(batch.rows.trained.sum()) == total
 
 
@@ -198,6 +199,17 @@ def test_the_knapsack_gives_all_the_same_and_then_more_where_it_counts():
     assert counts.max() <= 16
     assert counts[(before > 0.2) & (before < 0.7)].min() > counts[before == 1].max()
     assert scene.memory["rollouts"][numbers].tolist() == counts.tolist()
+
+
+def test_random_tokens_are_a_fifth_with_the_advantages_of_grpo():
+    scene, arm = scene_of(), ARMS["random_tokens"]
+    sample = arm.draw(scene)
+    got = prepare(arm.recipe(scene.task), sample).advantages
+    whole = np.repeat(rm.group.grpo(sample.rewards, sample.group), sample.lengths)
+    assert np.isin(got.values, [0.0, *whole]).all()
+    kept = got.values != 0
+    np.testing.assert_array_equal(got.values[kept], whole[kept])
+    assert kept.sum() / (whole != 0).sum() == pytest.approx(select_arms.SHARE, abs=0.02)
 
 
 def test_a_coin_pays_for_nothing():

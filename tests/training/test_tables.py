@@ -88,6 +88,14 @@ def test_results_without_the_baseline_and_with_other_rates(lines) -> None:
     assert "| 0.400 [0.400, 0.400] |  |  | 10.0 | 1.00" in text
 
 
+def test_lines_without_the_likeliest_responses_leave_a_cell_empty(lines) -> None:
+    some = [{k: x for k, x in line.items() if k != "greedy" or line["arm"] == "grpo"} for line in lines]
+    text = tables.results(SUITE, "sums", curves_of(some), TITLES)
+    assert "before training: accuracy 0.200, entropy 0.800, length 30.0;" in text
+    assert "| 50% | 0.900 | 0.400 |" in text
+    assert "| 50% |  | 0.293 |" in text
+
+
 def test_one_seed_has_no_interval(lines) -> None:
     suite = replace(SUITE, seeds=(0,))
     text = tables.results(suite, "sums", curves_of(lines), TITLES)
